@@ -1,0 +1,89 @@
+"""Published baselines and S2DR on Amazon-book, several seeds, resumable.
+
+    python benchmarks/amazon_book.py DATA_FOLDER --out runs/amazon [--only lightgcn lightgcn13 gccf simgcl s2dr] [--seeds 1 2 3]
+
+Every (configuration, seed) is one training with its own checkpoint and one JSON of results; what is finished is not run again. Choices use
+validation only: the test split is read once, by the model that validation chose. `--collect FILE` gathers the JSONs (numbers only) into one.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from promax_nb.data import from_rlmrec
+from promax_nb.evaluate import evaluate, held_out
+from promax_nb.models import GCCF, LightGCN, SimGCL
+from promax_nb.shape import BPR, ProMax
+from promax_nb.train import fit, versions
+
+PUBLISHED = {  # Recall@20, NDCG@20, and where the number is from
+    'lightgcn': (.1411, .0856, 'published baseline'), 'lightgcn13': (.147, None, 'our earlier measurement'), 'gccf': (.1343, .0807, 'published baseline'),
+    'simgcl': (.1512, .0919, 'published baseline'), 's2dr': (.160, .098, 'our earlier measurement')}
+
+TITLES = {'lightgcn': 'LightGCN, layers 0..3, 80 % of edges', 'lightgcn13': 'LightGCN, layers 1..3', 'gccf': 'GCCF', 'simgcl': 'SimGCL',
+          's2dr': 'LightGCN, layers 1..3, + S2DR 0.05 over the published augmented matrix'}
+
+
+def build(name, data, seed):
+    """Model, objective and training settings of one configuration."""
+    common = {'seed': seed, 'patience': 20, 'min_steps': 3000}
+    if name == 'lightgcn': return LightGCN(data, edge_drop=.2, seed=seed), BPR(), common
+    if name == 'lightgcn13': return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), BPR(), common
+    if name == 'gccf': return GCCF(data, seed=seed), BPR(), common
+    if name == 'simgcl': return SimGCL(data, seed=seed), BPR(), common | {'reg': 1e-5, 'patience': 5, 'min_steps': 0}
+    if name == 's2dr':
+        added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
+        added.eliminate_zeros()
+        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=.05), common
+    raise ValueError(f'unknown configuration {name!r}: choose from {", ".join(TITLES)}.')
+
+
+def one(name, seed, data, out):
+    """Train and measure one configuration with one seed, unless that is done."""
+    target = out / f'{name}-{seed}.json'
+    if target.exists(): return
+    model, objective, settings = build(name, data, seed)
+    began = time.time()
+    result = fit(model, objective, data, folder=out / f'{name}-{seed}', **settings)
+    scores = {mask: evaluate(result.users, result.items, *held_out(data, 'test', mask)) for mask in ('train', 'train+valid')}
+    result.save(out / f'{name}-{seed}')
+    target.write_text(json.dumps({
+        'name': name, 'seed': seed, 'test': scores, 'valid recall@20': result.best_score, 'best_epoch': result.best_epoch,
+        'epochs': len(result.history), 'seconds per epoch (median)': float(np.median(result.history.seconds)), 'wall seconds': time.time() - began,
+        'threads': torch.get_num_threads(), 'versions': versions()}, indent=1))
+    print(target.name, {k: round(v, 4) for k, v in scores['train'].items() if k in ('recall@20', 'ndcg@20')}, 'best epoch', result.best_epoch, flush=True)
+
+
+def collect(out, file):
+    """Gather finished results into one JSON: per configuration the published number, each seed, mean and deviation."""
+    table = {}
+    for name in TITLES:
+        runs = [json.loads(p.read_text()) for p in sorted(out.glob(f'{name}-[0-9]*.json'))]
+        if not runs: continue
+        r, n = (np.array([x['test']['train'][m] for x in runs]) for m in ('recall@20', 'ndcg@20'))
+        table[name] = {'title': TITLES[name], 'reference': PUBLISHED[name], 'mean': [r.mean(), n.mean()], 'sd': [r.std(ddof=1), n.std(ddof=1)] if len(r) > 1 else None,
+                       'runs': runs}
+    Path(file).write_text(json.dumps(table, indent=1, default=float))
+    for t in table.values(): print(f"{t['title']:75} R@20 {t['mean'][0]:.4f}  N@20 {t['mean'][1]:.4f}  ({len(t['runs'])} seeds; reference {t['reference'][0]})")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path, help='folder with trn_mat.pkl, val_mat.pkl, tst_mat.pkl, new_trn_rag_mat.pkl')
+    p.add_argument('--out', type=Path, default=Path('runs/amazon'), help='folder for checkpoints and results')
+    p.add_argument('--only', nargs='+', default=list(TITLES), choices=list(TITLES), help='configurations')
+    p.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
+    p.add_argument('--threads', type=int, default=None, help='torch threads')
+    p.add_argument('--collect', type=Path, help='write the gathered numbers here and stop')
+    a = p.parse_args()
+    if a.collect: return collect(a.out, a.collect)
+    if a.threads: torch.set_num_threads(a.threads)
+    data = from_rlmrec(a.data)
+    for seed in a.seeds:
+        for name in a.only: one(name, seed, data, a.out)
+
+
+if __name__ == '__main__': main()

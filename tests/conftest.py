@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests: one thread, no network, real data where it is."""
+import os
+import socket
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch):
+    """Whoever opens a connection beyond this machine fails the test."""
+    connect = socket.socket.connect
+
+    def guarded(self, address, *args):
+        host = address[0] if isinstance(address, tuple) else 'localhost'
+        if host not in ('127.0.0.1', '::1', 'localhost'): raise AssertionError(f'a test tried to reach {host}: tests use no network.')
+        return connect(self, address, *args)
+
+    monkeypatch.setattr(socket.socket, 'connect', guarded)
+
+
+def _shared():
+    """The folder with real data, or None."""
+    places = [os.environ.get('PROMAX_DATA'), ROOT.parent / 'shared' / 'data']
+    return next((Path(p) for p in places if p and Path(p).is_dir()), None)
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+    """Real data (ml-100k, amazon-book). Absent: a loud skip on a person's machine, a failure where PROMAX_REQUIRE_DATA is set."""
+    folder = _shared()
+    if folder is None:
+        why = 'REDUCED RUN: real data not found; set PROMAX_DATA to a folder with ml-100k/ and amazon-book/ to run this test.'
+        if os.environ.get('PROMAX_REQUIRE_DATA'): pytest.fail(why)
+        pytest.skip(why)
+    return folder
