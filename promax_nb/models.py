@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Graph', 'norm_adj', 'Recommender', 'MF', 'LightGCN', 'GCCF', 'softmax_term', 'infonce', 'SimGCL']
 
-# %% ../nbs/05_models.ipynb #e1d79d71
+# %% ../nbs/05_models.ipynb #b692e9cd
 import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-# %% ../nbs/05_models.ipynb #e313c861
+# %% ../nbs/05_models.ipynb #5a965344
 class _SymmetricProduct(torch.autograd.Function):
     """A @ x for a constant symmetric A; the gradient is A @ grad."""
 
@@ -36,6 +36,7 @@ class Graph:
     ):
         self.matrix, self.n_users = matrix.tocsr().astype(np.float32), n_users
         self._on = {}  # the same matrix on an accelerator, by device
+        self._edge = None  # for dropout
 
     def matmul(self, x):
         """The product without a gradient: x (M+N, d) -> (M+N, d)."""
@@ -57,14 +58,18 @@ class Graph:
         rescale: bool = False,  # divide what is kept by (1 - share), so that the expected graph stays the same
     ) -> 'Graph':
         """A copy without a random share of the edges (both directions of an edge go together)."""
-        upper = sp.triu(self.matrix).tocoo()
-        keep = torch.rand(upper.nnz).numpy() >= share
-        half = sp.coo_matrix((upper.data[keep] / ((1 - share) if rescale else 1), (upper.row[keep], upper.col[keep])), upper.shape)
-        full = half + half.T
-        full.setdiag(full.diagonal() / 2)  # a self-loop was counted twice
-        return Graph(full, self.n_users)
+        if self._edge is None:  # the undirected edge behind each stored entry
+            m = self.matrix.tocoo()
+            key = np.minimum(m.row, m.col).astype(np.int64) * m.shape[0] + np.maximum(m.row, m.col)
+            self._edge = np.unique(key, return_inverse=True)[1]
+        keep = torch.rand(int(self._edge.max()) + 1 if len(self._edge) else 0).numpy() >= share
+        out = Graph.__new__(Graph)
+        out.__dict__ = self.__dict__ | {'_on': {}}
+        data = self.matrix.data * keep[self._edge] / np.float32((1 - share) if rescale else 1)
+        out.matrix = sp.csr_matrix((data, self.matrix.indices, self.matrix.indptr), self.matrix.shape, copy=False)
+        return out
 
-# %% ../nbs/05_models.ipynb #e4c19f8a
+# %% ../nbs/05_models.ipynb #7dcb6939
 def norm_adj(
     interactions,  # (M, N) scipy sparse: non-zero where user u interacted with item i
     self_loops: bool = False,  # add the identity before normalising (GCCF)
@@ -78,7 +83,7 @@ def norm_adj(
     scale = np.where(degree > 0, np.maximum(degree, 1) ** -.5, 0).astype(np.float32)
     return Graph(sp.diags(scale) @ a @ sp.diags(scale), r.shape[0])
 
-# %% ../nbs/05_models.ipynb #f582f154
+# %% ../nbs/05_models.ipynb #d50dd3da
 class Recommender(nn.Module):
     """What all bases share: embeddings, the training interactions and their graph."""
 
@@ -124,7 +129,7 @@ class Recommender(nn.Module):
         """User vectors (M, d) and item vectors (N, d)."""
         raise NotImplementedError('a recommender defines forward(adj=None) -> (user vectors, item vectors).')
 
-# %% ../nbs/05_models.ipynb #de3ec717
+# %% ../nbs/05_models.ipynb #dfb7e6f3
 class MF(Recommender):
     """Matrix factorisation (BPR-MF). Given a graph, one propagation step over it (our choice for ProMax's second view)."""
 
@@ -133,7 +138,7 @@ class MF(Recommender):
         if adj is None: return self.user, self.item
         return self.split(self.layers(adj, 1)[1])
 
-# %% ../nbs/05_models.ipynb #fb450685
+# %% ../nbs/05_models.ipynb #850b548a
 class LightGCN(Recommender):
     """LightGCN: the sum of some layers of parameter-free propagation (He et al., SIGIR 2020)."""
 
@@ -164,7 +169,7 @@ class LightGCN(Recommender):
         if self.training and self.edge_drop: adj = adj.drop(self.edge_drop, self.rescale)
         return self.combine(self.layers(adj, self.n_layers))
 
-# %% ../nbs/05_models.ipynb #1264b82c
+# %% ../nbs/05_models.ipynb #1c45b065
 class GCCF(Recommender):
     """LR-GCCF: linear propagation with self-loops, layers concatenated (Chen et al., AAAI 2020)."""
 
@@ -184,7 +189,7 @@ class GCCF(Recommender):
         """User vectors (M, d) and item vectors (N, d), d = dim * (layers + 1)."""
         return self.split(torch.cat(self.layers(self.adj if adj is None else adj, self.n_layers), 1))
 
-# %% ../nbs/05_models.ipynb #e0bbefe1
+# %% ../nbs/05_models.ipynb #f587da3a
 def _softmax_block(a, b, w, v, p, small):
     """One block of rows: loss, and d loss / d logits of the block (in place of its probabilities)."""
     z = (a @ b.T).to(w.dtype)  # (rows, C) logits
@@ -236,7 +241,7 @@ class _SoftmaxTerm(torch.autograd.Function):
         grad_a, grad_b = ctx.saved_tensors
         return (*(None if g is None else g * grad for g in (grad_a, grad_b)), None, None, None, None, None)
 
-# %% ../nbs/05_models.ipynb #a2ee5440
+# %% ../nbs/05_models.ipynb #9f8ae05a
 def softmax_term(
     a,  # (B, d) rows
     b,  # (C, d) columns
@@ -266,7 +271,7 @@ def infonce(
     own = b if positive is None else b[positive]
     return softmax_term(a, b, weight, count, tau=tau) - (weight * (a * own).sum(1)).sum() / tau
 
-# %% ../nbs/05_models.ipynb #bfa859d4
+# %% ../nbs/05_models.ipynb #b7b621d0
 class SimGCL(LightGCN):
     """SimGCL: LightGCN plus a contrast between two noisy propagations (Yu et al., SIGIR 2022)."""
 

@@ -63,7 +63,7 @@ def test_edge_dropout():
     torch.manual_seed(0)
     kept = big.drop(.2)
     assert abs(kept.matrix - kept.matrix.T).max() == 0
-    assert .77 < kept.matrix.nnz / big.matrix.nnz < .83
+    assert .77 < (kept.matrix.data > 0).mean() < .83
     assert np.isclose(big.drop(.5, rescale=True).matrix.sum() / big.matrix.sum(), 1, atol=.03)
     looped = norm_adj(sp.random(30, 20, .2, random_state=0), self_loops=True)
     same = looped.drop(0.)
