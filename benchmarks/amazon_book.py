@@ -64,8 +64,8 @@ def collect(out, file):
         runs = [json.loads(p.read_text()) for p in sorted(out.glob(f'{name}-[0-9]*.json'))]
         if not runs: continue
         r, n = (np.array([x['test']['train'][m] for x in runs]) for m in ('recall@20', 'ndcg@20'))
-        table[name] = {'title': TITLES[name], 'reference': PUBLISHED[name], 'mean': [r.mean(), n.mean()], 'sd': [r.std(ddof=1), n.std(ddof=1)] if len(r) > 1 else None,
-                       'runs': runs}
+        spread = [r.std(ddof=1), n.std(ddof=1)] if len(r) > 1 else None
+        table[name] = {'title': TITLES[name], 'reference': PUBLISHED[name], 'mean': [r.mean(), n.mean()], 'sd': spread, 'runs': runs}
     Path(file).write_text(json.dumps(table, indent=1, default=float))
     for t in table.values(): print(f"{t['title']:75} R@20 {t['mean'][0]:.4f}  N@20 {t['mean'][1]:.4f}  ({len(t['runs'])} seeds; reference {t['reference'][0]})")
 

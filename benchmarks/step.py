@@ -131,8 +131,7 @@ def main():
 
     sides = {'straight': lambda: straight(*triples), 'ours': lambda: sum(ours(model, *triples).values())}
     peaks, times, last = {}, {k: [] for k in sides}, {}
-    for name, f in sides.items():
-        step(f)  # warm
+    for f in sides.values(): step(f)  # warm
     for name, f in reversed(sides.items()):  # the small one first, so that memory freed by the large one cannot hide it
         with Peak() as peak: step(f)
         peaks[name] = peak.mib
@@ -142,7 +141,8 @@ def main():
             times[name].append(t)
     (l0, g0), (l1, g1) = last['straight'], last['ours']
     med = {k: float(np.median(v)) for k, v in times.items()}
-    result = {'threads': a.threads, 'torch': torch.__version__, 'machine': platform.machine(), 'data': 'amazon-book' if a.data else 'generated, Amazon-book size',
+    where = 'amazon-book' if a.data else 'generated, Amazon-book size'
+    result = {'threads': a.threads, 'torch': torch.__version__, 'machine': platform.machine(), 'data': where,
               'seconds': med, 'spread': {k: [min(v), max(v)] for k, v in times.items()}, 'speed-up': med['straight'] / med['ours'], 'peak MiB': peaks,
               'teacher once, seconds': prepared, 'teacher MiB': train.shape[0] * train.shape[1] * 4 / 2**20,
               'loss difference (relative)': abs(l0 - l1) / abs(l0), 'gradient difference (relative)': float((g0 - g1).norm() / g0.norm())}

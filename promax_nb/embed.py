@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['encode', 'Whitening', 'whitening', 'whiten']
 
-# %% ../nbs/03_embed.ipynb #8b773eab
+# %% ../nbs/03_embed.ipynb #76248250
 import hashlib
 import re
 import sqlite3
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-# %% ../nbs/03_embed.ipynb #da7f9ccc
+# %% ../nbs/03_embed.ipynb #3372e191
 def _ids(where, most=5):
     "Row ids as a short readable list."
     where = [int(i) for i in where]
@@ -40,7 +40,7 @@ def _texts(texts, empty):
                          "or pass empty='zero' to mark them as unknown with a zero vector.")
     return [t.encode('utf-8', 'replace').decode('utf-8') for t in texts]   # half a surrogate pair would stop the tokenizer
 
-# %% ../nbs/03_embed.ipynb #f87561ba
+# %% ../nbs/03_embed.ipynb #38a29241
 @contextmanager
 def _quiet():
     "Silence the weight-loading bar of transformers, and leave its setting as it was."
@@ -66,7 +66,7 @@ def _find(model):
         raise FileNotFoundError(f"model folder {str(model)!r} does not exist: check the path, or leave model=None for the built-in model.")
     return str(model)
 
-# %% ../nbs/03_embed.ipynb #34236336
+# %% ../nbs/03_embed.ipynb #108323f1
 @lru_cache(maxsize=1)
 def _load(where, device=None, download=False, stamp=None):
     "Load a sentence-transformers model from a folder or by name; the last one stays in memory until its folder's `stamp` changes."
@@ -81,7 +81,7 @@ def _load(where, device=None, download=False, stamp=None):
         raise OSError(f"model {where!r} {tried}: " + ("check the name and the network, " if download else "pass download=True to fetch it, ")
                       + "pass a folder that holds a model, or leave model=None for the built-in one.") from e
 
-# %% ../nbs/03_embed.ipynb #57869cac
+# %% ../nbs/03_embed.ipynb #46702881
 @lru_cache(maxsize=8)
 def _folder_hash(files):
     "Hash of the contents of a folder's files, given as ((path, size, time), ...)."
@@ -107,7 +107,7 @@ def _model_id(model):
         raise ValueError("a model object needs a `.name` (a string) to be cached: give it one, pass the model by name or folder, or use cache=None.")
     return 'object:' + name
 
-# %% ../nbs/03_embed.ipynb #856bdabf
+# %% ../nbs/03_embed.ipynb #0e7e0447
 def _open_cache(cache):
     "Open (and if needed make) the SQLite file; a folder gets `vectors.sqlite` inside."
     path = Path(cache).expanduser()
@@ -143,7 +143,7 @@ def _put(con, model_id, keys, vectors):
     with con: con.executemany('insert or replace into promax_vectors values (?, ?, ?)',
                               [(model_id, k, np.asarray(v, '<f4').tobytes()) for k, v in zip(keys, vectors, strict=True)])
 
-# %% ../nbs/03_embed.ipynb #014baf43
+# %% ../nbs/03_embed.ipynb #73ef61b0
 def _run(model, texts, batch_size):
     "Encode one group of texts and check what the model returned."
     try: out = model.encode(texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
@@ -172,7 +172,7 @@ def _missing(found, todo, model, batch_size, device, download, con, model_id):
             bar.update(len(keys))
     return found
 
-# %% ../nbs/03_embed.ipynb #cfce5619
+# %% ../nbs/03_embed.ipynb #7e6178b5
 def encode(
     texts,  # n texts in id order: a list, or a column such as users['profile']
     model=None,  # None: the built-in model (384 wide); else a folder, a hub name, or an object with .encode(list) -> (n, dim)
@@ -204,7 +204,7 @@ def encode(
     norm = np.linalg.norm(out, axis=1, keepdims=True)
     return out / np.where(norm > 0, norm, 1) if normalize else out
 
-# %% ../nbs/03_embed.ipynb #6abe69b4
+# %% ../nbs/03_embed.ipynb #45fe540d
 def _matrix(x, name):
     "A checked (n, D) float64 matrix."
     try: x = np.asarray(x, np.float64)
@@ -232,7 +232,7 @@ class Whitening:
 
     def __repr__(self): return f'Whitening({self.weight.shape[0]} -> {self.weight.shape[1]}, keeps {self.share:.0%} of the variance)'
 
-# %% ../nbs/03_embed.ipynb #ab148705
+# %% ../nbs/03_embed.ipynb #584d5e70
 def whitening(
     x,  # (n, D) vectors to fit on
     dim=32,  # k: directions to keep
@@ -262,7 +262,7 @@ def whitening(
     U = U[:, :dim] * np.sign(U[np.abs(U[:, :dim]).argmax(0), range(dim)])  # each direction: largest entry positive
     return Whitening(mean, U / np.sqrt(s[:dim]), float(s[:dim].sum() / s.sum()))
 
-# %% ../nbs/03_embed.ipynb #3eeb6fab
+# %% ../nbs/03_embed.ipynb #a16c6c78
 def whiten(
     users,  # (M, D) user vectors, row i = user i
     items,  # (N, D) item vectors, row j = item j

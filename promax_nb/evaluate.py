@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['topk', 'per_user', 'evaluate', 'held_out', 'user_metrics', 'paired', 'compare', 'by_sparsity']
 
-# %% ../nbs/07_evaluate.ipynb #8b05d34e
+# %% ../nbs/07_evaluate.ipynb #b5724cea
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-# %% ../nbs/07_evaluate.ipynb #7a5fa4ee
+# %% ../nbs/07_evaluate.ipynb #dc94525d
 def _vectors(users, items):
-    """Both tables as float32 torch tensors on one device, checked."""
+    """Both tables as torch tensors of one type on one device, checked."""
     import torch
     users, items = (torch.as_tensor(x).detach() for x in (users, items))
     if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
         raise ValueError(f'user vectors are {tuple(users.shape)} and item vectors {tuple(items.shape)}: both need two dimensions and the same width.')
     for name, x in (('user', users), ('item', items)):
         if not torch.isfinite(x).all(): raise ValueError(f'some {name} vectors contain NaN or infinity: the model did not train well; lower the learning rate.')
-    return users, items.to(users.device)
+    kind = torch.promote_types(torch.promote_types(users.dtype, items.dtype), torch.float32)
+    return users.to(kind), items.to(users.device, kind)
 
 
 def topk(
@@ -48,7 +49,7 @@ def topk(
         out[s:s + len(ids), :k_] = best.indices.masked_fill(best.values == -torch.inf, -1).cpu().numpy()
     return out
 
-# %% ../nbs/07_evaluate.ipynb #afc7c912
+# %% ../nbs/07_evaluate.ipynb #500c286e
 def _hits(ranked, rows, truth):
     """(B, k) bool: is the item at each place one of the user's held-out items?"""
     n = truth.shape[1]
@@ -75,7 +76,7 @@ def _metrics(hits, n_truth, ks):
         out[f'hit@{k}'] = (n_hit > 0).astype(float)
     return out
 
-# %% ../nbs/07_evaluate.ipynb #753bfed2
+# %% ../nbs/07_evaluate.ipynb #c88803f5
 def per_user(
     users,  # (M, d) user vectors
     items,  # (N, d) item vectors
@@ -103,7 +104,7 @@ def evaluate(
     """Mean full-ranking metrics."""
     return {k: float(v) for k, v in per_user(users, items, truth, seen, ks).mean().items()}
 
-# %% ../nbs/07_evaluate.ipynb #61da68f7
+# %% ../nbs/07_evaluate.ipynb #f16eaa08
 def held_out(
     data,  # RecData
     split: str = 'test',  # 'test' or 'valid'
@@ -132,7 +133,7 @@ def user_metrics(
     truth, seen = held_out(data, split, mask)
     return [per_user(u, i, truth, seen, ks) for u, i in _runs(runs)]
 
-# %% ../nbs/07_evaluate.ipynb #e9c961a0
+# %% ../nbs/07_evaluate.ipynb #1c410a8a
 def paired(
     base,  # (U, m) DataFrame: per-user metrics of one side
     ours,  # (U, m) DataFrame: of the other, same users
@@ -154,7 +155,7 @@ def paired(
     out['relative'] = out.difference / out.base.where(out.base > 0)
     return out.rename_axis('metric')
 
-# %% ../nbs/07_evaluate.ipynb #23fde5ac
+# %% ../nbs/07_evaluate.ipynb #088209ed
 def compare(
     base,  # fit result, (users, items) vectors, or a list of them (seeds)
     ours,  # the same for the other side
@@ -174,7 +175,7 @@ def compare(
                  'test': 'paired t-test over users'}
     return out
 
-# %% ../nbs/07_evaluate.ipynb #cfb4a4a4
+# %% ../nbs/07_evaluate.ipynb #353c241f
 def by_sparsity(
     base,  # as in `compare`
     ours,  # as in `compare`

@@ -6,7 +6,7 @@
 __all__ = ['TrainConfig', 'PairSampler', 'save_tensors', 'load_tensors', 'FitResult', 'load_fit', 'versions', 'protocol',
            'should_stop', 'fit', 'tune']
 
-# %% ../nbs/08_train.ipynb #d114e0a1
+# %% ../nbs/08_train.ipynb #042ea2a5
 import dataclasses
 import json
 import os
@@ -23,7 +23,7 @@ import torch
 
 from .evaluate import evaluate
 
-# %% ../nbs/08_train.ipynb #1678a9a8
+# %% ../nbs/08_train.ipynb #e4e57be3
 @dataclass
 class TrainConfig:
     """How to train. Everything that changes a result is in here (or in the model, the objective or the data)."""
@@ -47,7 +47,7 @@ class TrainConfig:
         if self.lr <= 0 or self.reg < 0: raise ValueError(f'lr={self.lr} must be positive and reg={self.reg} must not be negative.')
         if '@' not in self.metric: raise ValueError(f"metric={self.metric!r} is unknown: use a name with its list length, such as 'recall@20'.")
 
-# %% ../nbs/08_train.ipynb #b8d0677b
+# %% ../nbs/08_train.ipynb #cf2e939c
 class PairSampler:
     """Shuffled (user, positive, negative) triples of one epoch."""
 
@@ -80,7 +80,7 @@ class PairSampler:
             neg[again] = rng.integers(self.n_items, size=len(again))
         return users, pos, neg
 
-# %% ../nbs/08_train.ipynb #2182822e
+# %% ../nbs/08_train.ipynb #42fe14e3
 def _replace(path: Path, write):
     """Let `write(temporary path)` make a file, flush it to disk, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def load_tensors(
     except (SafetensorError, json.JSONDecodeError) as e:
         raise ValueError(f'{path} is not a readable tensor file ({e}): delete it and run again.') from None
 
-# %% ../nbs/08_train.ipynb #7d2830b0
+# %% ../nbs/08_train.ipynb #457b5c1d
 @dataclass
 class FitResult:
     """A trained recommender and how it came about."""
@@ -154,7 +154,7 @@ def load_fit(
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     return FitResult(None, tensors['users'].numpy(), tensors['items'].numpy(), pd.read_parquet(folder / 'history.parquet'), card, **facts)
 
-# %% ../nbs/08_train.ipynb #208a883a
+# %% ../nbs/08_train.ipynb #d23b55eb
 def versions() -> dict:
     """Versions of what computes the numbers."""
     import promax_nb
@@ -181,7 +181,7 @@ def protocol(settings: dict, data, config: TrainConfig) -> dict:
             'split': {k: v for k, v in getattr(data, 'meta', {}).items() if isinstance(v, (int, float, str, list, tuple, dict, type(None)))},
             'ranking': 'full, training items masked in validation', 'seed': config.seed, 'versions': versions()}
 
-# %% ../nbs/08_train.ipynb #471d54ff
+# %% ../nbs/08_train.ipynb #3d5ad4ca
 def should_stop(
     scores: list,  # (step, score) of every validation so far
     patience: int,  # validations without a new best
@@ -191,7 +191,7 @@ def should_stop(
     best = max(range(len(scores)), key=lambda i: scores[i][1])
     return sum(step > min_steps for step, _ in scores[best + 1:]) >= patience
 
-# %% ../nbs/08_train.ipynb #71647fff
+# %% ../nbs/08_train.ipynb #4e6fd884
 class _Run:
     """The state of a training run: everything a checkpoint has to hold."""
 
@@ -232,7 +232,7 @@ class _Run:
         self.rng.bit_generator.state = facts['numpy_rng']
         for k in ('epoch', 'step', 'best_epoch', 'rows', 'scores', 'done'): setattr(self, k, facts[k])
 
-# %% ../nbs/08_train.ipynb #14a867d4
+# %% ../nbs/08_train.ipynb #42b28a75
 def _train_epoch(run: _Run, objective, sampler: PairSampler) -> dict:
     """One pass over the training interactions; the mean of every loss term."""
     config, model = run.config, run.model
@@ -267,7 +267,7 @@ def _validate(run: _Run, data) -> float:
     k = int(run.config.metric.split('@')[1])
     return evaluate(users, items, data.valid, data.train, (k,))[run.config.metric]
 
-# %% ../nbs/08_train.ipynb #282beafc
+# %% ../nbs/08_train.ipynb #5e33bf89
 def fit(
     model,  # a base: model(adj=None) -> (users (M, d), items (N, d))
     objective,  # objective(model, users, pos, neg) -> dict of named loss terms
@@ -306,7 +306,7 @@ def fit(
                 if path is not None and time.monotonic() - saved >= config.checkpoint_seconds:
                     run.save(path)
                     saved = time.monotonic()
-                bar.set_postfix({config.metric: f'{max(s for _, s in run.scores):.4f}', 'loss': f"{sum(row[k] for k in row if k in ('bpr', 'sdr', 's2dr')):.3f}"})
+                bar.set_postfix({config.metric: f'{max(s for _, s in run.scores):.4f}', 'bpr': f"{row.get('bpr', float('nan')):.3f}"})
             bar.update()
     if path is not None: run.save(path)
     return _finish(run, objective, data)
@@ -321,7 +321,7 @@ def _finish(run: _Run, objective, data) -> FitResult:
     card = protocol(run.settings, data, run.config) | {'best_epoch': run.best_epoch, 'epochs_run': run.epoch, 'steps': run.step}
     return FitResult(run.model, users, items, pd.DataFrame(run.rows), card, run.best_epoch, max(s for _, s in run.scores))
 
-# %% ../nbs/08_train.ipynb #a5df3c03
+# %% ../nbs/08_train.ipynb #7bafbfff
 def tune(
     build_model,  # function () -> a fresh base
     build_objective,  # function (**choice) -> an objective

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASE', 'OURS', 'REST', 'PAGE', 'loss_curves', 'comparison_plot', 'sparsity_plot', 'save_html']
 
-# %% ../nbs/12_views.ipynb #6a48c323
+# %% ../nbs/12_views.ipynb #3d311062
 import html
 import os
 import tempfile
@@ -14,17 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/12_views.ipynb #ceb0a65a
+# %% ../nbs/12_views.ipynb #8f1db404
 BASE, OURS, REST = '#0072B2', '#D55E00', ('#009E73', '#CC79A7', '#E69F00', '#56B4E9')  # Okabe-Ito
 
 
 def _layout(fig, title: str, **kw):
     """The look that all figures share."""
-    fig.update_layout(title=html.escape(title), template='plotly_white', margin=dict(l=60, r=20, t=60, b=50), legend=dict(orientation='h', y=1.08, x=1, xanchor='right'),
-                      **kw)
-    return fig
+    legend = dict(orientation='h', y=1.08, x=1, xanchor='right')
+    return fig.update_layout(title=html.escape(title), template='plotly_white', margin=dict(l=60, r=20, t=60, b=50), legend=legend, **kw)
 
-# %% ../nbs/12_views.ipynb #59a5b5c5
+# %% ../nbs/12_views.ipynb #42424d34
 def loss_curves(
     histories: dict,  # name of a run -> its history (DataFrame from `fit`)
     metric: str = 'recall@20',  # the watched metric
@@ -49,7 +48,7 @@ def loss_curves(
     fig.update_xaxes(title='epoch', row=2, col=1)
     return _layout(fig, 'Training', height=620)
 
-# %% ../nbs/12_views.ipynb #94154b70
+# %% ../nbs/12_views.ipynb #76490695
 def comparison_plot(
     table: pd.DataFrame,  # from `compare`: base, ours, difference, low, high
     title: str = 'ProMax minus base',  # what is compared
@@ -60,7 +59,8 @@ def comparison_plot(
     scale = 100 / t.base
     mid, low, high = t.difference * scale, t.low * scale, t.high * scale
     sure = (t.low > 0) | (t.high < 0)
-    hover = [f'{html.escape(str(m))}<br>base {r.base:.4f}, ours {r.ours:.4f}<br>difference {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}]' for m, r in t.iterrows()]
+    hover = [f'{html.escape(str(m))}<br>base {r.base:.4f}, ours {r.ours:.4f}<br>difference {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}]'
+             for m, r in t.iterrows()]
     fig = go.Figure(go.Scatter(
         x=mid, y=[html.escape(str(m)) for m in t.index], mode='markers', error_x=dict(array=high - mid, arrayminus=mid - low, color=OURS, thickness=2),
         marker=dict(color=OURS, size=11, symbol=['circle' if s else 'circle-open' for s in sure], line_width=2), hovertext=hover, hoverinfo='text'))
@@ -68,7 +68,7 @@ def comparison_plot(
     fig.update_xaxes(title='difference, % of the base (bar: 95 % interval over users)')
     return _layout(fig, title, height=120 + 26 * len(t), showlegend=False)
 
-# %% ../nbs/12_views.ipynb #65195e30
+# %% ../nbs/12_views.ipynb #9284e64c
 def sparsity_plot(
     groups: pd.DataFrame,  # from `by_sparsity`: from, to, users, base, ours, difference, low, high
     metric: str = 'recall@20',  # what it is about
@@ -84,7 +84,7 @@ def sparsity_plot(
     fig.update_yaxes(title=f'{metric} (bar on ProMax: 95 % interval of the difference)', rangemode='tozero')
     return _layout(fig, f'{metric} by sparsity', barmode='group', height=420)
 
-# %% ../nbs/12_views.ipynb #55dbfc7b
+# %% ../nbs/12_views.ipynb #17d3e9fa
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem}}pre{{overflow-x:auto;background:#f6f6f6;padding:1rem}}</style>
 <script>{script}</script></head><body><h1>{title}</h1>{body}</body></html>"""
@@ -101,7 +101,8 @@ def save_html(
     path, parts = Path(path), []
     for name, f in (figures if isinstance(figures, dict) else {'': figures}).items():
         if name: parts.append(f'<h2>{html.escape(name)}</h2>')
-        parts.append(f'<pre>{html.escape(f)}</pre>' if isinstance(f, str) else pio.to_html(f, include_plotlyjs=False, full_html=False, config={'displaylogo': False}))
+        if isinstance(f, str): parts.append(f'<pre>{html.escape(f)}</pre>')
+        else: parts.append(pio.to_html(f, include_plotlyjs=False, full_html=False, config={'displaylogo': False}))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
     with os.fdopen(handle, 'w', encoding='utf-8') as out: out.write(PAGE.format(title=html.escape(title), script=get_plotlyjs(), body=''.join(parts)))

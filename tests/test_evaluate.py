@@ -83,11 +83,13 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
 
 def test_groups_cover_everybody(world):
     g = by_sparsity(world.vectors, world.vectors, world, edges=[4, 8])
-    assert g.users.sum() == len(per_user(*world.vectors, world.test)) and (g.difference == 0).all() and (g.to.iloc[:-1].values < g['from'].iloc[1:].values).all()
+    assert g.users.sum() == len(per_user(*world.vectors, world.test)) and (g.difference == 0).all()
+    assert (g.to.iloc[:-1].values < g['from'].iloc[1:].values).all()
 
 
 @pytest.mark.parametrize('call,message', [
-    (lambda w: evaluate(*w.vectors, sp.csr_matrix((40, 30))), 'nobody has a held-out'), (lambda w: evaluate(w.vectors[0], np.ones((30, 2)), w.test), 'same width'),
+    (lambda w: evaluate(*w.vectors, sp.csr_matrix((40, 30))), 'nobody has a held-out'),
+    (lambda w: evaluate(w.vectors[0], np.ones((30, 2)), w.test), 'same width'),
     (lambda w: evaluate(w.vectors[0] * np.nan, w.vectors[1], w.test), 'NaN'), (lambda w: topk(*w.vectors, 3, sp.csr_matrix((2, 2))), 'same data'),
     (lambda w: compare(w.vectors, w.vectors, w, mask='none'), 'mask'), (lambda w: compare(w.vectors, w.vectors, w, split='train'), 'split')])
 def test_bad_input(world, call, message):

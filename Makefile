@@ -1,0 +1,38 @@
+# make demo: the main job on a generated world. make test: everything checked. Both make .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= passive
+export TOKENIZERS_PARALLELISM ?= false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test install docs-readme execute clean
+
+install: .venv/installed
+
+.venv/installed: constraints.txt settings.ini setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promax_nb needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/promax demo
+
+# exported modules in sync and notebooks clean, lint, every notebook runs, then the tests
+test: install
+	$(BIN)/python tests/frame.py
+	$(BIN)/ruff check .
+	cd nbs && OMP_NUM_THREADS=1 ../$(BIN)/nbdev_test --n_workers 2 --timing
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+
+# README.md from nbs/index.ipynb
+docs-readme: install
+	$(BIN)/python tests/frame.py --write-readme
+
+# run every notebook and keep its outputs (text and still pictures, no widget state)
+execute: install
+	cd nbs && for n in *.ipynb; do ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False $$n || exit 1; done
+	$(BIN)/nbdev_clean
+
+clean:
+	rm -rf .venv demo-run build dist *.egg-info

@@ -1,0 +1,66 @@
+"""Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no CUDA packages.
+
+    python tests/frame.py [--write-readme]
+
+Everything is compared against a copy, so a failing check changes nothing.
+"""
+import filecmp
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def readme() -> str:
+    """README.md as nbs/index.ipynb gives it: prose and code, outputs as text, no nbdev directives."""
+    import nbformat
+    from nbconvert import MarkdownExporter
+    nb = nbformat.read(ROOT / 'nbs' / 'index.ipynb', 4)
+    nb.cells = [c for c in nb.cells if not re.search(r'^#\|\s*(hide|default_exp)\b', c.source, re.M)]
+    for c in nb.cells:
+        if c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
+    text = MarkdownExporter().from_notebook_node(nb)[0]
+    return '<!-- made from nbs/index.ipynb by `make docs-readme`; edit that -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+
+
+def differences(a: Path, b: Path, names) -> list:
+    """Files among `names` that differ between two folders."""
+    return [n for n in names if not (a / n).exists() or not (b / n).exists() or not filecmp.cmp(a / n, b / n, shallow=False)]
+
+
+def main():
+    if '--write-readme' in sys.argv: return (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / 'copy'
+        copy.mkdir()
+        for name in ('nbs', 'promax_nb'): shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+        for name in ('settings.ini', 'setup.py', 'README.md', '_quarto.yml'): shutil.copy(ROOT / name, copy)
+        env = {**os.environ, 'PYTHONPATH': str(copy)}
+        for command in ('nbdev_clean', 'nbdev_export'):
+            done = subprocess.run([Path(sys.executable).parent / command], cwd=copy, env=env, capture_output=True, text=True)
+            if done.returncode: problems.append(f'{command} failed: {done.stderr[-800:]}')
+        modules = sorted({p.relative_to(r).as_posix() for r in (ROOT / 'promax_nb', copy / 'promax_nb') for p in r.rglob('*.py')})
+        bad = differences(ROOT / 'promax_nb', copy / 'promax_nb', modules)
+        if bad: problems.append(f"modules differ from their notebooks: {', '.join(bad)}. Run nbdev_export and commit; never edit a module by hand.")
+        books = sorted(p.relative_to(ROOT / 'nbs').as_posix() for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+        bad = differences(ROOT / 'nbs', copy / 'nbs', books)
+        if bad: problems.append(f"notebooks are not clean: {', '.join(bad)}. Run nbdev_clean and commit.")
+    heavy = [b for b in books if 'application/vnd.jupyter.widget-state+json' in (ROOT / 'nbs' / b).read_text(encoding='utf-8')]
+    if heavy: problems.append(f"widget state is stored in {', '.join(heavy)}: execute with store_widget_state=False (make execute does).")
+    if (ROOT / 'README.md').read_text(encoding='utf-8') != readme(): problems.append('README.md differs from nbs/index.ipynb: run make docs-readme.')
+    cuda = sorted({d.name for d in importlib.metadata.distributions() if (d.name or '').lower().startswith(('nvidia-', 'nvidia_'))})
+    if cuda and os.environ.get('PROMAX_CPU_ONLY'):
+        problems.append(f"CUDA packages were installed: {', '.join(cuda[:4])} ...; the constraints should give a CPU-only torch.")
+    for p in problems: print('frame:', p, file=sys.stderr)
+    print(f'frame: {len(modules)} modules and {len(books)} notebooks checked, {len(problems)} problem(s)')
+    return 1 if problems else 0
+
+
+if __name__ == '__main__': sys.exit(main() or 0)
