@@ -7,7 +7,7 @@ __all__ = ['HIDDEN', 'OPEN', 'CLOSE', 'NO_LIKES', 'Answer', 'LLMError', 'scrub',
            'fence', 'material', 'tastes', 'extract', 'Template', 'template', 'estimate_tokens', 'store_frame',
            'content_key', 'one_of', 'ask']
 
-# %% ../nbs/01_llm.ipynb #ca045e88
+# %% ../nbs/01_llm.ipynb #8598ded9
 import hashlib
 import inspect
 import ipaddress
@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-# %% ../nbs/01_llm.ipynb #20de84ff
+# %% ../nbs/01_llm.ipynb #ea2368d8
 @dataclass(frozen=True)
 class Answer:
     """What a writer answered, and what it used (None where it cannot tell)."""
@@ -47,7 +47,7 @@ class LLMError(RuntimeError):
         self.hopeless = hopeless  # every further request would fail in the same way
         self.billed = billed  # the provider may have charged for it
 
-# %% ../nbs/01_llm.ipynb #ea967258
+# %% ../nbs/01_llm.ipynb #1386d1be
 HIDDEN = '[key hidden]'
 _ENV_SECRET = re.compile(r'(API_?KEY|_TOKEN|_SECRET|PASSWORD)$', re.I)
 _LOOKS_SECRET = re.compile(r'(?i:\bbearer)\s+[\w.~+/=*:-]{6,}|\bBasic\s+[\w+/=]{12,}|\bsk-[\w*.-]{6,}')
@@ -75,7 +75,7 @@ def scrub(
     """Remove keys from a text: those given, those in the environment, and what looks like one."""
     return _LOOKS_SECRET.sub(HIDDEN, _without(text, [*secrets, *_env_secrets()]))
 
-# %% ../nbs/01_llm.ipynb #e9f9b99b
+# %% ../nbs/01_llm.ipynb #5b7d82e4
 def _find_key(
     env,  # str | None: name of the environment variable; None: no key is needed
     base_url,  # str | None: address of the server
@@ -93,7 +93,7 @@ def _find_key(
         if key: return key
     raise ValueError(f'there is no key: set the environment variable {env}, or pass api_key_env=None if the server needs none')
 
-# %% ../nbs/01_llm.ipynb #88eb5b9f
+# %% ../nbs/01_llm.ipynb #7193e5e8
 def _host(
     base_url,  # str | None
 ) -> str:  # host name, '' if there is none
@@ -125,7 +125,7 @@ def _shown(
     u = urlsplit(base_url); port = f':{u.port}' if u.port else ''
     return f'{u.scheme}://{u.hostname or ""}{port}{u.path}'
 
-# %% ../nbs/01_llm.ipynb #c1879fe3
+# %% ../nbs/01_llm.ipynb #25b6d514
 def _sentence(
     e,  # Exception of the client
     llm,  # Chat
@@ -164,7 +164,7 @@ def _read_reply(
     usage = getattr(reply, 'usage', None)
     return Answer(text, *(n if isinstance(n := getattr(usage, k, None), int) else None for k in ('prompt_tokens', 'completion_tokens')))
 
-# %% ../nbs/01_llm.ipynb #760dd900
+# %% ../nbs/01_llm.ipynb #e875efc9
 _PRIVATE = ('extra_headers', 'extra_query')  # sent, but never shown, stored or pickled: people put keys there
 
 
@@ -172,7 +172,7 @@ class _Hidden(dict):
     """A dict that does not show what it holds."""
     def __repr__(self): return '{hidden}' if self else '{}'
 
-# %% ../nbs/01_llm.ipynb #15ec5d15
+# %% ../nbs/01_llm.ipynb #f3ad967c
 class Chat:
     """A chat-completions model as a callable from text to text. Make one with `chat`."""
     def __init__(self, model, base_url, api_key_env, max_retries, timeout, params):
@@ -212,7 +212,7 @@ class Chat:
     def __getstate__(self): return {**self.__dict__, '_client': None, '_lock': None, '_private': _Hidden()}
     def __setstate__(self, state): self.__dict__.update(state, _lock=threading.Lock())
 
-# %% ../nbs/01_llm.ipynb #fbadaa95
+# %% ../nbs/01_llm.ipynb #f3c865ce
 def _client(
     llm,  # Chat
 ):  # openai.OpenAI
@@ -250,7 +250,7 @@ def chat(
     params = {'temperature': temperature, 'max_tokens': max_tokens, 'seed': seed, **params}
     return Chat(model, base_url, api_key_env, max_retries, timeout, params)
 
-# %% ../nbs/01_llm.ipynb #66c23bca
+# %% ../nbs/01_llm.ipynb #859f73af
 class _RowNoise:
     """Logits processor: temperature plus Gumbel noise of each row's own, so that the largest value is a draw from the softmax."""
     def __init__(self, seeds, temperature, device):
@@ -280,7 +280,7 @@ def _fingerprint(
         h.update(flat[::max(1, flat.numel() // 1024)][:1024].float().cpu().numpy().tobytes())
     return h.hexdigest()[:12]
 
-# %% ../nbs/01_llm.ipynb #95493187
+# %% ../nbs/01_llm.ipynb #d972bb6c
 def _load_lm(
     source,  # str | Path | (model, tokenizer)
     device,  # str | None
@@ -304,7 +304,7 @@ def _load_lm(
     device = device or (str(model.device) if isinstance(source, (tuple, list)) else 'cuda' if torch.cuda.is_available() else 'cpu')
     return model.to(device).eval(), tok, name
 
-# %% ../nbs/01_llm.ipynb #a5c815ad
+# %% ../nbs/01_llm.ipynb #844d6846
 class Local:
     """A causal language model on this machine as a callable from text to text. Make one with `local`."""
     def __init__(self, model, tok, name, params, batch):
@@ -343,7 +343,7 @@ class Local:
     def __call__(self, prompt): return self.complete(prompt).text
     def __repr__(self): return f"local({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in self.params.items())})"
 
-# %% ../nbs/01_llm.ipynb #39767ee8
+# %% ../nbs/01_llm.ipynb #03a49a1e
 def _generate(
     llm,  # Local
     ids,  # B lists of token ids
@@ -370,7 +370,7 @@ def _generate(
         out = llm.model.generate(x.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=steps)[:, width:].tolist()
     return [row[:next((i for i, t in enumerate(row) if t in ends), len(row))] for row in out]
 
-# %% ../nbs/01_llm.ipynb #b5b03397
+# %% ../nbs/01_llm.ipynb #4d26b448
 _GENERATION = ('repetition_penalty', 'no_repeat_ngram_size', 'min_new_tokens')
 
 
@@ -398,7 +398,7 @@ def local(
         raise ValueError(f'max_new_tokens={max_new_tokens} leaves no room for a prompt: this model holds {llm.room + max_new_tokens} tokens in all')
     return llm
 
-# %% ../nbs/01_llm.ipynb #c65e62e0
+# %% ../nbs/01_llm.ipynb #70578d2b
 OPEN, CLOSE = '<material>', '</material>'
 NO_LIKES = 'nothing yet'  # stands in the place of liked items where there are none
 _TAG = re.compile(r'</?[a-zA-Z!][^<>]{0,300}>')
@@ -435,7 +435,7 @@ def material(
     split = (line.partition(': ') for line in prompt[start + len(OPEN) + 1:end].split('\n'))
     return [(len(name) - len(name.lstrip()), name.strip().rstrip(':'), value.strip()) for name, _, value in split]
 
-# %% ../nbs/01_llm.ipynb #d0003edc
+# %% ../nbs/01_llm.ipynb #e7c83dc1
 _TASTE = re.compile(r'(.+?) = (.+) \| (\d+) of (\d+) liked \| (\d+) of (\d+) not liked \| ([\d.]+)% of all')
 
 
@@ -471,7 +471,7 @@ def _and(
     """A list as people say it."""
     return ', '.join(words[:-1]) + ' and ' + words[-1] if len(words) > 1 else ''.join(words)
 
-# %% ../nbs/01_llm.ipynb #78426193
+# %% ../nbs/01_llm.ipynb #645afa22
 def _distinct(
     values,  # list of str
     n,  # int: at most so many
@@ -505,7 +505,7 @@ def _item_profile(
     if title and not (liked and text): head.append(f'{"Such as" if liked else "Enjoys"} {title!r}')
     return _sentences([*head, text]) or 'Nothing known yet.'
 
-# %% ../nbs/01_llm.ipynb #fb969574
+# %% ../nbs/01_llm.ipynb #cee4eaed
 def _user_profile(
     lines,  # from `material`
     pick,  # callable (list, int) -> list: which few to name
@@ -515,7 +515,7 @@ def _user_profile(
     head = f'Enjoys {_and(pick(liked, 8))}' if liked else ''
     if bad: head += ('; keeps' if head else 'Keeps') + f' away from {_and(bad[:2])}'
     named = [repr(t) for t in pick(titles, 3 if about else 6)]
-    said = [re.sub(r'^Enjoys ', '', plain(a, 140)) for a in pick(about, 6)]
+    said = [re.sub(r'^Enjoys ', '', plain(a, 100)) for a in pick(about, 3)]
     return _sentences([head, f'Liked {_and(named)}' if named else '', *said]) or 'Nothing known yet.'
 
 
@@ -537,7 +537,7 @@ def _sentences(
     """Parts as sentences, each with a capital and a full stop."""
     return ' '.join(s[0].upper() + s[1:] + ('' if s[-1] in '.!?…' else '.') for s in (p.strip() for p in parts) if s)
 
-# %% ../nbs/01_llm.ipynb #d8858cf2
+# %% ../nbs/01_llm.ipynb #ecdacc25
 _STOP = frozenset('''
 a about above after again against all also am an and any are around as at away back be because been before being below between both but by can
 could did do does doing down during each enjoys even every few finds find first for from further get gets go goes had has have having he her here
@@ -563,7 +563,7 @@ def extract(
         if len(parts[i]) <= room: keep.add(i); room -= len(parts[i]) + 1
     return ' '.join(parts[i] for i in sorted(keep)) or plain(text, max_chars) or 'Nothing to summarise.'
 
-# %% ../nbs/01_llm.ipynb #78051fec
+# %% ../nbs/01_llm.ipynb #dfbf9adc
 class Template:
     """A writer without a model. Make one with `template`."""
     name, batch = 'template', 64
@@ -598,7 +598,7 @@ def estimate_tokens(
     """A rough count of tokens without a tokenizer: one per four characters."""
     return math.ceil(len(text) / 4)
 
-# %% ../nbs/01_llm.ipynb #04cb4f4c
+# %% ../nbs/01_llm.ipynb #063a47de
 _SCHEMA = '''
 create table if not exists answers (key text primary key, model text not null, prompt text not null, params text not null, sample integer,
     answer text not null, prompt_tokens integer, completion_tokens integer, created real not null);
@@ -628,14 +628,14 @@ def _open_store(
     except BaseException: con.close(); raise
     return con
 
-# %% ../nbs/01_llm.ipynb #ea675520
+# %% ../nbs/01_llm.ipynb #3f8c765f
 def _prepare_store(
     con,  # sqlite3.Connection
     name,  # str
 ):
     """Check whose file it is, create the tables, make commits durable."""
-    mark, = con.execute('pragma application_id').fetchone()
     tables = {r[0] for r in con.execute("select name from sqlite_master where type = 'table'")}
+    mark, = con.execute('pragma application_id').fetchone()   # read after the tables: another process may be creating both, in one commit
     if mark not in (0, _STORE_ID) or (tables and mark != _STORE_ID):
         raise ValueError(f'{name!r} is a database of something else: choose another name for store (the file is left as it is)')
     con.execute('pragma busy_timeout = 60000')
@@ -644,7 +644,7 @@ def _prepare_store(
     if not {'answers', 'attempts'} <= tables:
         _patiently(lambda: con.executescript(f'begin immediate; {_SCHEMA} pragma application_id = {_STORE_ID}; commit;'))
 
-# %% ../nbs/01_llm.ipynb #dd7d8cdc
+# %% ../nbs/01_llm.ipynb #e70b2c97
 def _patiently(
     action,  # callable
     seconds=30,  # float
@@ -678,7 +678,7 @@ def content_key(
     except TypeError as e: raise ValueError(f'params of {model!r} cannot be written as JSON ({e}): keep to numbers, texts, lists and dicts') from None
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-# %% ../nbs/01_llm.ipynb #2efa7acb
+# %% ../nbs/01_llm.ipynb #decdc916
 def _name_of(
     llm,  # callable
 ) -> str:
@@ -719,7 +719,7 @@ def _requests(
     out['key'] = [content_key(name, p, params, s) for p, s in zip(out['prompt'], samples, strict=True)]
     return out
 
-# %% ../nbs/01_llm.ipynb #4c016f54
+# %% ../nbs/01_llm.ipynb #f91d44e3
 def one_of(
     choices,  # list of str
 ):  # callable answer -> one of the choices
@@ -747,7 +747,7 @@ def _judge(
     try: return check(text), None
     except Exception as e: return None, f"check: {'' if type(e) is ValueError else type(e).__name__ + ': '}{scrub(str(e))[:300]}"
 
-# %% ../nbs/01_llm.ipynb #77c7d334
+# %% ../nbs/01_llm.ipynb #fdcce661
 def _most_tokens(
     llm,  # callable
 ) -> int | None:  # longest answer, tokens
@@ -780,7 +780,7 @@ def _check_money(
     if price[1] and _most_tokens(llm) is None:
         raise ValueError("a budget needs to know how long an answer can get: set max_tokens (for a function: f.params = {'max_tokens': 300})")
 
-# %% ../nbs/01_llm.ipynb #5cb29f2b
+# %% ../nbs/01_llm.ipynb #da0db6ac
 def _plan(
     llm,  # callable
     table,  # DataFrame of requests
@@ -798,7 +798,7 @@ def _plan(
             'prompt_tokens': read, 'completion_tokens_at_most': written, 'cost_at_most': cost,
             'counted': 'by count' if count else 'estimated, four characters a token'}
 
-# %% ../nbs/01_llm.ipynb #6625da31
+# %% ../nbs/01_llm.ipynb #a71be66c
 class _Gate:
     """Hands out jobs while money, patience and hope last."""
     def __init__(self, jobs, worst, budget, max_failures):
@@ -832,7 +832,7 @@ class _Gate:
         """No further job starts; the first reason counts."""
         self.why = self.why or why
 
-# %% ../nbs/01_llm.ipynb #e26753de
+# %% ../nbs/01_llm.ipynb #4163c2a3
 def _fetch(
     llm,  # callable
     job,  # list of (key, prompt, sample)
@@ -868,7 +868,7 @@ def _work(
     except BaseException as e: put(e)
     finally: put(None)
 
-# %% ../nbs/01_llm.ipynb #f5b9dfb3
+# %% ../nbs/01_llm.ipynb #3eb6bc7c
 def _paid(
     price,  # (float, float) | None
     prompt,  # str
@@ -881,7 +881,7 @@ def _paid(
     return _cost(price, estimate_tokens(prompt) if answer.prompt_tokens is None else answer.prompt_tokens,
                  size if answer.completion_tokens is None else answer.completion_tokens)
 
-# %% ../nbs/01_llm.ipynb #81c46a5e
+# %% ../nbs/01_llm.ipynb #c5f3ae6e
 def _pump(
     llm,  # callable
     gate,  # _Gate
@@ -909,7 +909,7 @@ def _pump(
         while running and (left := end - time.monotonic()) > 0: gather(left)
         raise
 
-# %% ../nbs/01_llm.ipynb #0ce37ae8
+# %% ../nbs/01_llm.ipynb #e01b9861
 def _write(
     con,  # sqlite3.Connection
     answers,  # list of rows for the table answers, with a flag: replace what is there
@@ -926,7 +926,7 @@ def _write(
         if not isinstance(e, sqlite3.Error): raise
         raise RuntimeError(f'the store cannot be written ({e}): check space and rights on the disk; what was stored before is safe') from None
 
-# %% ../nbs/01_llm.ipynb #1ad1de0f
+# %% ../nbs/01_llm.ipynb #47c6d122
 _NOTHING = {'answer': None, 'error': None, 'prompt_tokens': None, 'completion_tokens': None, 'cost': math.nan, 'cached': False}
 
 
@@ -961,7 +961,7 @@ def _result(
     return {**_NOTHING, 'answer': value, 'error': reason, 'prompt_tokens': got.prompt_tokens, 'completion_tokens': got.completion_tokens,
             'cost': _paid(price, prompt, got, 0.)}
 
-# %% ../nbs/01_llm.ipynb #838187ae
+# %% ../nbs/01_llm.ipynb #207d648e
 def _table(
     requests,  # DataFrame of requests
     results,  # dict key -> result
@@ -979,7 +979,7 @@ def _table(
     out['cost'] = np.where(again, 0., [r['cost'] for r in rows]); out['cached'] = again | np.array([r['cached'] for r in rows], bool)
     return out
 
-# %% ../nbs/01_llm.ipynb #7f96638f
+# %% ../nbs/01_llm.ipynb #c4044661
 def ask(
     llm,  # callable str -> str with a name: template(), chat(...), local(...), a named function
     prompts,  # list of str | DataFrame with columns id, prompt and perhaps sample (number of the draw)
@@ -1013,7 +1013,7 @@ def ask(
     finally:
         if con: con.close()
 
-# %% ../nbs/01_llm.ipynb #abd5b311
+# %% ../nbs/01_llm.ipynb #04cba48c
 def _run(
     llm,  # callable
     todo,  # DataFrame: requests to send, each key once

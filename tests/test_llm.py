@@ -444,6 +444,12 @@ def test_several_threads_and_processes_share_a_store(tmp_path):
     assert len(store_frame(tmp_path / 'both.db')) == 150
 
 
+def test_a_new_store_may_be_opened_by_many_at_once(tmp_path):
+    for r in range(15):
+        with ThreadPoolExecutor(6) as pool: tables = list(pool.map(lambda k, r=r: ask(Echo(), ['a', 'b'], tmp_path / f'{r}.db'), range(6)))
+        assert all((t['status'] == 'ok').all() for t in tables)
+
+
 def test_odd_characters_survive(tmp_path):
     prompts = ['naïve – ☕ 日本語', 'half \ud83d pair', 'quote " \' ; drop table answers; --', 'nul \x00 byte', 'line\nbreak\ttab']
     out = ask(Echo(), prompts, tmp_path / 's.db'); again = ask(Echo(wrong=lambda p: True), prompts, tmp_path / 's.db')
