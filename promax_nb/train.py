@@ -6,7 +6,7 @@
 __all__ = ['TrainConfig', 'PairSampler', 'save_tensors', 'load_tensors', 'FitResult', 'load_fit', 'versions', 'protocol',
            'should_stop', 'fit', 'tune']
 
-# %% ../nbs/08_train.ipynb #042ea2a5
+# %% ../nbs/08_train.ipynb #e705eabf
 import dataclasses
 import json
 import os
@@ -23,7 +23,7 @@ import torch
 
 from .evaluate import evaluate
 
-# %% ../nbs/08_train.ipynb #e4e57be3
+# %% ../nbs/08_train.ipynb #2dc6f00b
 @dataclass
 class TrainConfig:
     """How to train. Everything that changes a result is in here (or in the model, the objective or the data)."""
@@ -47,7 +47,7 @@ class TrainConfig:
         if self.lr <= 0 or self.reg < 0: raise ValueError(f'lr={self.lr} must be positive and reg={self.reg} must not be negative.')
         if '@' not in self.metric: raise ValueError(f"metric={self.metric!r} is unknown: use a name with its list length, such as 'recall@20'.")
 
-# %% ../nbs/08_train.ipynb #cf2e939c
+# %% ../nbs/08_train.ipynb #da123f69
 class PairSampler:
     """Shuffled (user, positive, negative) triples of one epoch."""
 
@@ -80,7 +80,7 @@ class PairSampler:
             neg[again] = rng.integers(self.n_items, size=len(again))
         return users, pos, neg
 
-# %% ../nbs/08_train.ipynb #42fe14e3
+# %% ../nbs/08_train.ipynb #dafa973e
 def _replace(path: Path, write):
     """Let `write(temporary path)` make a file, flush it to disk, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def load_tensors(
     except (SafetensorError, json.JSONDecodeError) as e:
         raise ValueError(f'{path} is not a readable tensor file ({e}): delete it and run again.') from None
 
-# %% ../nbs/08_train.ipynb #457b5c1d
+# %% ../nbs/08_train.ipynb #8a31fb3f
 @dataclass
 class FitResult:
     """A trained recommender and how it came about."""
@@ -154,7 +154,7 @@ def load_fit(
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     return FitResult(None, tensors['users'].numpy(), tensors['items'].numpy(), pd.read_parquet(folder / 'history.parquet'), card, **facts)
 
-# %% ../nbs/08_train.ipynb #d23b55eb
+# %% ../nbs/08_train.ipynb #cb5342c2
 def versions() -> dict:
     """Versions of what computes the numbers."""
     import promax_nb
@@ -181,7 +181,7 @@ def protocol(settings: dict, data, config: TrainConfig) -> dict:
             'split': {k: v for k, v in getattr(data, 'meta', {}).items() if isinstance(v, (int, float, str, list, tuple, dict, type(None)))},
             'ranking': 'full, training items masked in validation', 'seed': config.seed, 'versions': versions()}
 
-# %% ../nbs/08_train.ipynb #3d5ad4ca
+# %% ../nbs/08_train.ipynb #dd7547ca
 def should_stop(
     scores: list,  # (step, score) of every validation so far
     patience: int,  # validations without a new best
@@ -191,7 +191,7 @@ def should_stop(
     best = max(range(len(scores)), key=lambda i: scores[i][1])
     return sum(step > min_steps for step, _ in scores[best + 1:]) >= patience
 
-# %% ../nbs/08_train.ipynb #4e6fd884
+# %% ../nbs/08_train.ipynb #39d3e479
 class _Run:
     """The state of a training run: everything a checkpoint has to hold."""
 
@@ -202,7 +202,17 @@ class _Run:
         torch.manual_seed(config.seed)
         self.epoch = self.step = self.best_epoch = 0
         self.rows, self.scores, self.done = [], [], False
-        self.best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.keep_best()
+
+    def keep_best(self):
+        """Remember the parameters as they are now."""
+        self.best_epoch, self.best = self.epoch, {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def validated(self, score: float):
+        """Take note of a validation score: keep the parameters if it is the best, and see whether to stop."""
+        self.scores.append((self.step, score))
+        if score >= max(s for _, s in self.scores): self.keep_best()
+        self.done = should_stop(self.scores, self.config.patience, self.config.min_steps)
 
     def save(self, path):
         """Write the checkpoint."""
@@ -214,25 +224,26 @@ class _Run:
         facts = {k: getattr(self, k) for k in ('settings', 'epoch', 'step', 'best_epoch', 'rows', 'scores', 'done')}
         save_tensors(path, tensors, facts | {'numpy_rng': self.rng.bit_generator.state})
 
-    def load(self, path):
-        """Continue from a checkpoint of the same settings."""
-        tensors, facts = load_tensors(path)
-        differ = [k for k in self.settings if facts.get('settings', {}).get(k) != self.settings[k]]
-        if differ:
-            raise ValueError(f"{path} belongs to a run with other {', '.join(differ)}: use another folder, delete the file, or pass resume=False.")
-        part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
-        self.model.load_state_dict(part('model.'))
-        device = next(self.model.parameters()).device
-        self.best = {k: v.to(device) for k, v in part('best.').items()}
-        state = {}
-        for k, v in part('adam.').items(): state.setdefault(int(k.split('.')[0]), {})[k.split('.')[1]] = v
-        self.optimizer.load_state_dict({'state': state, 'param_groups': self.optimizer.state_dict()['param_groups']})
-        torch.set_rng_state(tensors['torch_rng'])
-        if 'cuda_rng' in tensors and device.type == 'cuda': torch.cuda.set_rng_state(tensors['cuda_rng'])
-        self.rng.bit_generator.state = facts['numpy_rng']
-        for k in ('epoch', 'step', 'best_epoch', 'rows', 'scores', 'done'): setattr(self, k, facts[k])
+# %% ../nbs/08_train.ipynb #66364c2e
+def _resume(run: _Run, path):
+    """Continue a run from a checkpoint of the same settings."""
+    tensors, facts = load_tensors(path)
+    differ = [k for k in run.settings if facts.get('settings', {}).get(k) != run.settings[k]]
+    if differ:
+        raise ValueError(f"{path} belongs to a run with other {', '.join(differ)}: use another folder, delete the file, or pass resume=False.")
+    part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
+    run.model.load_state_dict(part('model.'))
+    device = next(run.model.parameters()).device
+    run.best = {k: v.to(device) for k, v in part('best.').items()}
+    state = {}
+    for k, v in part('adam.').items(): state.setdefault(int(k.split('.')[0]), {})[k.split('.')[1]] = v
+    run.optimizer.load_state_dict({'state': state, 'param_groups': run.optimizer.state_dict()['param_groups']})
+    torch.set_rng_state(tensors['torch_rng'])
+    if 'cuda_rng' in tensors and device.type == 'cuda': torch.cuda.set_rng_state(tensors['cuda_rng'])
+    run.rng.bit_generator.state = facts['numpy_rng']
+    for k in ('epoch', 'step', 'best_epoch', 'rows', 'scores', 'done'): setattr(run, k, facts[k])
 
-# %% ../nbs/08_train.ipynb #42b28a75
+# %% ../nbs/08_train.ipynb #857bb677
 def _train_epoch(run: _Run, objective, sampler: PairSampler) -> dict:
     """One pass over the training interactions; the mean of every loss term."""
     config, model = run.config, run.model
@@ -267,7 +278,18 @@ def _validate(run: _Run, data) -> float:
     k = int(run.config.metric.split('@')[1])
     return evaluate(users, items, data.valid, data.train, (k,))[run.config.metric]
 
-# %% ../nbs/08_train.ipynb #5e33bf89
+# %% ../nbs/08_train.ipynb #f04c17ab
+def _start(model, objective, data, config: TrainConfig, path, resume: bool) -> _Run:
+    """Everything on its device, a checkpoint loaded where there is one."""
+    device = torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device)
+    model.to(device)
+    if hasattr(objective, 'to'): objective.to(device)
+    if not data.valid.nnz: raise ValueError('the validation split is empty, so nothing can stop training: make one, e.g. ratios=(.7, .1, .2).')
+    run = _Run(model, config, _settings(model, objective, data, config))
+    if path is not None and resume and path.exists(): _resume(run, path)
+    return run
+
+# %% ../nbs/08_train.ipynb #fb3f9b8d
 def fit(
     model,  # a base: model(adj=None) -> (users (M, d), items (N, d))
     objective,  # objective(model, users, pos, neg) -> dict of named loss terms
@@ -284,14 +306,8 @@ def fit(
     """
     from tqdm.auto import tqdm
     config = dataclasses.replace(config or TrainConfig(), **settings)
-    device = torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device)
-    model, sampler = model.to(device), PairSampler(data.train)
-    if hasattr(objective, 'to'): objective = objective.to(device)
-    if not data.valid.nnz: raise ValueError('the validation split is empty, so nothing can stop training: make one, e.g. ratios=(.7, .1, .2).')
-    run = _Run(model, config, _settings(model, objective, data, config))
-    path = None if folder is None else Path(folder) / 'checkpoint.safetensors'
-    if path is not None and resume and path.exists(): run.load(path)
-    saved = time.monotonic()
+    sampler, path = PairSampler(data.train), None if folder is None else Path(folder) / 'checkpoint.safetensors'
+    run, saved = _start(model, objective, data, config, path, resume), time.monotonic()
     with tqdm(total=config.epochs, initial=run.epoch, desc=type(model).__name__, unit='epoch', disable=None if progress is None else not progress) as bar:
         while run.epoch < config.epochs and not run.done:
             start = time.perf_counter()
@@ -299,10 +315,7 @@ def fit(
             run.rows.append(row)
             if run.epoch % config.eval_every == 0 or run.epoch == config.epochs:
                 row[config.metric] = _validate(run, data)
-                run.scores.append((run.step, row[config.metric]))
-                if row[config.metric] >= max(s for _, s in run.scores):
-                    run.best_epoch, run.best = run.epoch, {k: v.detach().clone() for k, v in model.state_dict().items()}
-                run.done = should_stop(run.scores, config.patience, config.min_steps)
+                run.validated(row[config.metric])
                 if path is not None and time.monotonic() - saved >= config.checkpoint_seconds:
                     run.save(path)
                     saved = time.monotonic()
@@ -321,7 +334,7 @@ def _finish(run: _Run, objective, data) -> FitResult:
     card = protocol(run.settings, data, run.config) | {'best_epoch': run.best_epoch, 'epochs_run': run.epoch, 'steps': run.step}
     return FitResult(run.model, users, items, pd.DataFrame(run.rows), card, run.best_epoch, max(s for _, s in run.scores))
 
-# %% ../nbs/08_train.ipynb #7bafbfff
+# %% ../nbs/08_train.ipynb #56f545b7
 def tune(
     build_model,  # function () -> a fresh base
     build_objective,  # function (**choice) -> an objective

@@ -115,7 +115,7 @@ def test_teacher_modes_agree_and_report():
     approx = Teacher(su, si, topk=5)
     got = approx.rows(batch)(slice(None))
     assert torch.allclose(got.sum(1), torch.ones(3)) and torch.allclose(got.max(1).values, want[batch].max(1).values, atol=1e-6)
-    assert approx.report()['share_at_floor'] == float((w <= .1).float().mean())
+    assert shape.teacher_report(approx)['share_at_floor'] == float((w <= .1).float().mean())
 
 
 def test_confidence_forms():
