@@ -25,7 +25,7 @@ from promax_nb.train import TrainConfig, fit, load_fit, tune, versions
 
 BASES = {'LightGCN': LightGCN, 'MF': MF}
 WIDTH = 64
-GRID = {'sdr': [.1, .5, 1.5, 5.], 's2dr': [.02, .05, .1, .2]}
+GRID = {'sdr': [.1, .5, 1.5, 5.], 's2dr': [.002, .01, .05, .2]}
 
 
 class World:

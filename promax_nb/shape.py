@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['teacher', 'confidence', 'bpr_loss', 'sdr_loss', 's2dr_loss', 'Teacher', 'teacher_report', 'BPR', 'ProMax']
 
-# %% ../nbs/06_shape.ipynb #5e997784
+# %% ../nbs/06_shape.ipynb #f67c7e3f
 import weakref
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 
 from .models import infonce, softmax_term
 
-# %% ../nbs/06_shape.ipynb #90f49b61
+# %% ../nbs/06_shape.ipynb #d4764312
 def _entropy(
     p,  # (B, N) probabilities, rows sum to 1
 ):  # (B,) entropy in nats
@@ -41,7 +41,7 @@ def teacher(
     h = _entropy(p) / np.log(len(sitems))  # (B,) in [0, 1]
     return p, (1 - h).clamp(floor, 1.)
 
-# %% ../nbs/06_shape.ipynb #3df89f14
+# %% ../nbs/06_shape.ipynb #46abf4a2
 def confidence(
     sharpness,  # (M,) 1 - H/log N of each user's teacher
     form: str = 'published',  # 'published': clip(sharpness, floor, 1); 'relative': same mean, dealt out in proportion to sharpness
@@ -54,7 +54,7 @@ def confidence(
     ratio = (sharpness / sharpness.mean().clamp_min(1e-12)).clamp(.1, 10.)
     return clipped.mean() * ratio / ratio.mean()
 
-# %% ../nbs/06_shape.ipynb #82d185df
+# %% ../nbs/06_shape.ipynb #f5d59e60
 def bpr_loss(
     u,  # (B, d) user vectors of the batch
     pos,  # (B, d) vectors of their positive items
@@ -63,7 +63,7 @@ def bpr_loss(
     """Bayesian personalised ranking: mean of -log sigmoid(u.pos - u.neg)."""
     return F.softplus((u * (neg - pos)).sum(1)).mean()
 
-# %% ../nbs/06_shape.ipynb #670c5110
+# %% ../nbs/06_shape.ipynb #697e40af
 def sdr_loss(
     u,  # (B, d) recommender vectors of B distinct users
     items,  # (N, d) recommender vectors of all items
@@ -75,7 +75,7 @@ def sdr_loss(
     rows = p if callable(p) else p.__getitem__
     return softmax_term(F.normalize(u, dim=1), F.normalize(items, dim=1), w / len(u), target=rows, tau=tau)
 
-# %% ../nbs/06_shape.ipynb #6d172314
+# %% ../nbs/06_shape.ipynb #122fe713
 def s2dr_loss(
     view1,  # (user vectors (M, d), item vectors (N, d)) over the training graph
     view2,  # the same over the graph with added interactions
@@ -96,7 +96,7 @@ def s2dr_loss(
 
     return infonce(u1, u2, tau=tau) + infonce(i1, i2, tau=tau) + .5 * (cross(u1, i2) + cross(u2, i1))
 
-# %% ../nbs/06_shape.ipynb #16131c8f
+# %% ../nbs/06_shape.ipynb #557d3317
 def _spread(
     top,  # (B, k) the largest probabilities of each row
     ids,  # (B, k) where they belong
@@ -106,7 +106,7 @@ def _spread(
     rest = (1 - top.sum(1, keepdim=True)).clamp_min(0) / max(n - top.shape[1], 1)
     return rest.expand(-1, n).clone().scatter_(1, ids, top)
 
-# %% ../nbs/06_shape.ipynb #0afdd5ea
+# %% ../nbs/06_shape.ipynb #538a90e6
 class Teacher(nn.Module):
     """The profile distribution of every user, computed once within a memory budget."""
 
@@ -157,7 +157,7 @@ class Teacher(nn.Module):
             return _spread(self.top[ids], self.ids[ids], len(self.si))
         return block
 
-# %% ../nbs/06_shape.ipynb #9dc90916
+# %% ../nbs/06_shape.ipynb #86b3867b
 def teacher_report(
     teacher: Teacher,
 ) -> dict:  # numbers for a protocol card
@@ -198,7 +198,7 @@ def _check_terms(su, si, added, sdr, s2dr, tau):
     if sdr and (su is None or si is None): raise ValueError('SDR needs profile vectors of users and items: pass su and si, or set sdr=0.')
     if s2dr and added is None: raise ValueError('S2DR needs the added interactions of `augment`: pass added, or set s2dr=0.')
 
-# %% ../nbs/06_shape.ipynb #fb3c300c
+# %% ../nbs/06_shape.ipynb #859d7e34
 class BPR(nn.Module):
     """The base objective: BPR, plus whatever loss the model brings along."""
 
@@ -223,7 +223,7 @@ class BPR(nn.Module):
         """Settings and facts for the protocol card."""
         return {'objective': 'BPR'}
 
-# %% ../nbs/06_shape.ipynb #887499bb
+# %% ../nbs/06_shape.ipynb #cce2c919
 class ProMax(BPR):
     """BPR with supervised (SDR) and self-supervised (S2DR) distribution reshaping."""
 

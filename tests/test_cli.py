@@ -134,6 +134,7 @@ def test_import_is_light():
 
 
 def test_help_names_every_setting():
-    helptext = subprocess.run([sys.executable, '-m', 'promax_nb.cli', 'run', '--help'], capture_output=True, text=True, check=True).stdout
+    code = 'from promax_nb.cli import main; main(["run", "--help"])'
+    helptext = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     for name in ('events', 'format', 'epochs', 'base', 'seeds', 'teacher-tau', 'confidence', 'min-steps'): assert f'--{name}' in helptext
     assert np.all([f.metadata['help'] for f in cli.dataclasses.fields(RunConfig)])
