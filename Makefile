@@ -22,7 +22,7 @@ demo: install
 test: install
 	$(BIN)/python tests/frame.py
 	$(BIN)/ruff check .
-	cd nbs && OMP_NUM_THREADS=1 ../$(BIN)/nbdev_test --n_workers 2 --timing
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 
 # README.md from nbs/index.ipynb
@@ -32,6 +32,7 @@ docs-readme: install
 # run every notebook and keep its outputs (text and still pictures, no widget state)
 execute: install
 	cd nbs && for n in *.ipynb; do ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False $$n || exit 1; done
+	$(BIN)/python tests/frame.py --drop-bars
 	$(BIN)/nbdev_clean
 
 clean:

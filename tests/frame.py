@@ -1,6 +1,6 @@
 """Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no CUDA packages.
 
-    python tests/frame.py [--write-readme]
+    python tests/frame.py [--write-readme | --drop-bars]
 
 Everything is compared against a copy, so a failing check changes nothing.
 """
@@ -23,10 +23,22 @@ def readme() -> str:
     from nbconvert import MarkdownExporter
     nb = nbformat.read(ROOT / 'nbs' / 'index.ipynb', 4)
     nb.cells = [c for c in nb.cells if not re.search(r'^#\|\s*(hide|default_exp)\b', c.source, re.M)]
+    nb.metadata['language_info'] = {'name': 'python'}
     for c in nb.cells:
         if c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
     text = MarkdownExporter().from_notebook_node(nb)[0]
     return '<!-- made from nbs/index.ipynb by `make docs-readme`; edit that -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+
+
+def drop_bars():
+    """Take the remains of progress bars and widgets out of the notebooks' outputs: without their state they are empty boxes."""
+    import nbformat
+    for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
+        nb = nbformat.read(path, 4)
+        for c in nb.cells:
+            if c.cell_type == 'code':
+                c.outputs = [o for o in c.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {}) and o.get('name') != 'stderr']
+        nbformat.write(nb, path)
 
 
 def differences(a: Path, b: Path, names) -> list:
@@ -36,6 +48,7 @@ def differences(a: Path, b: Path, names) -> list:
 
 def main():
     if '--write-readme' in sys.argv: return (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
+    if '--drop-bars' in sys.argv: return drop_bars()
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / 'copy'
