@@ -24,6 +24,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=['promax_nb', 'promax_nb.*']),
     include_package_data=True,
+    package_data={'promax_nb': ['*.js', '*.css']},
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},
     entry_points={

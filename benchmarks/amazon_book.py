@@ -33,11 +33,11 @@ def build(name, data, seed):
     if name == 'lightgcn': return LightGCN(data, edge_drop=.2, seed=seed), BPR(), common
     if name == 'lightgcn13': return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), BPR(), common
     if name == 'gccf': return GCCF(data, seed=seed), BPR(), common
-    if name == 'simgcl': return SimGCL(data, seed=seed), BPR(), common | {'reg': 1e-5, 'patience': 5, 'min_steps': 0}
+    if name == 'simgcl': return SimGCL(data, seed=seed), BPR(), common | {'reg': 1e-5, 'min_steps': 0}
     if name == 's2dr':
         added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
         added.eliminate_zeros()
-        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=.05), common | {'patience': 10}
+        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=.05), common
     raise ValueError(f'unknown configuration {name!r}: choose from {", ".join(TITLES)}.')
 
 

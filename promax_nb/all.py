@@ -9,4 +9,5 @@ from promax_nb.shape import *
 from promax_nb.evaluate import *
 from promax_nb.train import *
 from promax_nb.views import *
+from promax_nb.widgets import *
 from promax_nb.cli import DataConfig, RunConfig, as_table, experiment, load_data, verdict

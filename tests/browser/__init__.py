@@ -1,0 +1,1 @@
+"""Tests in a real browser: JupyterLab with the widgets in it, and exported pages opened from disk."""

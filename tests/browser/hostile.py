@@ -1,0 +1,167 @@
+"""Texts that try to become something else, and small scenes made of random arrays: one full of such texts, one with mild ones."""
+import numpy as np
+import pandas as pd
+
+WORD = 'Donaudampfschifffahrt' * 150
+# name -> text. Each calls __hit(its name) where it would run, or points at evil.example where it would load something.
+TEXTS = {
+    'script': '<script>__hit("script")</script> plain end',
+    'script-src': '<script src="https://evil.example/a.js"></script>src',
+    'script-case': '<ScRiPt >__hit("script-case")</sCrIpT >case',
+    'img': 'see <img src=x onerror=__hit("img")> here',
+    'img-quote': '"><img src=x onerror=__hit(`img-quote`)>',
+    'img-single': "'><img src=x onerror='__hit(\"img-single\")'>",
+    'img-outside': '<img src="http://evil.example/pixel.png">pixel',
+    'svg': '<svg onload=__hit("svg")><circle r=9></svg>round',
+    'svg-script': '<svg><script>__hit("svg-script")</script></svg>deep',
+    'math': '<math><mtext></p><style><img src=x onerror=__hit("math")></style></mtext></math>',
+    'close-script': '</script><script>__hit("close-script")</script>after',
+    'close-textarea': '</textarea><img src=x onerror=__hit("close-textarea")>area',
+    'close-style': '</style><script>__hit("close-style")</script>style',
+    'close-title': '</title><script>__hit("close-title")</script>title',
+    'close-pre': '</pre></td></tr></table></div><img src=x onerror=__hit("close-pre")>pre',
+    'comment': '--><script>__hit("comment")</script><!--',
+    'open-comment': '<!--<script> and no end',
+    'cdata': ']]><script>__hit("cdata")</script>',
+    'event': '" onmouseover="__hit(\'event\')" onfocus=__hit("event") autofocus tabindex=1 x="',
+    'event-single': "' onclick='__hit(1)' style='position:fixed;inset:0' x='",
+    'javascript': 'javascript:__hit("javascript")//',
+    'javascript-link': '<a href="javascript:__hit(\'javascript-link\')">press</a>',
+    'javascript-tab': '<a href="java\tscript:__hit(\'javascript-tab\')">press tab</a>',
+    'markdown': '[press](javascript:__hit("markdown")) ![p](http://evil.example/m.png)',
+    'data-url': 'data:text/html,<script>__hit("data-url")</script>',
+    'data-frame': '<iframe src="data:text/html,<script>parent.__hit(1)</script>"></iframe>framed',
+    'srcdoc': '<iframe srcdoc="<script>parent.__hit(\'srcdoc\')</script>"></iframe>doc',
+    'object': '<object data="http://evil.example/o.swf"></object><embed src="http://evil.example/e">thing',
+    'meta': '<meta http-equiv="refresh" content="0;url=http://evil.example/">again',
+    'base': '<base href="http://evil.example/"><link rel=stylesheet href="http://evil.example/s.css">based',
+    'form': '<form action="javascript:__hit(1)"><button formaction="javascript:__hit(2)">send</button></form>',
+    'css': '<style>@import "http://evil.example/i.css"; body{display:none}</style>css',
+    'css-value': 'red;}</style>*{background:url(http://evil.example/b.png)}',
+    'plotly-bold': '<b>bold</b><br>next<sub>low</sub><i>it</i><span style="font-size:90px">huge</span>',
+    'plotly-link': '<a href="javascript:__hit(\'plotly-link\')">p</a><a href="https://evil.example/" target="_self">q</a>',
+    'plotly-template': '%{x} %{customdata} %{customdata[0]} %{meta.constructor} <extra></extra>',
+    'mathjax': r'$\href{javascript:__hit("mathjax")}{x}$ and $$\require{html}\style{background:url(http://evil.example/)}{y}$$',
+    'mathjax-paren': r'\(\href{javascript:__hit(1)}{x}\) \[ \unicode{x1F600} \] \begin{equation}z\end{equation}',
+    'json': '\\"}],"x":[{"y":"\\u003cscript>__hit(1)</script>',
+    'line-ends': 'first\u2028second\u2029third\r\nfourth\x85fifth',
+    'braces': '{{constructor.constructor("__hit(1)")()}} ${__hit("braces")} {% x %} {0} {title} %s %(a)s',
+    'backtick': '`${__hit("backtick")}`;__hit("backtick");//',
+    'entities': '&lt;script&gt;__hit(1)&lt;/script&gt; &#60;img src=x onerror=__hit(2)&#62; &amp;amp; &nosuch;',
+    'prototype': '__proto__',
+    'constructor': 'constructor',
+    'bidi': 'invoice\u202excod.exe\u202c \u2066left\u2069 \u200fmark',
+    'null': 'a\x00b<\x00script>__hit("null")</script>\x1b[31mred\x07',
+    'zero-width': '\u200b\u200c\u200d\ufeffthin\u2060air',
+    'rtl': 'שלום עולם مرحبا بالعالم',
+    'emoji': 'reader 👩\u200d👩\u200d👧\u200d👦 🏳️\u200d🌈 e\u0301 🇩🇪',
+    'combining': 'Z' + ''.join(chr(0x300 + k % 0x6f) for k in range(200)) + 'algo',
+    'word': WORD,
+    'blank': ' \t\n ',
+    'spaces': 'many      spaces\n\n\n\nand lines',
+    'overlong': '\ufffd\uffff\U0010ffff replacement',
+    'sql': "Robert'); DROP TABLE users;--",
+    'formula': '=HYPERLINK("http://evil.example/","press")',
+}
+LONG = 'long <img src=x onerror=__hit("long")> ' + 'many words, and more of them, ' * 34_000 + '<script>__hit("long")</script> the end'  # 1 MB
+LONE = 'lone \ud800 surrogate \udfff end <img src=x onerror=__hit("lone")>'
+COLUMNS = {'kind': '<img src=x onerror=__hit("column")>', 'number': '</script><script>__hit("number")</script> $x$', 'own': '__proto__'}
+
+
+def _world(n_users: int, n_items: int, seed: int, width: int = 16):
+    """Random tastes, and matrices that follow them: user and item tastes, train, valid, test."""
+    import scipy.sparse as sp
+    rng = np.random.default_rng(seed)
+    zu, zi = (rng.standard_normal((n, width)).astype(np.float32) for n in (n_users, n_items))
+    liked = np.argsort(-(zu @ zi.T + rng.standard_normal((n_users, n_items))), 1)
+    split = {k: sp.lil_matrix((n_users, n_items), dtype=np.float32) for k in ('train', 'valid', 'test')}
+    for u in range(n_users):
+        n = 2 + u % 9
+        for k, part in (('train', liked[u, :n]), ('valid', liked[u, n:n + 2]), ('test', liked[u, n + 2:n + 5])): split[k][u, part] = 1
+    return zu, zi, {k: v.tocsr() for k, v in split.items()}
+
+
+def _profiles(texts: list, sources: list, mild: bool) -> pd.DataFrame:
+    """A profile table as `write` returns it; texts of type object, because pandas' own text type refuses lone surrogates."""
+    n = len(texts)
+    def column(values): return pd.Series(list(values), dtype=object)
+    prompt = [f'Tell what this one enjoys: {t[:300]}' for t in texts]
+    writer = ['template'] * n if mild else [texts[k][:500] for k in np.roll(np.arange(n), 3)]
+    status = ['ok'] * n if mild else [texts[k][:200] if k % 7 == 0 else 'ok' for k in range(n)]
+    return pd.DataFrame({'id': range(n), 'profile': column(texts), 'writer': column(writer), 'status': column(status), 'prompt': column(prompt),
+                         'sources': column(sources)})
+
+
+def _scene(user_ids, item_ids, titles, texts, profiles, columns, mild, seed, **names):
+    from promax_nb.data import RecData
+    from promax_nb.retrieve import augment
+    from promax_nb.views import Scene
+    M, N = len(user_ids), len(item_ids)
+    zu, zi, split = _world(M, N, seed)
+    rng = np.random.default_rng(seed + 1)
+    def near(x, noise): return x + noise * rng.standard_normal(x.shape).astype(np.float32)
+    kinds = [list(TEXTS.values())[k] for k in (0, 3, 10, 33, 36)] if not mild else ['novel', 'poetry', 'travel', 'cooking', 'history']
+    facts = {columns['kind']: [kinds[k % 5] for k in range(max(M, N))], columns['number']: rng.normal(50, 12, max(M, N)).round(1),
+             columns['own']: [kinds[k % 3] for k in range(max(M, N))]}
+    users = pd.DataFrame({'user': user_ids} | {k: v[:M] for k, v in facts.items()})
+    items = pd.DataFrame({'item': item_ids, 'title': titles, 'text': texts} | {k: v[:N] for k, v in facts.items()})
+    data = RecData(**split, users=users, items=items, name=names.get('name', 'small'), meta={'source': names.get('name', 'random arrays')})
+    su, si = near(zu, .6), near(zi, .6)
+    added, why = augment(data, su, si, k_users=10, n_candidates=12)
+    lift = rng.standard_normal((zu.shape[1], 384)).astype(np.float32)
+    people = _profiles(profiles[:M], [data.train[u].indices.tolist() for u in range(M)], mild)
+    things = _profiles(profiles[-N:], [[i] for i in range(N)], mild)
+    epochs = np.arange(1, 10)
+    history = pd.DataFrame({'epoch': epochs, 'bpr': 1 / epochs, 'seconds': .1, 'recall@20': np.where(epochs % 3 == 0, epochs / 100, np.nan)})
+    return Scene(data, people, things, (su, si), [(near(zu, 1.), near(zi, 1.)) for _ in range(2)], [(near(zu, .8), near(zi, .8)) for _ in range(2)], added, why,
+                 (near(su @ lift, .3), near(si @ lift, .3)), {'width': su.shape[1]}, {names.get('history', 'base'): history})
+
+
+def hostile_scene(n_users: int = 60, n_items: int = 60, seed: int = 0, lone: bool = False):
+    """A scene whose ids, titles, texts, profiles, prompts, writers, statuses, attribute names and values, data name and training names are hostile.
+
+    `lone` puts lone surrogates into the profiles (the data's own tables cannot hold them). 1 MB texts: two profiles, an item's text, a title.
+    """
+    all_texts = list(TEXTS.values())
+    def take(n, shift): return [all_texts[(k + shift) % len(all_texts)] for k in range(n)]
+    def once(texts): return [t if texts.index(t) == k and t.strip() else f'{t} no {k}' for k, t in enumerate(texts)]
+    titles, texts = take(n_items, 0), take(n_items, 5)
+    titles[-1], texts[-2] = LONG, LONG
+    profiles = take(n_users + n_items, 11)
+    profiles[1] = profiles[n_users + 1] = LONG
+    if lone: profiles[2] = profiles[n_users + 2] = LONE
+    return _scene(once(take(n_users, 0)), once(take(n_items, 2)), titles, texts, profiles, COLUMNS, False, seed, name=TEXTS['img'],
+                  history=TEXTS['close-script'])
+
+
+def small_scene(n_users: int = 60, n_items: int = 60, seed: int = 0):
+    """The same arrays with mild texts."""
+    topics = ['harbours', 'old maps', 'tea houses', 'winter walks', 'brass bands', 'slow trains', 'mountain huts']
+    def about(k): return f'{topics[k % 7]} and {topics[(k // 7 + 3) % 7]}'
+    profiles = [f'Enjoys {about(u)}, calm stories with a dry humour.' for u in range(n_users)]
+    profiles += [f'A book about {about(i)} for patient readers.' for i in range(n_items)]
+    titles, texts = [f'The Book of {about(k)} {k}' for k in range(n_items)], [f'Tells of {about(k)}.' for k in range(n_items)]
+    columns = {'kind': 'genre', 'number': 'age', 'own': 'shelf'}
+    return _scene([f'u{k:03d}' for k in range(n_users)], [f'b{k:03d}' for k in range(n_items)], titles, texts, profiles, columns, True, seed)
+
+
+def flat_maps(scene, hostile: bool = False):
+    """A Projection made without UMAP (which would compile for half a minute): the first two principal directions of each space."""
+    from promax_nb import views
+
+    class Flat(views.Projection):
+        def describe(self): return self.record['note']
+
+    coords, labels, codes = {}, {}, {}
+    names = [TEXTS['svg'], TEXTS['plotly-link'], TEXTS['mathjax'], COLUMNS['kind']] if hostile else ['maps, harbours', 'trains', 'walks', 'tea, huts']
+    for space, pair in scene.spaces().items():
+        x = np.concatenate(pair).astype(np.float64)
+        x -= x.mean(0)
+        xy = x @ np.linalg.svd(x, full_matrices=False)[2][:2].T
+        coords[space] = xy.astype(np.float32)
+        corners = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * np.abs(xy).max(0) * .6
+        codes[space] = ((xy[:, None] - corners)**2).sum(2).argmin(1)
+        size = np.bincount(codes[space], minlength=4)
+        labels[space] = pd.DataFrame({'cluster': range(4), 'x': corners[:, 0], 'y': corners[:, 1], 'size': size, 'text': names})
+    note = TEXTS['close-pre'] if hostile else 'Principal directions of random arrays, for tests.'
+    return Flat(coords, scene.data.n_users, scene.data.n_items, {'note': note}, labels=labels, clusters=codes)
