@@ -32,7 +32,7 @@ docs-readme: install
 # run every notebook and keep its outputs (text and still pictures, no widget state)
 execute: install
 	cd nbs && for n in *.ipynb; do ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False $$n || exit 1; done
-	$(BIN)/python tests/frame.py --drop-bars
+	$(BIN)/python tests/frame.py --tidy
 	$(BIN)/nbdev_clean
 
 clean:

@@ -58,7 +58,8 @@ def browse(page_file):
         spots = page.evaluate(SPOTS)
         page.evaluate("""() => { window.__t = []; const tip = document.querySelector('.px-tip');
           addEventListener('mousemove', () => { window.__m = performance.now(); }, true);
-          new MutationObserver(() => { if (!tip.hidden) window.__t.push(performance.now() - window.__m); }).observe(tip, {childList: true, attributes: true}); }""")
+          const seen = () => { if (!tip.hidden) window.__t.push(performance.now() - window.__m); };
+          new MutationObserver(seen).observe(tip, {childList: true, attributes: true}); }""")
         for x, y in spots:
             page.mouse.move(5, 5); page.wait_for_timeout(150); page.mouse.move(x, y); page.wait_for_timeout(400)
         times = page.evaluate(PAGE) | {'hover': page.evaluate('() => window.__t')}

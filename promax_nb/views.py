@@ -9,9 +9,9 @@ __all__ = ['BASE', 'OURS', 'REST', 'SETTINGS', 'UNITS', 'GREY', 'FAINT', 'OTHER'
            'project_scene', 'node_table', 'distributions', 'profile_map', 'before_after', 'distribution_plot',
            'entropies', 'entropy_plot', 'divergence_plot', 'alignment_uniformity', 'alignment_uniformity_plot',
            'degree_gain_plot', 'retrieval_table', 'retrieval_plot', 'loss_curves', 'comparison_plot', 'sparsity_plot',
-           'explorer_data', 'explorer_source', 'save_html', 'save_image', 'still_map', 'population']
+           'explorer_data', 'explorer_source', 'save_html', 'save_image', 'still_map', 'population', 'gain_by']
 
-# %% ../nbs/12_views.ipynb #e323098b
+# %% ../nbs/12_views.ipynb #4a93819c
 import hashlib
 import html
 import json
@@ -27,10 +27,10 @@ import scipy.sparse as sp
 
 from .data import RecData, load, toy_data
 
-# %% ../nbs/12_views.ipynb #1cff78e0
+# %% ../nbs/12_views.ipynb #631a0826
 BASE, OURS, REST = '#0072B2', '#D55E00', ('#009E73', '#CC79A7', '#E69F00', '#56B4E9')  # Okabe-Ito
 
-# %% ../nbs/12_views.ipynb #c2681752
+# %% ../nbs/12_views.ipynb #a722a3a9
 _UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]')
 
 
@@ -72,7 +72,7 @@ def wrapped(
     import textwrap
     return '<br>'.join(label(line, None) for line in textwrap.wrap(plain(text, limit), width)) or ''
 
-# %% ../nbs/12_views.ipynb #d66517ba
+# %% ../nbs/12_views.ipynb #4df7dd0d
 SETTINGS = {'tau': .2, 'teacher_tau': None, 'floor': .1, 'confidence': 'published', 'mask': 'train+valid', 'width': 64, 'basis': 'shared', 'encoder': None}
 
 
@@ -86,7 +86,8 @@ def _pair(x, what: str, m: int, n: int) -> tuple:
             raise ValueError(f'{what}: the {name} vectors are {v.shape} but data has {rows} {name}s: pass one vector per {name}, in id order.')
         bad = ~np.isfinite(v).all(1)
         if bad.any():
-            raise ValueError(f'{what}: {int(bad.sum())} {name} vectors hold NaN or infinity (first: row {int(bad.argmax())}): make them again, or leave them out.')
+            raise ValueError(f'{what}: {int(bad.sum())} {name} vectors hold NaN or infinity (first: row {int(bad.argmax())}): make them again, '
+                             'or leave them out.')
     if x[0].shape[1] != x[1].shape[1]: raise ValueError(f'{what}: user vectors are {x[0].shape[1]} wide and item vectors {x[1].shape[1]}: both need one width.')
     return x
 
@@ -102,7 +103,37 @@ def _texts(table, what: str, n: int):
     if not (table.id.to_numpy() == np.arange(n)).all(): raise ValueError(f'the profiles of {what} are not in id order: sort them by id, one row per id.')
     return table
 
-# %% ../nbs/12_views.ipynb #f1be4aab
+# %% ../nbs/12_views.ipynb #03f9be5c
+def _check_scene(scene):
+    """Everything has one row per id, in one order, and no NaN."""
+    m, n = scene.data.shape
+    scene.users, scene.items = _texts(scene.users, 'users', m), _texts(scene.items, 'items', n)
+    if scene.vectors is not None: scene.vectors = _pair(scene.vectors, 'profile vectors', m, n)
+    if scene.raw is not None: scene.raw = _pair(scene.raw, 'raw profile vectors', m, n)
+    for side in ('before', 'after'):
+        x = getattr(scene, side)
+        x = [] if x is None else list(x) if isinstance(x, list) else [x]
+        setattr(scene, side, [_pair(p, side, m, n) for p in x])
+    if scene.added is not None:
+        scene.added = sp.csr_matrix(scene.added)
+        if scene.added.shape != (m, n): raise ValueError(f'added is {scene.added.shape} but data is {(m, n)}: augment the same data.')
+    unknown = set(scene.settings) - set(SETTINGS)
+    if unknown: raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: a scene knows {', '.join(SETTINGS)}.")
+    scene.settings = SETTINGS | scene.settings
+
+
+def _in_basis(scene, shared: bool) -> tuple:
+    """Profile vectors whitened anew, and the whitenings of users and items."""
+    from promax_nb.embed import whitening
+    if scene.raw is None:
+        raise ValueError('the profile vectors before whitening are not there, so the basis cannot be changed: pass raw=(encode(...), encode(...)), '
+                         'or open a run.')
+    width = scene.vectors[0].shape[1] if scene.vectors is not None else scene.settings['width']
+    if shared: to = (whitening(np.concatenate(scene.raw), width, name='users and items'),) * 2
+    else: to = tuple(whitening(x, width, name=w) for x, w in zip(scene.raw, ('users', 'items'), strict=True))
+    return to[0](scene.raw[0]), to[1](scene.raw[1]), *to
+
+# %% ../nbs/12_views.ipynb #eca73056
 @dataclass(repr=False)
 class Scene:
     """Data, texts, vectors and trained recommenders that belong together: row i is id i in all of them."""
@@ -121,20 +152,7 @@ class Scene:
     folder: Path | None = None  # where it came from
 
     def __post_init__(self):
-        m, n = self.data.shape
-        self.users, self.items = _texts(self.users, 'users', m), _texts(self.items, 'items', n)
-        if self.vectors is not None: self.vectors = _pair(self.vectors, 'profile vectors', m, n)
-        if self.raw is not None: self.raw = _pair(self.raw, 'raw profile vectors', m, n)
-        for side in ('before', 'after'):
-            x = getattr(self, side)
-            x = [] if x is None else list(x) if isinstance(x, list) else [x]
-            setattr(self, side, [_pair(p, side, m, n) for p in x])
-        if self.added is not None:
-            self.added = sp.csr_matrix(self.added)
-            if self.added.shape != (m, n): raise ValueError(f'added is {self.added.shape} but data is {(m, n)}: augment the same data.')
-        unknown = set(self.settings) - set(SETTINGS)
-        if unknown: raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: a scene knows {', '.join(SETTINGS)}.")
-        self.settings = SETTINGS | self.settings
+        _check_scene(self)
 
     def spaces(self) -> dict:
         """Name -> (user vectors, item vectors) of every space there is: profiles, base, reshaped (first seed)."""
@@ -150,20 +168,14 @@ class Scene:
 
     def in_basis(self, shared: bool) -> tuple:
         """Profile vectors whitened in one shared basis or each in their own: (su, si, users' whitening, items' whitening)."""
-        from promax_nb.embed import whitening
-        if self.raw is None:
-            raise ValueError('the profile vectors before whitening are not there, so the basis cannot be changed: pass raw=(encode(...), encode(...)), or open a run.')
-        width = self.vectors[0].shape[1] if self.vectors is not None else self.settings['width']
-        if shared: to = (whitening(np.concatenate(self.raw), width, name='users and items'),) * 2
-        else: to = tuple(whitening(x, width, name=w) for x, w in zip(self.raw, ('users', 'items'), strict=True))
-        return to[0](self.raw[0]), to[1](self.raw[1]), *to
+        return _in_basis(self, shared)
 
     def __repr__(self):
-        has = [k for k in ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance', 'raw') if getattr(self, k) is not None and len(getattr(self, k) if
-               not sp.issparse(getattr(self, k)) else [1])]
+        parts = {k: getattr(self, k) for k in ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance', 'raw')}
+        has = [k for k, v in parts.items() if v is not None and (sp.issparse(v) or len(v))]
         return f"Scene of {self.data.name!r}: {self.data.n_users:,} users, {self.data.n_items:,} items; has {', '.join(has) or 'interactions only'}"
 
-# %% ../nbs/12_views.ipynb #13135e11
+# %% ../nbs/12_views.ipynb #20ded9b0
 def as_scene(
     data,  # a Scene, a run folder, or RecData with the rest by name
     **parts,  # users, items, vectors, before, after, added, provenance, raw, settings
@@ -183,9 +195,10 @@ def open_run(
     from promax_nb.train import load_fit, load_tensors
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder}: check the path, or make a run with promax demo.')
-    if not (folder / 'settings.json').exists(): raise ValueError(f'{folder} is not a run folder (no settings.json in it): give the --out folder of promax run.')
-    if not (folder / 'metrics.json').exists(): raise ValueError(f'{folder} holds an unfinished run: type the same promax command again to finish it.')
-    if not (folder / 'data').is_dir(): raise ValueError(f'{folder} is of an older version and holds no data: make the run again.')
+    for name, problem in (('settings.json', 'is not a run folder (no settings.json in it): give the --out folder of promax run.'),
+                          ('metrics.json', 'holds an unfinished run: type the same promax command again to finish it.'),
+                          ('data', 'is of an older version and holds no data: make the run again.')):
+        if not (folder / name).exists(): raise ValueError(f'{folder} {problem}')
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     used, data = card['settings'], load(folder / 'data')
     def table(name): return pd.read_parquet(folder / name) if (folder / name).exists() else None
@@ -209,7 +222,7 @@ def _raw(folder, data, users, items, used):
     try: return tuple(encode(t.profile.tolist(), used.get('encoder'), cache=folder / 'vectors.db', empty='zero') for t in (users, items))
     except OSError: return None  # another machine, without that encoder: everything but a change of basis still works
 
-# %% ../nbs/12_views.ipynb #b703c341
+# %% ../nbs/12_views.ipynb #9526fc3a
 def toy_scene(
     n_users: int = 240,  # users of the generated bookshop
     n_items: int = 160,  # items
@@ -235,13 +248,13 @@ def toy_scene(
     ours = fit(LightGCN(data, seed=seed), ProMax(su, si, added, sdr=3., s2dr=.01), data, **how)
     return Scene(data, users, items, (su, si), base, ours, added, why, raw, {'width': 32}, {'base': base.history, 'ProMax': ours.history})
 
-# %% ../nbs/12_views.ipynb #60ff3c76
+# %% ../nbs/12_views.ipynb #95e4f086
 def _layout(fig, title: str, **kw):
     """The look that all figures share."""
     legend = dict(orientation='h', y=1.08, x=1, xanchor='right')
     return fig.update_layout(title=html.escape(title), template='plotly_white', margin=dict(l=60, r=20, t=60, b=50), legend=legend, **kw)
 
-# %% ../nbs/12_views.ipynb #2015aa22
+# %% ../nbs/12_views.ipynb #5d1f248e
 def unit_rows(
     x,  # (n, d) vectors
 ) -> np.ndarray:  # (n, d) float32
@@ -276,7 +289,7 @@ def nearest(
         if tell: tell(float(rows[-1] + 1) / len(x))
     return ids, far
 
-# %% ../nbs/12_views.ipynb #53eb1aaa
+# %% ../nbs/12_views.ipynb #35fa4f62
 def _map_rows(x, y):
     """x, y as float64 without the rows that hold NaN in either, and which rows those are."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -308,7 +321,7 @@ def trustworthiness(
         cost += np.maximum(rank - k, 0).sum()
     return float(1 - 2 * cost / (len(ask) * k * (2 * n - 3 * k - 1)))
 
-# %% ../nbs/12_views.ipynb #85f3c400
+# %% ../nbs/12_views.ipynb #df09eaa0
 def _overlap(a, b):
     """Share of each row of ids `a` (n, k) that is in the same row of `b`."""
     n, k = a.shape
@@ -327,7 +340,7 @@ def neighbours_kept(
     kept[good] = _overlap(nearest(x, k)[0], nearest(y, k)[0])
     return kept
 
-# %% ../nbs/12_views.ipynb #eaf789fb
+# %% ../nbs/12_views.ipynb #57943028
 def align(
     x,  # (n, d) vectors to turn
     onto,  # (n, e) vectors of the same nodes in the frame to share; the narrower one is padded with zeros
@@ -347,7 +360,7 @@ def _turned(xy, onto):
     """A map shifted, turned and mirrored onto another; never stretched."""
     return align(xy - xy.mean(0), onto - onto.mean(0)) + onto.mean(0)
 
-# %% ../nbs/12_views.ipynb #ab6c4412
+# %% ../nbs/12_views.ipynb #a6a0aa75
 class _Epochs(list):
     """The number of epochs, as UMAP's list of epochs to look at: it asks after each epoch whether that one is in the list, and so tells how far it is."""
 
@@ -385,7 +398,7 @@ def _square(xy):
     best = np.abs(wide - high).argmin()
     return np.ascontiguousarray(xy @ np.array([[c[best], s[best]], [-s[best], c[best]]]), np.float32)
 
-# %% ../nbs/12_views.ipynb #775f3a17
+# %% ../nbs/12_views.ipynb #f2b0b8c6
 def _umap(x, near, how, tell, start=None, rate=1.):
     """(n, 2) float32: UMAP of the points x, whose neighbours are known."""
     import warnings
@@ -429,7 +442,7 @@ def _drawn(method, x, y, near, how, tell):
     base, reshaped = (_umap(v, k, less, part, start, rate=.05) for v, k, part in zip((x, y), near, (second, third), strict=True))
     return base, _turned(reshaped, base)
 
-# %% ../nbs/12_views.ipynb #be00c81a
+# %% ../nbs/12_views.ipynb #508c3282
 def _spread(xy):
     """Root of the mean squared distance from the middle of a map."""
     return float(np.sqrt(np.square(xy - xy.mean(0)).sum(1).mean())) or 1.
@@ -463,7 +476,7 @@ def _one_frame(x, y, near, how, tell):
     maps = _drawn(best, x, y, near, how, lambda f, text=None: final(f, f'base and reshaped, {best}'))
     return maps, record | {'all rows': _figures(maps, x, y, near, how)}
 
-# %% ../nbs/12_views.ipynb #ab4205a7
+# %% ../nbs/12_views.ipynb #d48b8dcb
 @dataclass(repr=False)
 class Projection:
     """Maps of users and items, one for each space, with the record of how far they can be trusted."""
@@ -495,7 +508,7 @@ class Projection:
     def __repr__(self):
         return f"Projection of {', '.join(plain(k, 60) for k in self.coords)}: {self.n_users:,} users, {self.n_items:,} items, {int(self.shown.sum()):,} shown"
 
-# %% ../nbs/12_views.ipynb #7f2d79ef
+# %% ../nbs/12_views.ipynb #5095ff27
 def _described(r: dict) -> str:
     """The record in words."""
     p, few = r['parameters'], r['queries'] < r['shown']
@@ -513,7 +526,7 @@ def _described(r: dict) -> str:
                      f"{b['neighbours_kept_on_maps']:.0%} on the maps.")
     return '\n'.join(lines)
 
-# %% ../nbs/12_views.ipynb #4b5c958e
+# %% ../nbs/12_views.ipynb #e5f90a1d
 def _map_key(spaces, how) -> str:
     """Fingerprint of vectors, parameters and UMAP's version."""
     h = hashlib.sha256(json.dumps([how, _versions()['umap-learn'], 'map-1'], sort_keys=True).encode())
@@ -548,7 +561,7 @@ def _put(path, blob: bytes):
         Path(temp).unlink(missing_ok=True)
         raise
 
-# %% ../nbs/12_views.ipynb #3857e846
+# %% ../nbs/12_views.ipynb #399e5732
 def _sealed(blob: bytes, about: dict) -> str:
     """Checksum over numbers and record."""
     return hashlib.sha256(blob + json.dumps(about, sort_keys=True).encode()).hexdigest()
@@ -576,7 +589,7 @@ def _kept_map(folder, key: str):
         return Projection(coords, about['n_users'], about['n_items'], about['record'], kept)
     except Exception: return None  # whatever is wrong with it, it can be made again
 
-# %% ../nbs/12_views.ipynb #82b7e953
+# %% ../nbs/12_views.ipynb #568beb3f
 def _checked_spaces(spaces) -> tuple:
     """name -> (users, items) float32, and how many of each; a sentence for what cannot be drawn."""
     if not isinstance(spaces, dict): raise ValueError(f"spaces is a {type(spaces).__name__}: pass a dict such as {{'base': (user vectors, item vectors)}}.")
@@ -606,7 +619,7 @@ def _checked_how(seed, neighbours, min_dist, method, sample) -> dict:
     if sample is not None and not whole(sample, 4): raise ValueError(f'sample={sample!r}: use a whole number of rows per kind, 4 or more, or None for all.')
     return {'seed': int(seed), 'neighbours': int(neighbours), 'min_dist': float(min_dist), 'method': method, 'sample': None if sample is None else int(sample)}
 
-# %% ../nbs/12_views.ipynb #703bcf87
+# %% ../nbs/12_views.ipynb #298576f4
 def _shown_rows(m: int, n: int, sample, seed: int) -> np.ndarray:
     """Node indices to draw: all, or at most `sample` users and `sample` items at random, in order."""
     if sample is None: return np.arange(m + n)
@@ -644,7 +657,7 @@ def _all_maps(x: dict, near: dict, how: dict, tell) -> tuple:
         maps[name] = _turned(xy, next(iter(maps.values()))) if maps else xy
     return {name: maps[name] for name in x}, agreement
 
-# %% ../nbs/12_views.ipynb #89c15f4f
+# %% ../nbs/12_views.ipynb #0739f872
 def _recorded(x, maps, near, how, agreement, m, n, tell) -> tuple:
     """The honesty record of maps, and per node the neighbours kept."""
     rows, k = len(next(iter(x.values()))), how['k']
@@ -667,7 +680,7 @@ def _recorded(x, maps, near, how, agreement, m, n, tell) -> tuple:
               'versions': _versions()}
     return json.loads(json.dumps(record)), kept
 
-# %% ../nbs/12_views.ipynb #ae511360
+# %% ../nbs/12_views.ipynb #991e54c9
 def project(
     spaces: dict,  # name -> (user vectors (M, d), item vectors (N, d)); 'base' and 'reshaped' share one frame
     seed: int = 0,  # same seed, same vectors: same maps
@@ -693,7 +706,7 @@ def project(
         tell(1., 'map done')
     return made
 
-# %% ../nbs/12_views.ipynb #963103f9
+# %% ../nbs/12_views.ipynb #eec623d3
 def _projected(spaces, m, n, how, tell) -> Projection:
     """The work of `project`: choose rows, find neighbours, draw, measure."""
     shown = _shown_rows(m, n, how['sample'], how['seed'])
@@ -712,7 +725,7 @@ def _projected(spaces, m, n, how, tell) -> Projection:
         return full
     return Projection({name: at_nodes(xy) for name, xy in maps.items()}, m, n, record, {name: at_nodes(v) for name, v in kept.items()})
 
-# %% ../nbs/12_views.ipynb #de4626e0
+# %% ../nbs/12_views.ipynb #912c0e63
 def _telling_words(texts, codes, groups, words: int = 3) -> list:
     """For each cluster the words that set its texts apart; [] where there are none."""
     from sklearn.feature_extraction.text import CountVectorizer
@@ -732,7 +745,7 @@ def _telling_words(texts, codes, groups, words: int = 3) -> list:
         found.append(picked)
     return found
 
-# %% ../nbs/12_views.ipynb #4ea5701a
+# %% ../nbs/12_views.ipynb #ca4ea740
 def clusters(
     coords,  # (n, 2) one map; rows with NaN belong to no cluster
     texts,  # n texts, one per node
@@ -762,7 +775,7 @@ def clusters(
         rows.append({'cluster': c, 'x': x, 'y': y, 'size': len(here), 'text': plain(', '.join(words), 60) or f'region {c + 1}'})
     return codes, pd.DataFrame(rows)
 
-# %% ../nbs/12_views.ipynb #b23b3993
+# %% ../nbs/12_views.ipynb #c8ce0a91
 def project_scene(
     scene,  # a Scene, or whatever `as_scene` takes
     k: int | None = None,  # clusters per map; None: a few
@@ -777,7 +790,7 @@ def project_scene(
     for name, xy in made.coords.items(): made.clusters[name], made.labels[name] = clusters(xy, texts, k, how.get('seed', 0), kind)
     return made
 
-# %% ../nbs/12_views.ipynb #4b5dd1dc
+# %% ../nbs/12_views.ipynb #8ecd98bd
 def _must_have(scene, *parts):
     """Say which part of the scene is missing, and how to add it."""
     cure = {'vectors': 'no profile vectors: pass vectors=whiten(encode(...), encode(...))', 'before': 'no base recommender: pass before=fit(..., BPR(), ...)',
@@ -799,7 +812,7 @@ def _remembered(scene, key, held: tuple, make):
     if key not in kept or any(a is not b for a, b in zip(kept[key][0], held, strict=True)): kept[key] = held, make()
     return kept[key][1]
 
-# %% ../nbs/12_views.ipynb #d463217f
+# %% ../nbs/12_views.ipynb #c24c0b25
 def _softmax(cosines, tau: float):
     """Rows of exp(cosine / tau), divided by their sum."""
     z = np.exp((cosines - cosines.max(-1, keepdims=True)) / np.float32(tau))
@@ -827,7 +840,7 @@ def _weights(sharpness, form: str, floor: float):
     ratio = np.clip(sharpness / max(float(np.mean(sharpness)), 1e-12), .1, 10.)
     return clipped.mean() * ratio / ratio.mean()
 
-# %% ../nbs/12_views.ipynb #aa665f21
+# %% ../nbs/12_views.ipynb #f65d7afc
 def _ranks(users, items, truth, seen=None):
     """user, item, rank of every held-out pair: 1 is best, items in `seen` do not compete, equal scores share their mean rank."""
     users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
@@ -864,19 +877,20 @@ def _held_out(scene):
     d = scene.data
     return d.test, d.train + d.valid if scene.settings['mask'] == 'train+valid' else d.train
 
-# %% ../nbs/12_views.ipynb #fa6d8151
+# %% ../nbs/12_views.ipynb #a627547a
 def _attribute(column, most: int = 50):
     """A column of data as numbers, or as at most `most` categories; None where it is neither."""
-    x = column.map(lambda v: v[0] if isinstance(v, (list, tuple)) and v else np.nan if isinstance(v, (list, tuple)) else v)
-    if pd.api.types.is_bool_dtype(x): return x.astype(str).astype(object)
-    known = x[x.notna() & (x.astype(str).str.strip() != '')]
+    if pd.api.types.is_bool_dtype(column): return column.astype(str).astype(object)
+    first = [v[0] if isinstance(v, (list, tuple)) and v else None if isinstance(v, (list, tuple)) else v for v in column]
+    x = pd.Series([plain(v, 200).strip() if isinstance(v, str) else v for v in first], dtype=object)
+    known = x[x.notna() & (x != '')].map(str)
     number = pd.to_numeric(known, errors='coerce')
     if not len(known): return None
     if number.notna().mean() >= .95:
         number = number.replace([np.inf, -np.inf], np.nan).reindex(x.index).astype(float)
         return number if number.nunique() > 1 else None
-    first = known.astype(str).str.split(r'\s*[,|]\s*', regex=True).str[0].astype(object)
-    return first.reindex(x.index).astype(object) if 2 <= first.nunique() <= most else None
+    known = known.str.split(r'\s*[,|]\s*', regex=True).str[0].astype(object)
+    return known.reindex(x.index) if 2 <= known.nunique() <= most else None
 
 
 def _attributes(table, data, taken):
@@ -893,7 +907,7 @@ def _attributes(table, data, taken):
             table.attrs['units'][column] = f'of the {kind}s, from the data' + ('' if x.dtype == float else '; of a list, the first entry')
     return table
 
-# %% ../nbs/12_views.ipynb #14e83e10
+# %% ../nbs/12_views.ipynb #063d314d
 def _groups(counts):
     """Sparsity groups: quartiles of the training counts, named by their range."""
     group = np.searchsorted(np.unique(np.quantile(counts, [.25, .5, .75])), counts, side='right')
@@ -904,21 +918,21 @@ def _groups(counts):
 def _who(scene):
     """The first columns of `node_table`: who each node is."""
     d, m, n = scene.data, scene.data.n_users, scene.data.n_items
-    ids = [*d.users['user'].astype(str), *d.items['item'].astype(str)]
+    ids = [str(v) for v in (*d.users['user'], *d.items['item'])]
     titles = d.items['title'] if 'title' in d.items else pd.Series([None] * n)
     names = [plain(f'user {i}', 200) for i in ids[:m]] + [plain(t or i, 200) for t, i in zip(titles, ids[m:], strict=True)]
-    texts = [[''] * size if t is None else t.profile.fillna('').astype(str).tolist() for t, size in ((scene.users, m), (scene.items, n))]
-    return pd.DataFrame({'node': np.arange(m + n), 'kind': ['user'] * m + ['item'] * n, 'row': np.r_[:m, :n], 'id': ids, 'name': names,
-                         'profile': texts[0] + texts[1]})
+    texts = [[''] * size if t is None else [v if isinstance(v, str) else '' for v in t.profile] for t, size in ((scene.users, m), (scene.items, n))]
+    ids, texts = (pd.Series(x, dtype=object) for x in (ids, texts[0] + texts[1]))  # as objects: they may hold what pandas' strings cannot
+    return pd.DataFrame({'node': np.arange(m + n), 'kind': ['user'] * m + ['item'] * n, 'row': np.r_[:m, :n], 'id': ids, 'name': names, 'profile': texts})
 
-# %% ../nbs/12_views.ipynb #ae891b30
+# %% ../nbs/12_views.ipynb #accb316b
 UNITS = {'kind': 'user or item', 'interactions': 'training interactions (count)', 'sparsity group': 'quartile of users: training interactions from-to',
          'confidence weight': 'weight of the user in SDR (0 to 1)', 'profile sharpness': '1 - H/log N of the profile distribution (0 flat, 1 one item)',
          'rank change of held-out items': 'log2(rank before / rank after), mean; +1: half the rank, better',
          'neighbours kept': 'share of the 15 nearest nodes of the base that are still nearest when reshaped',
          'distance moved': 'base to reshaped on the map, as a share of the base map\'s spread', 'cluster': 'group on the map and its distinctive words'}
 
-
+# %% ../nbs/12_views.ipynb #4011fe3b
 def node_table(
     scene,  # Scene
     projection=None,  # from `project_scene`: adds where nodes moved and their cluster
@@ -952,7 +966,7 @@ def node_table(
     table.attrs['units'] = {k: v for k, v in UNITS.items() if k in table}
     return _attributes(table, d, set(UNITS) | set(table))
 
-# %% ../nbs/12_views.ipynb #7c079239
+# %% ../nbs/12_views.ipynb #701088ed
 def _all_sharpness(scene, vectors, tau: float):
     """Sharpness of every user's profile, computed once for these vectors."""
     return _remembered(scene, ('sharpness', tau), tuple(vectors), lambda: _sharpness(*vectors, tau))
@@ -987,14 +1001,14 @@ def _on_the_map(table, scene, projection):
     names = {c: f'{c}: {plain(text, 80)}' for c, text in zip(at.cluster, at.text, strict=True)}
     table['cluster'] = pd.Series(np.asarray(codes)).map(names)
 
-
+# %% ../nbs/12_views.ipynb #88c7e03e
 def _moved(projection):
     """(n,) distance between the two places of a node, as a share of the base map's spread."""
     a, b = (np.asarray(projection.coords[k], np.float64) for k in ('base', 'reshaped'))
     spread = np.sqrt(np.nanvar(a, 0).sum())
     return np.sqrt(((b - a)**2).sum(1)) / max(spread, 1e-12)
 
-# %% ../nbs/12_views.ipynb #11a3ee80
+# %% ../nbs/12_views.ipynb #026a82b2
 def _row(scene, user) -> int:
     """A checked user row."""
     m = scene.data.n_users
@@ -1018,8 +1032,8 @@ def _js(p, q):
 def _temperatures(scene, tau=None, teacher_tau=None, floor=None) -> tuple:
     """(tau, teacher tau, floor): as given, else as the run had them."""
     s = scene.settings
-    teacher_tau = teacher_tau or (s['teacher_tau'] if tau is None else None) or tau or s['tau']
-    tau, floor = tau or s['tau'], s['floor'] if floor is None else floor
+    if teacher_tau is None: teacher_tau = tau if tau is not None else s['teacher_tau'] or s['tau']
+    tau, floor = s['tau'] if tau is None else tau, s['floor'] if floor is None else floor
     for name, x in (('tau', tau), ('teacher_tau', teacher_tau)):
         if not (np.isfinite(x) and x > 0): raise ValueError(f'{name}={x}: a temperature is a number above 0, for example 0.2.')
     if not 0 <= floor <= 1: raise ValueError(f'floor={floor}: the smallest weight is a number from 0 to 1, for example 0.1.')
@@ -1033,7 +1047,7 @@ def _profile_pair(scene, shared=None) -> tuple:
         return scene.vectors
     return _remembered(scene, ('basis', bool(shared)), scene.raw or (), lambda: scene.in_basis(bool(shared))[:2])
 
-# %% ../nbs/12_views.ipynb #a62fdac0
+# %% ../nbs/12_views.ipynb #81717193
 def distributions(
     scene,  # Scene with profile vectors; without trainings their columns are NaN
     user: int,  # row of the user
@@ -1060,7 +1074,7 @@ def distributions(
     table.attrs |= {'user': user, 'tau': tau, 'teacher_tau': teacher_tau, 'floor': floor, 'shared': shared}
     return table
 
-
+# %% ../nbs/12_views.ipynb #2a18ae98
 def _facts(scene, user: int, table, vectors, teacher_tau: float, floor: float) -> dict:
     """Entropy, weight and divergences of one user's distributions."""
     p, form = table.p.to_numpy(), scene.settings['confidence']
@@ -1074,7 +1088,7 @@ def _facts(scene, user: int, table, vectors, teacher_tau: float, floor: float) -
         facts |= {f'entropy_{side}': entropy(q), f'kl_{side}': float(_kl(p, q)) if known else np.nan, f'js_{side}': float(_js(p, q)) if known else np.nan}
     return facts
 
-# %% ../nbs/12_views.ipynb #c7ec7ba2
+# %% ../nbs/12_views.ipynb #895aafd0
 GREY, FAINT, OTHER = '#7c7c7c', 'rgba(128,128,128,.25)', '#9a9a9a'
 CATEGORY = (BASE, OURS, *REST, '#F0E442')  # Okabe-Ito without black, which a dark page would swallow; the rest is OTHER
 SYMBOL = {'user': 'circle', 'item': 'diamond'}
@@ -1087,12 +1101,13 @@ def _themed(fig, title: str, subtitle: str = '', legend: str = 'below', **kw):
     lines = subtitle.count('<br>') + 1 if subtitle else 0
     head = dict(text=label(title, 140), subtitle=dict(text=subtitle, font_size=12), x=0, xref='paper', y=1, yref='container', yanchor='top', pad_t=12)
     fig.update_layout(title=head, template='plotly_white', paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', font=dict(color=GREY, size=13),
-                      margin=dict(l=70, r=30, t=56 + 17 * lines, b=60), legend=dict(font_size=12, **below), hoverlabel=dict(align='left', font_size=12), **kw)
+                      margin=dict(l=70, r=30, t=56 + 17 * lines, b=60), legend=dict(font_size=12, **below),
+                      hoverlabel=dict(align='left', font_size=12), **kw)
     fig.update_annotations(font_color=GREY)
     grid = dict(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT, automargin=True)
     return fig.update_xaxes(**grid).update_yaxes(**grid)
 
-# %% ../nbs/12_views.ipynb #9c3bcc41
+# %% ../nbs/12_views.ipynb #e450ae05
 def _pick(table, colour: str) -> str:
     """A column that can be a colour, or a sentence that suggests one."""
     from difflib import get_close_matches
@@ -1105,13 +1120,16 @@ def _pick(table, colour: str) -> str:
 
 
 def _codes(table, column: str):
-    """What to draw for a column: ('number', values, (low, high)) or ('category', values, {category: colour})."""
+    """What to draw for a column: ('number', values, (low, high)), 'log' with logarithms likewise, or ('category', values, {category: colour})."""
     from collections import Counter
     values = table[column]
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         x = values.to_numpy(float)
         known = x[np.isfinite(x)]
         low, high = np.percentile(known, [1, 99]) if len(known) else (0., 1.)
+        if len(known) and known.min() >= 0 and high > 8 * np.median(known) > 0:  # a few large ones among many small
+            least = known[known > 0].min()
+            return 'log', np.log10(np.maximum(x, least)), (np.log10(max(low, least)), np.log10(high))
         if low < 0 < high: low, high = -max(-low, high), max(-low, high)  # the middle colour means no change
         return 'number', x, (low, high if high > low else low + 1)
     if column == 'kind': return 'category', values.to_numpy(object), {'user': BASE, 'item': OURS}
@@ -1129,12 +1147,12 @@ def _cividis():
     from plotly.colors import sample_colorscale
     return [[k / 8, c] for k, c in enumerate(sample_colorscale('Cividis', [.18 + .82 * k / 8 for k in range(9)]))]
 
-
+# %% ../nbs/12_views.ipynb #40983605
 def _size(n: int) -> tuple:
     """Diameter (pixels) and opacity of one of n dots, so that many do not become a smudge."""
     return float(np.clip(14.5 - 2.6 * np.log10(max(n, 1)), 3, 9)), float(np.clip(.9 - .26 * np.log10(max(n, 1) / 400), .35, .9))
 
-# %% ../nbs/12_views.ipynb #c725b758
+# %% ../nbs/12_views.ipynb #426320c4
 def _hover(table, column: str):
     """(n,) hover texts: name, id, the coloured column, the profile. Everything from data is escaped."""
     cut = 320 if len(table) <= 2000 else 100
@@ -1150,7 +1168,7 @@ def _dots(fig, table, xy, column: str, hover, legend: bool = True, share: int = 
     how, values, scale = _codes(table, column)
     n, ok, kinds = int(np.isfinite(xy).all(1).sum()), np.isfinite(xy).all(1), table.kind.to_numpy(object)
     size, opacity = _size(n * share)
-    if how == 'number': parts = [('no value', ~np.isfinite(values)), (None, np.isfinite(values))]
+    if how != 'category': parts = [('no value', ~np.isfinite(values)), (None, np.isfinite(values))]
     else: parts = [('no value', np.array([v is None for v in values]))] + [(c, values == c) for c in sorted(scale, key=lambda c: -(values == c).sum())]
     draw, shown, traces = go.Scattergl if n > 2000 else go.Scatter, set(), []
     order = ['user', 'item', *(scale if how == 'category' else [])]
@@ -1163,14 +1181,14 @@ def _dots(fig, table, xy, column: str, hover, legend: bool = True, share: int = 
             if name is None: mark |= dict(coloraxis='coloraxis')
             else: mark |= dict(color=scale.get(name, OTHER) if how == 'category' else OTHER)
             text = f'{kind}s' if name is None or column == 'kind' else label(name, 40)
-            drawn = draw(mode='markers', marker=mark, name=text, legendgroup=f'{kind if name is None else name}', hoverinfo='text',
+            drawn = draw(mode='markers', marker=mark, name=text, legendgroup=kind if name is None else label(name, 60), hoverinfo='text',
                          showlegend=legend and name is not None and name not in shown, legendrank=1000 + (order.index(name) if name in order else 90))
             traces.append((drawn, at, values[at] if name is None else None))
             shown.add(name)
     _layered(fig, traces, xy, hover, 1 if n <= 2000 else 3, place)
     if legend and column != 'kind': _shapes(fig, place)
 
-
+# %% ../nbs/12_views.ipynb #11123c6a
 def _layered(fig, traces, xy, hover, layers: int, place):
     """Add traces in several layers, each a part of every trace, so that where dots are dense the last trace does not hide all others."""
     import plotly.graph_objects as go
@@ -1189,14 +1207,17 @@ def _shapes(fig, place):
         fig.add_scatter(x=[None], y=[None], mode='markers', name=f'{kind}s', marker=dict(symbol=symbol, color=GREY, size=9), legendrank=900,
                         legendgroup=kind, hoverinfo='skip', **place)
 
-# %% ../nbs/12_views.ipynb #9e116219
+# %% ../nbs/12_views.ipynb #26de398d
 def _colour_bar(fig, table, column: str):
     """The colour axis of a number, titled with what it means."""
     how, _, scale = _codes(table, column)
-    if how != 'number': return
-    unit = table.attrs['units'].get(column, '')
+    if how == 'category': return
+    unit = table.attrs.get('units', {}).get(column, '') + (', log scale' if how == 'log' else '')
     title = '<br>'.join(label(line, None) for line in _broken(f'{column}: {unit}' if unit else column, 24))
     bar = dict(title=dict(text=title, font_size=12), thickness=14, len=.75, x=1.02, y=0, yanchor='bottom', outlinewidth=0)
+    if how == 'log':
+        ticks = [t for e in range(int(np.floor(scale[0])), int(np.ceil(scale[1])) + 1) for t in (10.**e, 2 * 10.**e, 5 * 10.**e)]
+        bar |= dict(tickvals=np.log10(ticks), ticktext=[f'{t:,.10g}' for t in ticks])
     fig.update_layout(coloraxis=dict(colorscale=_cividis(), cmin=scale[0], cmax=scale[1], colorbar=bar))
 
 
@@ -1220,7 +1241,7 @@ def _coords(scene, projection, space: str):
                          'project a scene that has these vectors.')
     return np.asarray(projection.coords[space], np.float64)
 
-
+# %% ../nbs/12_views.ipynb #c8a57c02
 def _chosen(table, only):
     """(n,) bool: which nodes to draw; `only` is node indices, a mask, or a selection with a column node."""
     if only is None: return np.ones(len(table), bool)
@@ -1233,7 +1254,7 @@ def _chosen(table, only):
     if not chosen.any(): raise ValueError('the selection is empty, so there is nothing to draw: choose at least one user or item, or leave only=None.')
     return chosen
 
-# %% ../nbs/12_views.ipynb #c2f56971
+# %% ../nbs/12_views.ipynb #e1d433f9
 def _honesty(projection, spaces) -> str:
     """One escaped line: what survived being flattened."""
     record, said = getattr(projection, 'record', None) or {}, []
@@ -1263,7 +1284,7 @@ def _name_clusters(fig, projection, space: str, xy, width: int = 720, height: in
         fig.add_annotation(x=labels.x.iloc[k], y=low[1] + y / height * (high[1] - low[1]), text=label(texts[k], None), showarrow=False, name='cluster',
                            font=dict(size=11, color='#222'), bgcolor='rgba(255,255,255,.72)', borderpad=2)
 
-# %% ../nbs/12_views.ipynb #9c7f5f7f
+# %% ../nbs/12_views.ipynb #009eb3cc
 def profile_map(
     scene,  # Scene
     projection,  # from `project_scene`
@@ -1292,7 +1313,7 @@ def _slow(colour: str):
     """Neighbours are looked for only where they are the colour."""
     return 15 if colour == 'neighbours kept' else None
 
-# %% ../nbs/12_views.ipynb #1e1f167e
+# %% ../nbs/12_views.ipynb #63ae218c
 def _moves(table, old, new, arrows: int):
     """The furthest moves as one trace: grey lines that end in an arrow head."""
     import plotly.graph_objects as go
@@ -1323,7 +1344,7 @@ def _side_by_side(fig, table, old, new, colour: str, hover):
     fig.update_xaxes(matches='x')
     fig.update_yaxes(matches='y')
 
-# %% ../nbs/12_views.ipynb #66c60113
+# %% ../nbs/12_views.ipynb #84e3ea9c
 def before_after(
     scene,  # Scene trained twice
     projection,  # from `project_scene`: maps 'base' and 'reshaped' in one frame
@@ -1358,7 +1379,7 @@ def before_after(
     fig = _themed(fig, f'{title}, coloured by {colour}', note, 'right', height=540 if form == 'pair' else 660).update_layout(yaxis_scaleanchor='x')
     return fig.update_layout(margin_t=104) if form == 'pair' else fig
 
-# %% ../nbs/12_views.ipynb #728b84e2
+# %% ../nbs/12_views.ipynb #050f73b2
 SERIES = {'p': ('profile p', '#009E73', 'solid', 'line-ew-open'), 'q_before': ('base q', BASE, 'dash', 'circle-open'),
           'q_after': ("reshaped q'", OURS, 'dot', 'diamond')}
 MARKS = {'train': ('training', 'line-ns-open', GREY), 'valid': ('validation', 'x-thin-open', GREY), 'test': ('held out', 'star', '#CC79A7'),
@@ -1384,7 +1405,7 @@ def _sorted_items(table, order: str, top):
         raise ValueError(f'top={top!r}: say how many items to show, 1 or more, or None for all.')
     return table.sort_values(names[order], ascending=False, kind='stable').head(len(table) if top is None else int(top))
 
-
+# %% ../nbs/12_views.ipynb #4506f6bc
 def _curves(fig, t, hover, sorted_by: str):
     """The three distributions over sorted items: the one that items are sorted by as a line, others as dots and their running median."""
     for column, (name, colour, dash, symbol) in SERIES.items():
@@ -1404,7 +1425,7 @@ def _curves(fig, t, hover, sorted_by: str):
         fig.add_scatter(x=x, y=mid, mode='lines+markers' if low is None and len(y) <= 60 and column == sorted_by else 'lines',
                         line=dict(color=colour, dash=dash, width=2.5), marker=dict(symbol=symbol, size=6, color=colour), hovertext=hover, **kw)
 
-# %% ../nbs/12_views.ipynb #02975d17
+# %% ../nbs/12_views.ipynb #cd4f981a
 def _rug(fig, t, names):
     """Where the user's items are among the sorted: one line for each kind, and arrows for held-out items."""
     for column, (word, symbol, colour) in MARKS.items():
@@ -1433,7 +1454,7 @@ def _user_facts(facts: dict) -> str:
     own = f", teacher τ = {facts['teacher_tau']:g}" if facts['teacher_tau'] != facts['tau'] else ''
     return said[0] + '<br>' + '; '.join([*said[1:], f"τ = {facts['tau']:g}{own}"])
 
-# %% ../nbs/12_views.ipynb #5435278a
+# %% ../nbs/12_views.ipynb #5c98468d
 def distribution_plot(
     scene,  # Scene with profile vectors
     user: int,  # row of the user
@@ -1466,7 +1487,7 @@ def distribution_plot(
     who = f"{scene.name('user', user)}: " + (f'the first {len(t):,} of {len(full):,} items' if len(t) < len(full) else f'all {len(full):,} items')
     return _themed(fig, who, _user_facts(full.attrs), height=620)
 
-# %% ../nbs/12_views.ipynb #d337bfa5
+# %% ../nbs/12_views.ipynb #b56fda7c
 def entropies(
     scene,  # Scene with profile vectors, and trainings where there are any
     most: int = 2000,  # users looked at: all, or a fixed random sample of this size
@@ -1488,7 +1509,7 @@ def entropies(
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../nbs/12_views.ipynb #0ee13de3
+# %% ../nbs/12_views.ipynb #8c88ad34
 def _outlines(fig, series, edges, **place):
     """Histograms as outlines that differ in dash: (values, name, colour, dash), with the median as a thin line."""
     for values, name, colour, dash in series:
@@ -1512,7 +1533,7 @@ def _how_many(scene, t) -> str:
     """Of whom a figure speaks."""
     return f'{len(t):,} users' if len(t) == scene.data.n_users else f'a random sample of {len(t):,} of {scene.data.n_users:,} users'
 
-
+# %% ../nbs/12_views.ipynb #36eae43e
 def entropy_plot(
     scene,  # Scene with profile vectors, and trainings where there are any
 ):  # plotly Figure
@@ -1545,7 +1566,7 @@ def divergence_plot(
     fell = (t.kl_after < t.kl_before).mean()
     return _themed(fig, 'Distance of the recommender from the profiles', f'{_how_many(scene, t)}; KL fell for {fell:.0%}; thin lines: medians', height=440)
 
-# %% ../nbs/12_views.ipynb #74e5f0e4
+# %% ../nbs/12_views.ipynb #c9699626
 def alignment_uniformity(
     scene,  # Scene
     pairs: int = 200_000,  # most training pairs looked at
@@ -1577,7 +1598,7 @@ def _uniformity(x) -> float:
     similar = np.exp(4 * (x @ x.T) - 4).astype(np.float64)
     return float(np.log((similar.sum() - np.trace(similar)) / (len(x) * (len(x) - 1))))
 
-# %% ../nbs/12_views.ipynb #eef43ef5
+# %% ../nbs/12_views.ipynb #a24c2e8c
 def alignment_uniformity_plot(
     scene,  # Scene
 ):  # plotly Figure
@@ -1603,7 +1624,7 @@ def alignment_uniformity_plot(
             'vectors of length 1, no unit')
     return _themed(fig, 'Alignment and uniformity', note, height=480)
 
-# %% ../nbs/12_views.ipynb #37a59ba7
+# %% ../nbs/12_views.ipynb #3dd0f32a
 def _at_k(metric: str) -> int:
     """The k of recall@k and its relatives, checked."""
     found = re.fullmatch(r'(recall|ndcg|precision|mrr|hit)@([1-9][0-9]{0,5})', str(metric))
@@ -1631,7 +1652,7 @@ def _gains(fig, degree, a, b, metric: str, names):
     fig.add_trace((go.Scattergl if len(a) > 2000 else go.Scatter)(x=x, y=b - a, mode='markers', name='a user', hovertext=text, hoverinfo='text',
                   marker=dict(color=BASE, size=size, opacity=opacity * .7, symbol='circle')), row=2, col=1)
 
-
+# %% ../nbs/12_views.ipynb #f5164991
 def degree_gain_plot(
     scene,  # Scene trained twice
     metric: str = 'recall@20',  # recall, ndcg, precision, mrr or hit at k
@@ -1647,17 +1668,17 @@ def degree_gain_plot(
     fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[.42, .58], vertical_spacing=.05)
     _group_means(fig, groups)
     _gains(fig, degree, a, b, metric, scene.data.users['user'].iloc[a.index])
-    for row, word in ((1, 'mean of a group'), (2, 'each user')):
+    for row, word in ((1, 'group mean'), (2, 'each user')):
         fig.add_hline(y=0, line=dict(color=GREY, dash='dot', width=1), row=row, col=1)
-        fig.update_yaxes(title=f'{metric}, after - before<br>({word})', row=row, col=1)
+        fig.update_yaxes(title=f'gain, {word}', row=row, col=1)
     ticks = [t for k in range(7) for t in (10**k, 2 * 10**k, 5 * 10**k)]
     fig.update_xaxes(type='log', tickvals=ticks, ticktext=[f'{t:,}' for t in ticks])
     fig.update_xaxes(title='training interactions of the user (log scale)', row=2, col=1)
     note = (f'{len(a):,} users with held-out items: {(b > a).mean():.0%} gained, {(b < a).mean():.0%} lost, {(b == a).mean():.0%} unchanged; '
             f'seeds: {len(scene.before)} and {len(scene.after)}')
-    return _themed(fig, f'Gain in {metric} by training interactions', note, height=600)
+    return _themed(fig, f'Gain in {metric} (reshaped minus base) by training interactions', note, height=600).update_layout(legend_itemsizing='constant')
 
-# %% ../nbs/12_views.ipynb #80ff8ad1
+# %% ../nbs/12_views.ipynb #205ac44e
 def _recall_by_k(scene, pair, ks):
     """(len(ks), U) recall of every user with held-out items; and which users these are."""
     truth, seen = _held_out(scene)
@@ -1687,7 +1708,7 @@ def retrieval_table(
     out.attrs = {'users': len(who)}
     return out
 
-
+# %% ../nbs/12_views.ipynb #c1edb270
 def retrieval_plot(
     scene,  # Scene with profile vectors
     ks=(1, 2, 5, 10, 20, 50, 100, 200, 500),  # list lengths
@@ -1707,7 +1728,7 @@ def retrieval_plot(
     note = f"{t.attrs['users']:,} users with held-out items; users against items by cosine, known items left out"
     return _themed(fig, 'What profile vectors alone can find', note, height=470)
 
-# %% ../nbs/12_views.ipynb #e74f2752
+# %% ../nbs/12_views.ipynb #8f3046f0
 def loss_curves(
     histories: dict,  # name of a run -> its history (DataFrame from `fit`)
     metric: str = 'recall@20',  # the watched metric
@@ -1726,13 +1747,14 @@ def loss_curves(
         best = seen.loc[[seen[metric].idxmax()]]
         fig.add_scatter(x=seen.epoch, y=seen[metric], name=f'{who}: {label(metric, 40)}', line=dict(color=colour, width=2), row=2, col=1)
         fig.add_trace(go.Scatter(x=best.epoch, y=best[metric], mode='markers', marker=dict(color=colour, size=12, symbol='circle-open', line_width=3),
-                                 name=f'{label}: kept', showlegend=False, hovertemplate='kept: epoch %{x}, %{y:.4f}'), row=2, col=1)
+                                 name=f'{who}: kept', showlegend=False,
+                                 hovertext=[f'{who}: kept, epoch {int(best.epoch.iloc[0])}, {best[metric].iloc[0]:.4f}'], hoverinfo='text'), row=2, col=1)
     fig.update_yaxes(type='log', title='loss term (mean per step)', exponentformat='power', dtick=1, row=1, col=1)
     fig.update_yaxes(title=f'validation {label(metric, 40)}', row=2, col=1)
     fig.update_xaxes(title='epoch', row=2, col=1)
     return _themed(fig, 'Training', 'ring: the epoch whose parameters were kept', height=620)
 
-# %% ../nbs/12_views.ipynb #f30f2281
+# %% ../nbs/12_views.ipynb #00fdb3b7
 def comparison_plot(
     table: pd.DataFrame,  # from `compare`: base, ours, difference, low, high
     title: str = 'ProMax minus base',  # what is compared
@@ -1752,7 +1774,7 @@ def comparison_plot(
     fig.update_xaxes(title='difference, % of the base (bar: 95 % interval over users)')
     return _themed(fig, title, 'hollow: the interval includes zero', height=170 + 30 * len(t), showlegend=False)
 
-# %% ../nbs/12_views.ipynb #71e7ebc6
+# %% ../nbs/12_views.ipynb #1cf5d0ce
 def sparsity_plot(
     groups: pd.DataFrame,  # from `by_sparsity`: from, to, users, base, ours, difference, low, high
     metric: str = 'recall@20',  # what it is about
@@ -1768,7 +1790,7 @@ def sparsity_plot(
     fig.update_yaxes(title=f'{label(metric, 40)} (mean over users)', rangemode='tozero')
     return _themed(fig, f'{metric} by sparsity', 'bars on ProMax: 95 % interval of the paired difference', barmode='group', height=440)
 
-# %% ../nbs/12_views.ipynb #2986e1ef
+# %% ../nbs/12_views.ipynb #6163904b
 def _blob(x, kind) -> str:
     """An array as base64 text."""
     import base64
@@ -1798,7 +1820,7 @@ def _colour_column(name: str, values: pd.Series, unit: str) -> dict:
     codes = pd.Categorical(text, categories=labels).codes
     return about | {'values': _blob(codes, '<i2'), 'labels': labels}
 
-# %% ../nbs/12_views.ipynb #3b679aef
+# %% ../nbs/12_views.ipynb #fd311320
 def explorer_data(
     scene: Scene,  # what to show
     projection,  # its maps, from `project_scene`
@@ -1808,7 +1830,8 @@ def explorer_data(
     import gzip
     table, n = node_table(scene, projection), scene.data.n_users + scene.data.n_items
     if (projection.n_users, projection.n_items) != scene.data.shape:
-        raise ValueError(f'the maps hold {projection.n_users} users and {projection.n_items} items but data has {scene.data.shape[0]} and {scene.data.shape[1]}: project the same scene.')
+        raise ValueError(f'the maps hold {projection.n_users} users and {projection.n_items} items but data has {scene.data.n_users} and '
+                         f'{scene.data.n_items}: project the same scene.')
     limit = text_limit or (400 if n > 2000 else 1500)
     units, skip = table.attrs.get('units', {}), ('node', 'row', 'id', 'name', 'profile')
     held = {'train': scene.data.train, 'test': scene.data.test} | ({'added': scene.added} if scene.added is not None else {})
@@ -1829,7 +1852,7 @@ def explorer_source() -> tuple:  # (JavaScript, CSS)
     home = Path(__file__).parent if '__file__' in globals() else Path(__import__('promax_nb').__file__).parent
     return tuple((home / f'explorer.{kind}').read_text(encoding='utf-8') for kind in ('js', 'css'))
 
-# %% ../nbs/12_views.ipynb #0f13b2f1
+# %% ../nbs/12_views.ipynb #b22ba7ad
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:{width}px;margin:2rem auto;padding:0 1rem;background:#fff;color:#222}}
 pre{{overflow-x:auto;background:#8881;padding:1rem}}@media(prefers-color-scheme:dark){{body{{background:#181818;color:#ddd}}}}{css}</style>
@@ -1874,9 +1897,10 @@ def save_html(
     explores = any(isinstance(p, tuple) for p in parts.values())
     js, css = explorer_source() if explores else ('', '')
     if explores: body.append(f'<script type="module">{js}\nmountAll();</script>')
-    return _write_text(Path(path), PAGE.format(title=card_text(title, 200), script=get_plotlyjs(), css=css, width=1500 if explores else 1000, body=''.join(body)))
+    page = PAGE.format(title=card_text(title, 200), script=get_plotlyjs(), css=css, width=1500 if explores else 1000, body=''.join(body))
+    return _write_text(Path(path), page)
 
-# %% ../nbs/12_views.ipynb #102391f6
+# %% ../nbs/12_views.ipynb #3a35b7fc
 def save_image(
     figure,  # plotly Figure
     path,  # file to write: .png, .svg, .pdf, .jpg or .webp
@@ -1891,13 +1915,22 @@ def save_image(
     except ImportError: raise ImportError('still pictures need kaleido: pip install kaleido (or use save_html, which needs nothing).') from None
     try: data = figure.to_image(format=path.suffix[1:].lower(), width=width, height=height or figure.layout.height or 600, scale=scale)
     except Exception as e:
-        raise RuntimeError(f'no picture could be made ({type(e).__name__}: {str(e)[:160]}): kaleido needs Chrome or Chromium; install one, or use save_html.') from None
+        why = f'{type(e).__name__}: {str(e)[:160]}'
+        raise RuntimeError(f'no picture could be made ({why}): kaleido needs Chrome or Chromium; install one, or use save_html.') from None
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
     with os.fdopen(handle, 'wb') as out: out.write(data)
     os.chmod(temp, 0o644)
     os.replace(temp, path)
     return path
+
+
+def _still_colours(values, number: bool):
+    """Colours of a still picture: (what to hand to scatter for a slice, names in the legend)."""
+    palette = (BASE, OURS, *REST, '#F0E442', '#7F3C8D')
+    if number: return dict(cmap='cividis', vmin=values.quantile(.01), vmax=values.quantile(.99)), {}
+    names = values.dropna().astype(str).value_counts().index[:8]
+    return {'alpha': .8}, dict(zip(names, palette, strict=False))
 
 
 def still_map(
@@ -1912,27 +1945,27 @@ def still_map(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    table, spaces = node_table(scene, projection), list(spaces or projection.coords)
-    values = table[colour]
+    table, spaces, m = node_table(scene, projection), list(spaces or projection.coords), scene.data.n_users
+    values, size = table[colour], 60 / max(1, len(table) / 300) ** .5
     number = pd.api.types.is_numeric_dtype(values)
-    names = [] if number else values.dropna().astype(str).value_counts().index[:8].tolist()
-    fig = Figure(figsize=(5 * len(spaces), 4.8), dpi=90, facecolor='white')
+    how, names = _still_colours(values, number)
+    fig, drawn = Figure(figsize=(5 * len(spaces), 4.8), dpi=90, facecolor='white'), None
     for k, space in enumerate(spaces):
-        ax, xy, m = fig.add_subplot(1, len(spaces), k + 1), projection.coords[space], scene.data.n_users
+        ax, xy = fig.add_subplot(1, len(spaces), k + 1), projection.coords[space]
         for part, mark in ((slice(0, m), 'o'), (slice(m, None), 'D')):
-            v, size = values.iloc[part], 60 / max(1, len(table) / 300) ** .5
-            if number: shown = ax.scatter(*xy[part].T, c=v, cmap='cividis', vmin=values.quantile(.01), vmax=values.quantile(.99), s=size, marker=mark, linewidths=0, plotnonfinite=False)
-            else: ax.scatter(*xy[part].T, c=[(BASE, OURS, *REST, '#F0E442', '#7F3C8D')[names.index(str(x))] if str(x) in names else '#bbbbbb' for x in v], s=size, marker=mark, linewidths=0, alpha=.8)
-        ax.set(title=space, xticks=[], yticks=[], xlabel='UMAP 1', ylabel='UMAP 2' if not k else '')
-    palette = (BASE, OURS, *REST, '#F0E442', '#7F3C8D')
-    marks = [('users', 'o', '#888888'), ('items', 'D', '#888888')] + [(plain(n, 30).replace('$', r'\$'), 's', palette[k]) for k, n in enumerate(names) if colour != 'kind']
-    fig.legend([Line2D([], [], ls='', marker=m, color=c) for _, m, c in marks], [t for t, _, _ in marks], loc='lower center', ncols=10, frameon=False, fontsize=8)
-    if number: fig.colorbar(shown, ax=fig.axes, label=plain(colour, 60).replace('$', r'\$'))
+            c = values.iloc[part].to_numpy() if number else [names.get(str(x), '#bbbbbb') for x in values.iloc[part]]
+            drawn = ax.scatter(*xy[part].T, c=c, s=size, marker=mark, linewidths=0, **how)
+        ax.set(title=space, xticks=[], yticks=[], xlabel='UMAP 1 (no unit)', ylabel='UMAP 2' if not k else '')
+    def text(x): return plain(x, 30).replace('$', r'\$')
+    marks = [('users', 'o', '#888888'), ('items', 'D', '#888888')] + [(text(n), 's', c) for n, c in names.items() if colour != 'kind']
+    keys = [Line2D([], [], ls='', marker=m, color=c, label=t) for t, m, c in marks]
+    fig.legend(handles=keys, loc='lower center', ncols=10, frameon=False, fontsize=8)
+    if number: fig.colorbar(drawn, ax=fig.axes, label=text(colour))
     out = io.BytesIO()
     FigureCanvasAgg(fig).print_png(out)
     return out.getvalue()
 
-# %% ../nbs/12_views.ipynb #2136e04f
+# %% ../nbs/12_views.ipynb #d82854b4
 def population(
     scene: Scene,  # what to show
 ) -> dict:  # heading -> figure
@@ -1945,5 +1978,35 @@ def population(
         'Do profiles alone find held-out items?': (retrieval_plot, ('vectors',)),
     }
     has = {p for p in ('vectors', 'before', 'after') if (x := getattr(scene, p)) is not None and len(x)}
-    figures = {title: draw(scene) for title, (draw, parts) in need.items() if set(parts) <= has}
+    tested = scene.data.test.nnz > 0
+    figures = {title: draw(scene) for title, (draw, parts) in need.items() if set(parts) <= has and (tested or draw not in (degree_gain_plot, retrieval_plot))}
     return figures | ({'Training': loss_curves(scene.histories)} if scene.histories else {})
+
+# %% ../nbs/12_views.ipynb #a0afb1d3
+def gain_by(
+    scene: Scene,  # trained before and after
+    column,  # a column of `node_table`, or one value per user
+    metric: str = 'recall@20',  # recall, ndcg, precision, mrr or hit at k
+    parts: int = 4,  # groups when the column is a number
+    projection=None,  # for the columns that need a map
+) -> pd.DataFrame:  # one row per group: group, users, base, ours, difference, low, high, p, helped, hurt (shares of its users)
+    """What reshaping gained within groups of users: paired difference with its 95 % interval, and the shares that gained and lost."""
+    from promax_nb.evaluate import paired, user_metrics
+    if not (scene.before and scene.after): raise ValueError('a gain needs trainings before and after: pass before= and after=.')
+    if isinstance(column, str):
+        table = node_table(scene, projection)
+        if column not in table: raise ValueError(f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, table.columns[6:]))}.")
+        column = table[column].iloc[:scene.data.n_users]
+    values = pd.Series(np.asarray(column))
+    if len(values) != scene.data.n_users: raise ValueError(f'the column has {len(values)} values but data has {scene.data.n_users} users: pass one per user.')
+    k = int(metric.split('@')[1])
+    sides = [user_metrics(x, scene.data, 'test', (k,), scene.settings['mask']) for x in (scene.before, scene.after)]
+    a, b = (sum(s[1:], s[0])[[metric]] / len(s) for s in sides)
+    values = values.loc[a.index]
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > parts: values = pd.qcut(values, parts, duplicates='drop')
+    rows = []
+    for group, who in values.groupby(values, observed=True).groups.items():
+        gain = (b - a).loc[who, metric]
+        means = paired(a.loc[who], b.loc[who]).loc[metric]
+        rows.append({'group': str(group), 'users': len(who), **means, 'helped': (gain > 0).mean(), 'hurt': (gain < 0).mean()})
+    return pd.DataFrame(rows)

@@ -1,6 +1,6 @@
 """Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no CUDA packages.
 
-    python tests/frame.py [--write-readme | --drop-bars]
+    python tests/frame.py [--write-readme | --tidy]
 
 Everything is compared against a copy, so a failing check changes nothing.
 """
@@ -30,14 +30,33 @@ def readme() -> str:
     return '<!-- made from nbs/index.ipynb by `make docs-readme`; edit that -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 
-def drop_bars():
-    """Take the remains of progress bars and widgets out of the notebooks' outputs: without their state they are empty boxes."""
+def still(figure: dict) -> str:
+    """A plotly figure's JSON as a small PNG (64 colours), base64; kaleido drives the Chromium that is on the machine."""
+    import base64
+    import io
+
+    import plotly.graph_objects as go
+    from PIL import Image
+    fig = go.Figure({k: figure[k] for k in ('data', 'layout') if k in figure}, skip_invalid=True).update_layout(paper_bgcolor='white')
+    picture = Image.open(io.BytesIO(fig.to_image(format='png', width=860, height=fig.layout.height or 480)))
+    out = io.BytesIO()
+    picture.convert('RGB').quantize(64).save(out, 'PNG', optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def tidy():
+    """Leave text and small stills in the notebooks' outputs: no progress bars, no widgets without their state, no figures as JSON."""
     import nbformat
+    widget, figure = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
     for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
         nb = nbformat.read(path, 4)
         for c in nb.cells:
-            if c.cell_type == 'code':
-                c.outputs = [o for o in c.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {}) and o.get('name') != 'stderr']
+            if c.cell_type != 'code': continue
+            for o in c.outputs:
+                data = o.get('data', {})
+                if data.pop(widget, None) is not None and not {'text/html', 'image/png'} & set(data): data.clear()
+                if figure in data: o['data'] = {'image/png': still(data[figure])}
+            c.outputs = [o for o in c.outputs if o.get('name') != 'stderr' and ('data' not in o or o['data'])]
         nbformat.write(nb, path)
 
 
@@ -48,7 +67,7 @@ def differences(a: Path, b: Path, names) -> list:
 
 def main():
     if '--write-readme' in sys.argv: return (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
-    if '--drop-bars' in sys.argv: return drop_bars()
+    if '--tidy' in sys.argv: return tidy()
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / 'copy'
@@ -67,6 +86,9 @@ def main():
         if bad: problems.append(f"notebooks are not clean: {', '.join(bad)}. Run nbdev_clean and commit.")
     heavy = [b for b in books if 'application/vnd.jupyter.widget-state+json' in (ROOT / 'nbs' / b).read_text(encoding='utf-8')]
     if heavy: problems.append(f"widget state is stored in {', '.join(heavy)}: execute with store_widget_state=False (make execute does).")
+    for kind in ('application/vnd.plotly.v1+json', 'application/vnd.jupyter.widget-view+json'):
+        alive = [b for b in books if f'"{kind}"' in (ROOT / 'nbs' / b).read_text(encoding='utf-8')]
+        if alive: problems.append(f"{kind} is stored in {', '.join(alive)}: run make execute, or python tests/frame.py --tidy.")
     if (ROOT / 'README.md').read_text(encoding='utf-8') != readme(): problems.append('README.md differs from nbs/index.ipynb: run make docs-readme.')
     cuda = sorted({d.name for d in importlib.metadata.distributions() if (d.name or '').lower().startswith(('nvidia-', 'nvidia_'))})
     if cuda and os.environ.get('PROMAX_CPU_ONLY'):

@@ -117,7 +117,7 @@ def _scene(user_ids, item_ids, titles, texts, profiles, columns, mild, seed, **n
                  (near(su @ lift, .3), near(si @ lift, .3)), {'width': su.shape[1]}, {names.get('history', 'base'): history})
 
 
-def hostile_scene(n_users: int = 60, n_items: int = 60, seed: int = 0, lone: bool = False):
+def hostile_scene(n_users: int = 60, n_items: int = 60, seed: int = 0, lone: bool = True):
     """A scene whose ids, titles, texts, profiles, prompts, writers, statuses, attribute names and values, data name and training names are hostile.
 
     `lone` puts lone surrogates into the profiles (the data's own tables cannot hold them). 1 MB texts: two profiles, an item's text, a title.

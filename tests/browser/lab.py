@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import nbformat
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / 'artifacts'
-WAIT = 90  # seconds before a wait gives up: far more than a quiet machine needs, and no test asserts on it
+WAIT = int(os.environ.get('PROMAX_BROWSER_WAIT', 90))  # seconds before a wait gives up: far more than a quiet machine needs; no test asserts on it
 # The last rule leads every name and address but this machine's nowhere: the browser has no network, so a planted outside request fails at once.
 ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
         '--disable-sync', '--no-proxy-server', '--enable-unsafe-swiftshader', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost']
@@ -106,9 +106,8 @@ class Watched:
         alive = []
         for frame in self.page.frames:
             with contextlib.suppress(Exception): alive += frame.evaluate(ALIVE)
-        uploads = self.page.locator('.modebar-btn[data-title^="Share"]').count()  # plotly's "Share chart" would send the data away
         seen = {'script hits': hits, 'live markup': alive, 'page errors': self.page_errors, 'console errors': self.console,
-                'outside requests': self.outside, 'popups': self.popups, 'upload buttons': ['Share chart ...'] * uploads}
+                'outside requests': self.outside, 'popups': self.popups}
         return {k: v for k, v in seen.items() if v}
 
     def forget(self):
@@ -126,12 +125,26 @@ def assert_clean(watched: Watched):
     assert not found, 'the page is not clean:\n' + '\n'.join(f'{kind}:\n  ' + '\n  '.join(map(str, what[:8])) for kind, what in found.items())
 
 
+def assert_keeps_data(watched: Watched):
+    """No button of a figure offers to send its data away, and none leads to another site (plotly has both unless told otherwise)."""
+    bars = watched.page.locator('.modebar-btn')
+    assert bars.count(), 'there is no figure with a bar of buttons on this page'
+    away = watched.page.locator('.modebar-btn[data-title^="Share"], .modebar-btn[data-title*="Chart Studio"], .modebar a[href]')
+    assert not away.count(), f'{away.count()} buttons send data or people away: set showSendToCloud and displaylogo to false'
+
+
 def screenshot(where, name: str, full: bool = False) -> Path:
     """A picture of a page or of one element, kept in tests/artifacts/ (git-ignored)."""
     ARTIFACTS.mkdir(exist_ok=True)
     path = ARTIFACTS / f'{name}.png'
-    where = where.page if isinstance(where, Watched) else where
-    where.screenshot(path=path, **({'full_page': True} if full else {}))
+    if isinstance(where, Watched): where.page.screenshot(path=path, full_page=full)
+    else:  # an element: JupyterLab scrolls inside of its own panel, so the window is made tall enough for all of it
+        page, size = where.page, where.page.viewport_size
+        page.set_viewport_size(size | {'height': max(size['height'], int(where.bounding_box()['height']) + 300)})
+        where.scroll_into_view_if_needed()
+        page.wait_for_timeout(150)
+        where.screenshot(path=path)
+        page.set_viewport_size(size)
     return path
 
 
@@ -326,21 +339,19 @@ class Plot:
         self.page.wait_for_timeout(60)
         self.page.mouse.click(x, y)
 
-    def drag(self, mode: str, corners: list):
-        """Press a button of the plot's bar ('lasso' or 'select') and draw around screen places."""
+    def drag(self, mode: str, share: float):
+        """Press a button of the plot's bar ('lasso' or 'select') and draw around the middle of the plotting area."""
+        self.at.scroll_into_view_if_needed()
         self.at.hover()
         self.at.locator(f'.modebar-btn[data-val="{mode}"]').click()
-        self.page.mouse.move(*corners[0])
-        self.page.mouse.down()
-        for x, y in [*corners[1:], corners[0]]: self.page.mouse.move(x, y, steps=4)
-        self.page.mouse.up()
-
-    def around(self, share: float = .9) -> list:
-        """Screen corners of the middle of the plotting area."""
         box = self.at.locator('.nsewdrag').first.bounding_box()
         dx, dy = box['width'] * share / 2, box['height'] * share / 2
         x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
-        return [[x - dx, y - dy], [x + dx, y - dy], [x + dx, y + dy], [x - dx, y + dy]]
+        self.page.mouse.move(x - dx, y - dy)
+        self.page.mouse.down()
+        for corner in ([x + dx, y - dy], [x + dx, y + dy], [x - dx, y + dy], [x - dx, y - dy])[:4 if mode == 'lasso' else 2]:
+            self.page.mouse.move(*corner, steps=4)
+        self.page.mouse.up()
 
     def labels(self, most: int = 80) -> list:
         """The texts of the labels of all points, one after the other (asked of plotly, not of the mouse)."""

@@ -4,18 +4,31 @@ import re
 import pytest
 
 from .hostile import TEXTS, flat_maps, hostile_scene, small_scene
-from .lab import Plot, assert_clean, screenshot, unread
+from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
-CELLS = ['from browser.hostile import flat_maps, hostile_scene, small_scene\nfrom promax_nb.widgets import MapExplorer, ProfileBrowser, DistributionExplorer',
-         'scene = small_scene()\nmaps = flat_maps(scene)',
-         'explorer = MapExplorer(scene, maps)\nexplorer',
-         'browser = ProfileBrowser(scene)\nexplorer.link(browser)\nbrowser']
+SLOW = '''import time
+import promax_nb.widgets
+def slow(scene, progress=None, **kw):
+    for k in range(2000):
+        progress(k / 2000, f'step {k}')
+        time.sleep(.05)
+promax_nb.widgets.project_scene = slow
+waiting = MapExplorer(scene)
+waiting.add_class('t-wait')
+waiting'''
+CELLS = ['from browser.hostile import flat_maps, hostile_scene, small_scene\nfrom promax_nb.widgets import CandidateExplorer, MapExplorer, ProfileBrowser',
+         'scene, hostile = small_scene(), hostile_scene()',
+         "explorer = MapExplorer(scene, flat_maps(scene))\nexplorer.add_class('t-map')\nexplorer",
+         "browser, cand = ProfileBrowser(scene), CandidateExplorer(scene)\nbrowser.add_class('t-browser')\nexplorer.link(browser, cand)\nbrowser",
+         SLOW,
+         "bad = MapExplorer(hostile, flat_maps(hostile, True))\nbad.add_class('t-bad')\nbad"]
 
-# Press every button of the selection's list, and read the card that it opens.
+# Press every second button of the selection's list, and read the card that it opens: names hold the texts of even places, profiles those of odd ones.
 CARDS = """async root => {
   const read = [];
-  for (const b of root.querySelectorAll('.px-selection .px-link')) {
-    b.click();
+  const links = [...root.querySelectorAll('.px-selection .px-link')];
+  for (let k = 0; k < links.length; k += 2) {
+    links[k].click();
     read.push(root.querySelector('.px-card').innerText);
     if (read.length % 10 === 0) await new Promise(r => setTimeout(r));
   }
@@ -26,9 +39,9 @@ CARDS = """async root => {
 class Map:
     """The explorer as a person uses it; node n is a user (0 .. M-1) or an item (M ..)."""
 
-    def __init__(self, watched, users: int = 60):
+    def __init__(self, watched, within: str = 'body', users: int = 60):
         self.watched, self.page, self.users = watched, watched.page, users
-        self.root = watched.page.locator('.px-root').first
+        self.root = watched.page.locator(f'{within} .px-root').first
         self.root.wait_for()
         self.plot = Plot(watched, self.root.locator('.px-plot.js-plotly-plot').first)
         self.card, self.live, self.alert = (self.root.locator(c).first for c in ('.px-card', '[role=status]', '.px-alert'))
@@ -79,7 +92,7 @@ def test_page_a_hover_answers_and_a_click_shows_the_card(small):
     m.click(node)
     card = m.card.inner_text()
     assert scene.name(kind, row) in card and (scene.users if kind == 'user' else scene.items).profile[row] in card
-    screenshot(m.watched, 'map-page-card', full=True)
+    screenshot(m.root, 'map-page-card')
     assert_clean(m.watched)
 
 
@@ -105,14 +118,14 @@ def test_page_colour_menu_slider_and_second_map(small):
     m.root.locator('.px-blend').fill('0')
     m.root.locator('.px-side').check()
     Plot(m.watched, m.root.locator('.px-plot2.js-plotly-plot'))
-    screenshot(m.watched, 'map-page-two', full=True)
+    screenshot(m.root, 'map-page-two')
     m.root.locator('.px-side').uncheck()
     assert_clean(m.watched)
 
 
 def test_page_lasso_selects_and_saves(small, tmp_path):
     _, m = small
-    m.plot.drag('lasso', m.plot.around(.5))
+    m.plot.drag('lasso', .5)
     head = m.root.locator('.px-selection h3')
     head.wait_for()
     users, items = map(int, re.findall(r'\d+', head.inner_text()))
@@ -126,6 +139,23 @@ def test_page_lasso_selects_and_saves(small, tmp_path):
     assert_clean(m.watched)
 
 
+def test_page_a_new_selection_replaces_the_drawn_one(small):
+    """A lasso inside an earlier box is a new lasso, and a search after it shows what was found."""
+    _, m = small
+    count = 'gd => gd._fullData.slice(0, 2).reduce((n, t) => n + (t.selectedpoints ?? []).length, 0)'
+    m.plot.drag('select', .7)
+    wide = m.plot.at.evaluate(count)
+    m.plot.drag('lasso', .3)
+    m.page.wait_for_timeout(200)
+    assert 0 < m.plot.at.evaluate(count) < wide
+    found = m.search('harbours')
+    m.page.wait_for_timeout(200)
+    assert m.plot.at.evaluate(count) >= len(found) and f'{m.plot.at.evaluate(count)} of 120' in m.live.inner_text()
+    m.search('')
+    m.root.locator('.px-clear').click()
+    assert_clean(m.watched)
+
+
 def test_page_arrow_keys_walk(small):
     _, m = small
     m.plot.at.focus()
@@ -134,6 +164,9 @@ def test_page_arrow_keys_walk(small):
     m.page.keyboard.press('ArrowLeft')
     assert m.card.locator('h3').inner_text() != first
     assert_clean(m.watched)
+
+
+def test_page_sends_nothing_away(small): assert_keeps_data(small[1].watched)
 
 
 def test_page_shows_an_error_of_its_own(small):
@@ -145,19 +178,23 @@ def test_page_shows_an_error_of_its_own(small):
     menu.evaluate('e => { e.lastChild.remove(); e.selectedIndex = 0; e.dispatchEvent(new Event("change")); }')
 
 
-def test_page_hostile_texts_stay_texts(exported):
-    _, m = exported(hostile_scene(lone=False), True)
+def see_everything_hostile(m, name: str):
+    """Every colour, every card, some hovers, the search and the trust record of a hostile scene."""
     for option in m.root.locator('.px-colour option').all(): m.root.locator('.px-colour').select_option(option.get_attribute('value'))
-    m.plot.drag('lasso', m.plot.around(.99))
+    m.plot.drag('lasso', .99)
     m.root.locator('.px-selection h3').wait_for()
     opened = m.root.evaluate(CARDS)
-    assert len(opened) > 90
+    assert len(opened) == 50
     for node in range(0, 120, 7): m.plot._to(*m.plot.spot(*m.point(node)))
     m.root.locator('summary', has_text='How far').click()
     m.search('img')
-    screenshot(m.watched, 'map-page-hostile', full=True)
+    screenshot(m.root, name)
     assert unread([t for t in TEXTS.values() if t.strip()], ' '.join(opened)) == []
     assert_clean(m.watched)
+
+
+def test_page_hostile_texts_stay_texts(exported):
+    see_everything_hostile(exported(hostile_scene(), True)[1], 'map-page-hostile')
 
 
 def test_page_without_webgl_falls_back(exported, launch):
@@ -173,5 +210,114 @@ def test_page_in_dark_colours(exported):
     assert 'px-dark' in m.root.get_attribute('class')
     m.root.locator('.px-colour').select_option('interactions')
     m.click(m.alone(range(120)))
-    screenshot(m.watched, 'map-page-dark', full=True)
+    screenshot(m.root, 'map-page-dark')
     assert_clean(m.watched)
+
+
+@pytest.fixture(scope='module')
+def book(open_notebook):
+    nb = open_notebook(CELLS, 'map.ipynb')
+    assert nb.failures() == []
+    return nb
+
+
+@pytest.fixture(scope='module')
+def lab_map(book): return Map(book, '.t-map')
+
+
+def test_lab_a_click_shows_the_card_here_and_in_linked_explorers(book, lab_map):
+    m = lab_map
+    node = m.alone(range(60))
+    m.click(node)
+    name = book.value(f"scene.name('user', {node})")
+    m.card.get_by_role('heading', name=name).wait_for()
+    assert book.until('explorer.picked', lambda p: p == ['user', node])
+    assert book.until('(browser.picked, cand.user)', lambda p: p == [['user', node], node])
+    book.page.locator('.t-browser').get_by_role('heading', name=name).first.wait_for()
+    screenshot(m.root, 'map-lab-card')
+    book.page.locator('.t-browser').get_by_label('item', exact=True).check()
+    book.page.locator('.t-browser').get_by_label('Results').select_option(index=3)
+    m.card.get_by_role('heading', name=book.value("scene.name('item', 3)")).wait_for()
+    assert book.until('explorer.picked', lambda p: p == ['item', 3])
+    assert_clean(book)
+
+
+@pytest.mark.parametrize('mode', ['lasso', 'select'])
+def test_lab_lasso_and_box_give_a_frame(book, lab_map, mode):
+    m = lab_map
+    m.plot.drag(mode, .45 if mode == 'lasso' else .6)
+    head = m.root.locator('.px-selection h3')
+    head.wait_for()
+    users, items = map(int, re.findall(r'\d+', head.inner_text()))
+    frame = book.until('explorer.selected', lambda f: len(f) == users + items)
+    assert 0 < len(frame) < 120 and [sum(r['kind'] == k for r in frame) for k in ('user', 'item')] == [users, items]
+    assert {'node', 'kind', 'row', 'id', 'name', 'profile'} <= set(frame[0])
+    screenshot(m.root, f'map-lab-{mode}')
+    m.root.locator('.px-clear').click()
+    assert book.until('explorer.selected', lambda f: f == []) == []
+    assert_clean(book)
+
+
+def test_lab_search_colour_and_slider(book, lab_map):
+    m = lab_map
+    assert m.search('u007') == [book.value("scene.name('user', 7)")]
+    m.root.locator('.px-results .px-link').first.press('Enter')
+    assert book.until('explorer.picked', lambda p: p == ['user', 7])
+    m.search('')
+    m.root.locator('.px-colour').select_option('interactions')
+    m.root.locator('.px-ramp').wait_for()
+    before = m.plot.spot(0, 3)
+    m.root.locator('.px-blend').press('End')
+    m.page.wait_for_function('gd => gd.layout.xaxis.title.text.includes("after reshaping")', arg=m.plot.at.element_handle())
+    assert m.plot.spot(0, 3) != before
+    assert_clean(book)
+
+
+def test_lab_python_moves_the_browser(book, lab_map):
+    m = lab_map
+    book.run("explorer.picked = ('item', 5)\nexplorer.select([0, 1, 70])\nexplorer.colour_by('kind').move(.5)")
+    m.card.get_by_role('heading', name=book.value("scene.name('item', 5)")).wait_for()
+    m.root.locator('.px-selection h3', has_text='2 users, 1 items').wait_for()
+    m.page.wait_for_function('gd => gd.layout.xaxis.title.text.includes("50")', arg=m.plot.at.element_handle())
+    assert m.root.locator('.px-colour').input_value() == 'kind' and len(book.value('explorer.selected')) == 3
+    assert_clean(book)
+
+
+def test_lab_sends_nothing_away(lab_map): assert_keeps_data(lab_map.watched)
+
+
+def test_lab_a_broken_callback_shows_its_error(book, lab_map):
+    m, widget = lab_map, book.page.locator('.t-map')
+    book.run("def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(7)> fault')\nexplorer._canvas._said = broken")
+    m.plot.drag('lasso', .4)
+    alert = widget.get_by_role('alert').filter(has_text='planted <img src=x onerror=__hit(7)> fault')
+    alert.wait_for()
+    screenshot(m.root, 'map-lab-error')
+    book.run('explorer._canvas._said = explorer._selected')
+    m.plot.drag('lasso', .5)
+    alert.wait_for(state='detached')
+    assert_clean(book)
+
+
+def test_lab_a_projection_shows_how_far_it_is_and_stops(book):
+    widget = book.page.locator('.t-wait')
+    widget.get_by_text(re.compile('step [1-9]')).wait_for()
+    widget.get_by_role('button', name='Stop').click()
+    widget.get_by_text('stopped').wait_for()
+    assert book.value('waiting.projection') is None
+    assert_clean(book)
+
+
+def test_lab_follows_the_dark_theme(book, lab_map):
+    theme = "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
+    book.page.evaluate(theme, 'JupyterLab Dark')
+    book.page.wait_for_function('e => e.classList.contains("px-dark")', arg=lab_map.root.element_handle())
+    screenshot(lab_map.root, 'map-lab-dark')
+    screenshot(book.page.locator('.t-browser'), 'browser-dark')
+    book.page.evaluate(theme, 'JupyterLab Light')
+    book.page.wait_for_function('e => !e.classList.contains("px-dark")', arg=lab_map.root.element_handle())
+    assert_clean(book)
+
+
+def test_lab_hostile_texts_stay_texts(book):
+    see_everything_hostile(Map(book, '.t-bad'), 'map-lab-hostile')

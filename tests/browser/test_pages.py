@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from .hostile import COLUMNS, TEXTS, flat_maps, hostile_scene
-from .lab import Plot, assert_clean, screenshot, unread
+from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
 
 def _figures(scene, maps) -> dict:
@@ -53,6 +53,9 @@ def test_hostile_texts_stay_readable(page):
     assert all(hovers) and unread(texts, hovers[0], 30) == []
     screenshot(page, 'figures', full=True)
     assert_clean(page)
+
+
+def test_figures_send_nothing_away(page): assert_keeps_data(page)
 
 
 def test_quotes_and_entities_are_not_shown_as_code(page):
