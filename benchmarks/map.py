@@ -1,6 +1,6 @@
 """Maps of 20,000 users and items: time of the projection in a cold process, size of the file, and how quickly the page answers in Chromium.
 
-    python benchmarks/map.py --out runs/map [--users 12000 --items 8000]
+    python benchmarks/map.py --out runs/map [--users 17000 --items 3000]
 
 Makes a run on generated data (short trainings: the vectors only have to be real, not good), then runs `promax map` in a process of its own, then opens the
 page in a headless Chromium with the network off and software WebGL. Numbers go to benchmarks/results/map.json.
@@ -70,8 +70,8 @@ def browse(page_file):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--out', type=Path, default=Path('runs/map'))
-    p.add_argument('--users', type=int, default=12000)
-    p.add_argument('--items', type=int, default=8000)
+    p.add_argument('--users', type=int, default=17000)
+    p.add_argument('--items', type=int, default=3000)
     a = p.parse_args()
     from promax_nb.cli import experiment
     from promax_nb.data import toy_data

@@ -8,10 +8,11 @@ __all__ = ['STOP', 'EDITABLE', 'CURVES', 'MARKS', 'Markup', 'tag', 'grid', 'cont
            'write_table', 'ProfileBrowser', 'curve_points', 'distribution_still', 'recommendations',
            'DistributionExplorer', 'why_none', 'similar_table', 'CandidateExplorer', 'Cancelled', 'MapExplorer']
 
-# %% ../nbs/13_widgets.ipynb #d75dc3d5
+# %% ../nbs/13_widgets.ipynb #b19dabc9
 import base64
 import functools
 import io
+import json
 import os
 import re
 import tempfile
@@ -33,7 +34,7 @@ from .profiles import _history
 from .views import (BASE, OURS, Scene, as_scene, card_text, distributions, explorer_data, explorer_source, label, node_table, plain,
                              project_scene, still_map, toy_scene)
 
-# %% ../nbs/13_widgets.ipynb #9888358b
+# %% ../nbs/13_widgets.ipynb #c898f81a
 class Markup(str):
     """Text that is already HTML: only `tag` makes it."""
 
@@ -64,7 +65,7 @@ def grid(
     title = tag('caption', caption, style='text-align:left;font-weight:bold') if caption else None
     return tag('div', tag('table', title, tag('thead', top), tag('tbody', body), style='border-collapse:collapse'), style='overflow-x:auto')
 
-# %% ../nbs/13_widgets.ipynb #4de0c012
+# %% ../nbs/13_widgets.ipynb #ba23ab07
 STOP = frozenset("""about above across after again against almost along also although always among another around away back because been before being below
 between both cannot could does doing done down during each either else enjoy enjoyed enjoys especially even ever every everything from
 further gets have having here hers herself himself however into itself just keep keeps know known like liked likes made make makes many
@@ -96,7 +97,7 @@ def marked(
             end = m.end()
     return tag('span', out, text[end:], limit=None)
 
-# %% ../nbs/13_widgets.ipynb #28f9fcc4
+# %% ../nbs/13_widgets.ipynb #53940007
 def sentence(
     error: BaseException,  # what went wrong
 ) -> str:
@@ -119,7 +120,7 @@ def guarded(
         finally: self._depth -= 1
     return safe
 
-# %% ../nbs/13_widgets.ipynb #166b5740
+# %% ../nbs/13_widgets.ipynb #885079c3
 class _Guarded(VBox):
     """A box that can show its errors and say what it does."""
 
@@ -141,7 +142,7 @@ class _Guarded(VBox):
         """Say something that is no error."""
         self.status.value = tag('div', parts, role='status', limit=600)
 
-# %% ../nbs/13_widgets.ipynb #7e84c04c
+# %% ../nbs/13_widgets.ipynb #5a49e805
 class _Placed(_Guarded):
     """A scene, and a place in it."""
 
@@ -180,7 +181,7 @@ class _Placed(_Guarded):
         """A PNG for a static page, or None. Subclasses may draw one."""
         return None
 
-# %% ../nbs/13_widgets.ipynb #d28dae19
+# %% ../nbs/13_widgets.ipynb #71915216
 class Explorer(_Placed):
     """What shows one user or item of a scene: it can be linked to others, and leaves a still picture in static pages."""
 
@@ -227,7 +228,7 @@ class Explorer(_Placed):
     @guarded
     def _try(self, what): return what()
 
-# %% ../nbs/13_widgets.ipynb #498a028f
+# %% ../nbs/13_widgets.ipynb #2820e8d6
 class _Finder:
     """Looks up users and items of a scene by id, title, meaning or words; each index is made when first needed."""
 
@@ -271,7 +272,7 @@ class _Finder:
         names = [self.scene.name(kind, r) for r in rows]
         return pd.DataFrame({'kind': kind, 'row': pd.Series(rows, dtype='int64'), 'id': pd.Series(ids, dtype=object), 'name': names, **columns})
 
-# %% ../nbs/13_widgets.ipynb #d003cbea
+# %% ../nbs/13_widgets.ipynb #75f1a64b
 class _NoMeaning(ValueError):
     """A search by meaning is not possible here."""
 
@@ -312,7 +313,7 @@ class _Search(_Finder):
         rows = np.lexsort((np.arange(len(score)), -score))[:most]
         return self.table(kind, rows, score=score[rows].astype(float), how=how)
 
-# %% ../nbs/13_widgets.ipynb #a54abe15
+# %% ../nbs/13_widgets.ipynb #57b6c47d
 class _Lookup(_Search):
     """Search with its fallback, neighbours, and labels for lists."""
 
@@ -354,7 +355,7 @@ class _Lookup(_Search):
         return [(f'{s}{cut(n, 70)}' + (f' ({cut(plain(i, 99), 30)})' if k == 'item' else '') + f'  #{r}', (k, int(r)))
                 for s, k, r, i, n in zip(scores, found['kind'], found['row'], found['id'], found['name'], strict=True)]
 
-# %% ../nbs/13_widgets.ipynb #37e8f349
+# %% ../nbs/13_widgets.ipynb #eb7027bb
 class _Histories:
     """Training events of any user or item, newest first; sorted once, when first asked for."""
 
@@ -392,7 +393,7 @@ def about(
     fields = (data.users if kind == 'user' else data.items).iloc[row].items()
     return {str(k): plain(v, limit) for k, v in fields if k != kind and v is not pd.NA and plain(v, limit)}
 
-# %% ../nbs/13_widgets.ipynb #97fc74e8
+# %% ../nbs/13_widgets.ipynb #b1e1dcb8
 def support(
     scene: Scene,
     kind: str,  # 'user' or 'item'
@@ -426,7 +427,7 @@ def history_table(
     names = [f'user {plain(u, 100)}' for u in scene.data.users['user'].iloc[past['user']]]
     return past.drop(columns='item').assign(name=names)[['user', 'name', 'rating', 'date', 'liked']]
 
-# %% ../nbs/13_widgets.ipynb #1db85a2c
+# %% ../nbs/13_widgets.ipynb #030c5ab0
 def _history_html(scene, kind, row, shown, most=100):
     """The right half of a card."""
     rows = [[r.title if kind == 'user' else r.name, '' if r.rating != r.rating else f'{r.rating:g}', r.date if isinstance(r.date, str) else '',
@@ -472,7 +473,7 @@ def card(
     return tag('div', head, tag('div', tag('div', left, **column), tag('div', _history_html(scene, kind, row, history_table(scene, kind, row, past)), **column),
                                 style=layout))
 
-# %% ../nbs/13_widgets.ipynb #22964d57
+# %% ../nbs/13_widgets.ipynb #7e68a15e
 _MOST = 200  # most entries of a list
 
 
@@ -491,7 +492,7 @@ def _listbox(**kw):
     box.filling = False
     return box
 
-# %% ../nbs/13_widgets.ipynb #de37dfb5
+# %% ../nbs/13_widgets.ipynb #94462573
 class _Browsing(Explorer):
     """A live scene, controls to look for something, and what is picked."""
 
@@ -522,7 +523,7 @@ class _Browsing(Explorer):
         """Open a card."""
         self.picked = self._check(kind, row)
 
-# %% ../nbs/13_widgets.ipynb #c9a44a62
+# %% ../nbs/13_widgets.ipynb #6dbfc20b
 class _Searching(_Browsing):
     """The search box and its list."""
 
@@ -568,7 +569,7 @@ class _Searching(_Browsing):
     def _chosen(self, _=None):
         if not self.found.filling and self.found.value is not None: self.show(*self.found.value)
 
-# %% ../nbs/13_widgets.ipynb #9b58c668
+# %% ../nbs/13_widgets.ipynb #0aee4603
 class _Reading(_Searching):
     """The card and the neighbours of what is picked."""
 
@@ -607,7 +608,7 @@ class _Reading(_Searching):
 
     def _note(self) -> str: return ''
 
-# %% ../nbs/13_widgets.ipynb #eae40f27
+# %% ../nbs/13_widgets.ipynb #0b77d6f7
 class _Telling(_Reading):
     """What is picked, as tables and as a still picture."""
 
@@ -640,7 +641,7 @@ class _Telling(_Reading):
         near = grid(near, ['', 'nearest profiles', 'cosine']) if near else None
         return tag('div', Markup(self.card.value), near, Markup(self.changed.value))
 
-# %% ../nbs/13_widgets.ipynb #e403177c
+# %% ../nbs/13_widgets.ipynb #c090abb8
 def edited_scene(
     scene: Scene,
     kind: str,  # 'user' or 'item'
@@ -671,7 +672,7 @@ def _chances(scene, users, item):
     e = np.exp(z - z.max(1, keepdims=True))
     return e[:, item] / e.sum(1)
 
-# %% ../nbs/13_widgets.ipynb #211d01ae
+# %% ../nbs/13_widgets.ipynb #0b985a1c
 def profile_change(
     old: Scene,  # before an edit
     new: Scene,  # after it
@@ -694,7 +695,7 @@ def profile_change(
     order = np.argsort(-np.abs(out['p_after'] - out['p_before']).to_numpy(), kind='stable')
     return out.iloc[order].reset_index(drop=True)
 
-# %% ../nbs/13_widgets.ipynb #e77c9aed
+# %% ../nbs/13_widgets.ipynb #94204d56
 def change_html(
     scene: Scene,  # after the edit
     kind: str,  # of the edited node
@@ -723,7 +724,7 @@ def change_html(
             for n, p, q in zip(names, change['p_before'].head(12), change['p_after'].head(12), strict=True)]
     return tag('div', parts, grid(most, ['item' if kind == 'user' else 'user', 'p before', 'p after', ''], 'Largest changes'))
 
-# %% ../nbs/13_widgets.ipynb #62460f1e
+# %% ../nbs/13_widgets.ipynb #bf3a7150
 EDITABLE = 20_000  # characters of the longest text that can be edited
 
 
@@ -775,7 +776,7 @@ class _Drafting(_Telling):
     def _note(self):
         return 'edited' if any(not e['undone'] and (e['kind'], e['row']) == self.picked for e in self._log) else ''
 
-# %% ../nbs/13_widgets.ipynb #3ef4f68f
+# %% ../nbs/13_widgets.ipynb #0c187176
 class _Vectors:
     """Places texts where the profiles of a scene lie."""
 
@@ -804,7 +805,7 @@ class _Vectors:
 
 def _cosine(a, b) -> float: return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
 
-# %% ../nbs/13_widgets.ipynb #0c419271
+# %% ../nbs/13_widgets.ipynb #9b1a72bd
 class _Editing(_Drafting):
     """A live scene, and how it goes from one text to the next."""
 
@@ -841,7 +842,7 @@ class _Editing(_Drafting):
         if self.picked == (kind, row): self._draw()
         else: self.show(kind, row)
 
-# %% ../nbs/13_widgets.ipynb #2fc48747
+# %% ../nbs/13_widgets.ipynb #4c8a02af
 class _Undoing(_Editing):
     """Apply, undo and redo."""
 
@@ -887,7 +888,7 @@ class _Undoing(_Editing):
         self._redraw(e['kind'], e['row'])
         self._tell('The edit is applied again.')
 
-# %% ../nbs/13_widgets.ipynb #d34839ac
+# %% ../nbs/13_widgets.ipynb #e323e35e
 class _Saving(_Undoing):
     """The buttons of the editor, and a file for the edits."""
 
@@ -928,7 +929,7 @@ class _Saving(_Undoing):
         self._written.add(path.resolve())
         return path
 
-# %% ../nbs/13_widgets.ipynb #83ef9ac3
+# %% ../nbs/13_widgets.ipynb #b2c491a5
 def write_table(
     table: pd.DataFrame,
     path: Path,  # file to write
@@ -949,7 +950,7 @@ def write_table(
         if os.path.exists(temp): os.remove(temp)
     return path
 
-# %% ../nbs/13_widgets.ipynb #12f29005
+# %% ../nbs/13_widgets.ipynb #f36a68f9
 class ProfileBrowser(_Saving):
     """Find users and items, read their profiles beside the history, see their neighbours, edit a profile and see what changes.
 
@@ -970,7 +971,7 @@ class ProfileBrowser(_Saving):
         self._listed()
         if self.scene.data.n_users: self.show('user', 0)
 
-# %% ../nbs/13_widgets.ipynb #2006776f
+# %% ../nbs/13_widgets.ipynb #8fe15ef2
 class _UserExplorer(Explorer):
     """Shows one user, found by id or from a list."""
 
@@ -1024,7 +1025,7 @@ class _UserExplorer(Explorer):
     def _draw(self):
         """Show the user. Subclasses say how."""
 
-# %% ../nbs/13_widgets.ipynb #8a56b40b
+# %% ../nbs/13_widgets.ipynb #0089f81b
 CURVES = (('p', 'profile p', '#009E73', 'dot', ':'), ('q_before', 'before q', BASE, 'dash', '--'), ('q_after', "after q'", OURS, 'solid', '-'))
 MARKS = (('train', 'training item', '#888888', 'square-open', 's'), ('test', 'held-out item', '#CC79A7', 'star', '*'),
          ('added', 'added interaction', '#E69F00', 'triangle-up', '^'))
@@ -1070,33 +1071,94 @@ def distribution_still(
     FigureCanvasAgg(fig).print_png(out)
     return out.getvalue()
 
-# %% ../nbs/13_widgets.ipynb #e5f16fd6
+# %% ../nbs/13_widgets.ipynb #f6967fd2
+_DRAW = """
+let library = null;  // plotly.js, once a page
+function load(source) {
+  if (!library) {
+    const parts = ['const module={exports:{}};const exports=module.exports;const define=undefined;', source, 'export default module.exports;'];
+    const url = URL.createObjectURL(new Blob(parts.map(p => [p, '\\n']).flat(), {type: 'text/javascript'}));
+    library = import(url).then(m => m.default).finally(() => URL.revokeObjectURL(url));
+    library.catch(() => { library = null; });
+  }
+  return library;
+}
+const config = {displaylogo: false, showSendToCloud: false, typesetMath: false, modeBarButtonsToRemove: ['sendChartToCloud', 'select2d', 'lasso2d']};
+function render({model, el}) {
+  const note = document.createElement('div'), plot = document.createElement('div');
+  note.setAttribute('role', 'status'); note.textContent = 'Loading the chart ...'; plot.style.width = '100%';
+  el.style.width = '100%'; el.append(note, plot);
+  let Plotly = null, gone = false, turn = Promise.resolve();
+  const problem = e => { note.setAttribute('role', 'alert'); note.textContent = `The chart cannot be drawn: ${e?.message ?? e}`;
+                         model.send({kind: 'error', text: String(e?.message ?? e)}); };
+  const draw = () => { turn = turn.then(async () => {
+    if (gone || !Plotly) return;
+    const figure = structuredClone(model.get('figure'));
+    await Plotly.react(plot, figure.data, figure.layout, config);
+    note.remove();
+  }).catch(problem); };
+  const start = source => load(source).then(p => { Plotly = p; draw(); }).catch(problem);
+  const heard = (m, buffers) => { if (m.kind === 'plotly' && !Plotly) start(buffers[0]); };
+  model.on('msg:custom', heard);
+  model.on('change:figure', draw);
+  const sizer = new ResizeObserver(() => { if (plot.data && plot.offsetWidth) Plotly.Plots.resize(plot); });
+  sizer.observe(el);
+  if (library) start(); else model.send({kind: 'ready'});
+  return () => { gone = true; model.off('msg:custom', heard); model.off('change:figure', draw); sizer.disconnect(); if (Plotly) Plotly.purge(plot); };
+}
+export default {render};
+"""
+
+# %% ../nbs/13_widgets.ipynb #99de9819
+class _Plot(anywidget.AnyWidget):
+    """A plotly figure: the browser draws whatever `figure` has become."""
+
+    _esm = _DRAW
+    figure = traitlets.Dict().tag(sync=True)  # data and layout, as plotly.js takes them
+
+    def __init__(self, figure, failed):
+        super().__init__(figure=figure)
+        self._failed = failed
+        self.on_msg(self._hear)
+
+    def _hear(self, _, message, buffers):
+        """The browser asks for plotly.js, or says what went wrong."""
+        try:
+            if message['kind'] == 'error': raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
+            from plotly.offline import get_plotlyjs
+            self.send({'kind': 'plotly'}, [get_plotlyjs().encode()])
+        except Exception as e: self._failed(e)
+
+# %% ../nbs/13_widgets.ipynb #ffe781bc
+def _empty_figure() -> dict:
+    """The look of the chart: one trace for each curve and each kind of mark, without points."""
+    import plotly.graph_objects as go
+    lines = [go.Scatter(name=label(text), mode='lines', line=dict(color=colour, dash=dash), hoverinfo='text') for _, text, colour, dash, _ in CURVES]
+    edge = dict(width=1.5, color='#333333')
+    marks = [go.Scatter(name=text, mode='markers', hoverinfo='text', marker=dict(color=colour, symbol=symbol, size=11, line=edge))
+             for _, text, colour, symbol, _ in MARKS]
+    layout = dict(template='plotly_white', height=420, margin=dict(l=60, r=20, t=30, b=100), hovermode='closest', xaxis_title='rank of the item',
+                  legend=dict(orientation='h', y=-.22, uirevision='kept'), yaxis=dict(type='log', title='probability', exponentformat='power'))
+    return json.loads(go.Figure([*lines, *marks], layout).to_json())
+
+
 class _Chart(VBox):
     """The three curves of a user as a living figure, or as a picture where that cannot be made."""
 
-    def __init__(self):
+    def __init__(self, failed):
         super().__init__()
-        self.figure = None
-        try: self.figure = self._made()
-        except Exception as e:
-            why = tag('p', 'The chart cannot move here: ', sentence(e), limit=400)
-            self.picture = Image(format='png', layout=Layout(max_width='100%'))
-            self.children = [HTML(why), self.picture]
-        else: self.children = [self.figure]
+        self._report, self._shown, self.plot, self.picture = failed, None, None, Image(format='png', layout=Layout(max_width='100%'))
+        try:
+            self._empty = _empty_figure()
+            self.plot = _Plot(self._empty, self._failed)
+            self.children = [self.plot]
+        except Exception as e: self._failed(e)
 
-    def _made(self):
-        """A figure with one trace for each curve and each kind of mark."""
-        import plotly.graph_objects as go
-        lines = [go.Scatter(x=[], y=[], name=label(text), mode='lines', line=dict(color=colour, dash=dash, width=2), hoverinfo='text')
-                 for _, text, colour, dash, _ in CURVES]
-        edge = dict(width=1.5, color='#333333')
-        marks = [go.Scatter(x=[], y=[], name=text, mode='markers', hoverinfo='text', marker=dict(color=colour, symbol=symbol, size=11, line=edge))
-                 for _, text, colour, symbol, _ in MARKS]
-        layout = dict(template='plotly_white', height=420, margin=dict(l=60, r=20, t=30, b=100), hovermode='closest', legend=dict(orientation='h', y=-.22),
-                      xaxis_title='rank of the item', yaxis=dict(type='log', title='probability', exponentformat='power'))
-        figure = go.FigureWidget([*lines, *marks], go.Layout(**layout))
-        figure._config = {'displaylogo': False, 'showSendToCloud': False, 'modeBarButtonsToRemove': ['sendChartToCloud', 'select2d', 'lasso2d']}
-        return figure
+    def _failed(self, error):
+        """A picture in the place of the figure, and the reason."""
+        self.plot, self.children = None, [HTML(tag('p', 'The chart cannot move here: ', sentence(error), limit=400)), self.picture]
+        self._report(error)
+        if self._shown is not None: self.update(*self._shown)
 
     def update(
         self,
@@ -1105,17 +1167,20 @@ class _Chart(VBox):
         order: str = 'p',  # the curve that stands out
     ):
         """Move the curves to other points."""
-        if self.figure is None: self.picture.value = distribution_still(points, order); return
-        texts, y = np.array([label(t, 300) for t in titles], dtype=object), _heights(points)
-        with self.figure.batch_update():
-            for trace, (name, text, *_) in zip(self.figure.data, CURVES + MARKS, strict=True):
-                on = points[name].notna().to_numpy() if trace.mode == 'lines' else points[name].to_numpy(bool)
-                height = (points[name] if trace.mode == 'lines' else y)[on].to_numpy(float)
-                trace.x, trace.y = points['rank'][on].to_numpy(), height
-                trace.hovertext = [f'{t}<br>{text}: {v:.5f}' for t, v in zip(texts[on], height, strict=True)]
-                if trace.mode == 'lines': trace.line.width = 3 if name == order else 1.2
+        self._shown = points, titles, order
+        if self.plot is None: self.picture.value = distribution_still(points, order); return
+        texts, y, data = [label(t, 300) for t in titles], _heights(points), []
+        for look, (name, text, *_) in zip(self._empty['data'], CURVES + MARKS, strict=True):
+            lines = look['mode'] == 'lines'
+            on = np.flatnonzero(points[name].notna() if lines else points[name])
+            height = (points[name] if lines else y).to_numpy(float)[on].tolist()
+            hover = [f'{texts[k]}<br>{text}: {v:.5f}' for k, v in zip(on, height, strict=True)]
+            more = {'x': points['rank'].to_numpy()[on].tolist(), 'y': height, 'hovertext': hover}
+            if lines: more['line'] = look['line'] | {'width': 3 if name == order else 1.2}
+            data.append(look | more)
+        self.plot.figure = {'data': data, 'layout': self._empty['layout']}
 
-# %% ../nbs/13_widgets.ipynb #5c5e05a8
+# %% ../nbs/13_widgets.ipynb #b504344a
 def recommendations(
     scene: Scene,
     user: int,  # row of the user
@@ -1146,7 +1211,7 @@ def _side_by_side(table) -> Markup:
     hits = [f'{s} ({n} hit{"" if n == 1 else "s"})' for s in sides for n in [int(table.loc[table['side'] == s, 'hit'].sum())]]
     return grid(rows, ['rank', *hits], 'Recommendations (★ held-out item)')
 
-# %% ../nbs/13_widgets.ipynb #28ee5eae
+# %% ../nbs/13_widgets.ipynb #cfb8ffaf
 class _Sliders(_UserExplorer):
     """The controls of a distribution, and what they mean."""
 
@@ -1182,7 +1247,7 @@ class _Sliders(_UserExplorer):
         self.teacher_tau.disabled = self.tied.value
         self._draw()
 
-# %% ../nbs/13_widgets.ipynb #47f0e32f
+# %% ../nbs/13_widgets.ipynb #0abe6b39
 class DistributionExplorer(_Sliders):
     """A user's distributions over the items: by profile (p), before (q) and after reshaping (q'), with the lists they lead to.
 
@@ -1195,7 +1260,7 @@ class DistributionExplorer(_Sliders):
     ):
         super().__init__(data, **parts)
         self.frame = self.points = self.recommendations = pd.DataFrame()
-        self.chart, self.numbers, self.lists = _Chart(), HTML(), HTML()
+        self.chart, self.numbers, self.lists = _Chart(self._fail), HTML(), HTML()
         controls = VBox([self.tau, self.tied, self.teacher_tau, self.floor, self.basis, self.basis_note, self.shown, self.order])
         self.children = [self.alert, self.status, HBox([VBox([self.query, self.found]), controls], layout=Layout(flex_flow='row wrap')),
                          self.head, self.numbers, self.chart, self.lists]
@@ -1231,7 +1296,7 @@ class DistributionExplorer(_Sliders):
 
     def _picture(self): return distribution_still(self.points, self.order.value) if len(self.points) else None
 
-# %% ../nbs/13_widgets.ipynb #df0e084a
+# %% ../nbs/13_widgets.ipynb #7f61cb8f
 _TRAIL = ('user', 'item', 'retrieval_rank', 'score', 'via', 'similar_users', 'shift', 'order', 'kept', 'dropped')
 
 
@@ -1265,7 +1330,7 @@ def similar_table(
     return pd.DataFrame({'user': ids, 'name': [scene.name('user', u) for u in ids], 'similarity': cosine.astype(float),
                          'candidates': held.reindex(ids, fill_value=0).to_numpy()})
 
-# %% ../nbs/13_widgets.ipynb #3275ff22
+# %% ../nbs/13_widgets.ipynb #7c213b4e
 class CandidateExplorer(_UserExplorer):
     """How a user's added interactions came about: similar users, candidates, level shift, order after re-ranking, kept or dropped.
 
@@ -1318,7 +1383,7 @@ def _candidate_grid(scene, rows) -> Markup:
               '✓ kept' if r.kept else f'✗ {plain(r.dropped, 60)}'] for r in rows.head(100).itertuples(index=False)]
     return grid(cells, ['place', 'item', 'retrieval rank', 'score', 'held by', 'of these users', 'outcome'], 'Candidates')
 
-# %% ../nbs/13_widgets.ipynb #00a82d43
+# %% ../nbs/13_widgets.ipynb #d05a9714
 class _Canvas(anywidget.AnyWidget):
     """The browser's half: explorer.js, and the few values both halves share."""
 
@@ -1352,7 +1417,7 @@ class _Canvas(anywidget.AnyWidget):
         """Show a selection that was made in Python."""
         self.send({'kind': 'select'}, [np.asarray(nodes, '<i4').tobytes()])
 
-# %% ../nbs/13_widgets.ipynb #78acf7c2
+# %% ../nbs/13_widgets.ipynb #1dae4994
 class Cancelled(Exception):
     """Somebody pressed stop."""
 
@@ -1391,7 +1456,7 @@ class _Work(HBox):
         """Block until the task has ended."""
         self._thread.join(seconds)
 
-# %% ../nbs/13_widgets.ipynb #56c46298
+# %% ../nbs/13_widgets.ipynb #3f41b0b8
 class _Map(Explorer):
     """The map itself: made in the background when it has to be, and kept in step with the browser."""
 
@@ -1440,7 +1505,7 @@ class _Map(Explorer):
 
 
 
-# %% ../nbs/13_widgets.ipynb #03509054
+# %% ../nbs/13_widgets.ipynb #6b9ce777
 class _MapEvents(_Map):
     """What the map hears."""
 
@@ -1472,7 +1537,7 @@ class _MapEvents(_Map):
     def _need(self):
         if self._canvas is None: raise ValueError('the map is not there yet: wait until the bar is full, or call .work.wait().')
 
-# %% ../nbs/13_widgets.ipynb #b49af914
+# %% ../nbs/13_widgets.ipynb #70692586
 class MapExplorer(_MapEvents):
     """Maps of users and items before and after reshaping: hover, pick, lasso, search, colour, and a slider that moves the points."""
 

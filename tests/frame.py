@@ -46,7 +46,9 @@ def still(figure: dict) -> str:
 
 def tidy():
     """Leave text and small stills in the notebooks' outputs: no progress bars, no widgets without their state, no figures as JSON."""
+    import kaleido
     import nbformat
+    kaleido.start_sync_server(silence_warnings=True)  # one browser for all figures
     widget, figure = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
     for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
         nb = nbformat.read(path, 4)
@@ -58,6 +60,7 @@ def tidy():
                 if figure in data: o['data'] = {'image/png': still(data[figure])}
             c.outputs = [o for o in c.outputs if o.get('name') != 'stderr' and ('data' not in o or o['data'])]
         nbformat.write(nb, path)
+    kaleido.stop_sync_server(silence_warnings=True)
 
 
 def differences(a: Path, b: Path, names) -> list:

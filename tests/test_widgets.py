@@ -473,17 +473,26 @@ def test_distribution_follows_its_controls(scene):
     assert w.error is None and f"{w.frame.attrs['kl_before']:.4f} before" in w.numbers.value
 
 
-def test_the_chart_is_updated_and_not_rebuilt(scene):
+def test_the_chart_follows(scene):
     w = DistributionExplorer(scene)
-    traces = [id(t) for t in w.chart.figure.data]
-    assert 'sendChartToCloud' in w.chart.figure._config['modeBarButtonsToRemove']  # no button that would send the data away
+    plot = w.chart.plot
     w.shown.value, w.order.value, w.user = 12, 'q_after', 9
-    p, q, after, train, test, added = w.chart.figure.data
+    p, q, after, train, test, added = plot.figure['data']
     order = np.argsort(-w.frame.q_after.to_numpy(), kind='stable')[:12]
-    assert traces == [id(t) for t in w.chart.figure.data] and np.allclose(after.y, w.frame.q_after[order]) and np.allclose(p.y, w.frame.p[order])
-    assert list(train.x) == [k + 1 for k, i in enumerate(order) if w.frame.train[i]] and list(test.x) == [k + 1 for k, i in enumerate(order) if w.frame.test[i]]
-    assert len({t.line.dash for t in (p, q, after)}) == 3 and len({t.marker.symbol for t in (train, test, added)}) == 3  # not by colour alone
-    assert w.points.item.tolist() == order.tolist()
+    assert w.chart.plot is plot and np.allclose(after['y'], w.frame.q_after[order]) and np.allclose(p['y'], w.frame.p[order])
+    for trace, name in ((train, 'train'), (test, 'test'), (added, 'added')):
+        assert trace['x'] == [k + 1 for k, i in enumerate(order) if w.frame[name][i]] and len(trace['hovertext']) == len(trace['y']) == len(trace['x'])
+    assert len({t['line']['dash'] for t in (p, q, after)}) == 3 and len({t['marker']['symbol'] for t in (train, test, added)}) == 3  # not by colour alone
+    assert w.points.item.tolist() == order.tolist() and after['line']['width'] > p['line']['width']
+
+
+def test_plotly_is_sent_when_the_browser_asks(scene, monkeypatch):
+    w, sent = DistributionExplorer(scene), []
+    assert len(str(w.chart.plot.get_state())) < 100_000  # it is not part of the widget's state
+    monkeypatch.setattr(w.chart.plot, 'send', lambda message, buffers: sent.append((message, buffers)))
+    w.chart.plot._hear(None, {'kind': 'ready'}, [])
+    assert sent[0][0] == {'kind': 'plotly'} and b'plotly.js v' in sent[0][1][0][:100]
+    assert 'showSendToCloud: false' in w.chart.plot._esm and "'sendChartToCloud'" in w.chart.plot._esm  # no button that would send the data away
 
 
 def test_recommendations_are_those_of_the_evaluation(scene, data):
@@ -533,13 +542,22 @@ def test_users_that_are_not_there(scene, text, said):
 
 
 def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
-    import plotly.graph_objects as go
-    def none(*a, **k): raise ImportError('Please install anywidget to use the FigureWidget class')
-    monkeypatch.setattr(go, 'FigureWidget', none)
+    import promax_nb.widgets as room
+    def none(*a, **k): raise ModuleNotFoundError('gone', name='plotly')
+    monkeypatch.setattr(room, '_empty_figure', none)
     w = DistributionExplorer(scene)
     first = bytes(w.chart.picture.value)
     w.user = 3
-    assert 'anywidget' in w.chart.children[0].value and first.startswith(b'\x89PNG') and bytes(w.chart.picture.value) != first and w.error is None
+    assert 'plotly is missing' in w.chart.children[0].value and first.startswith(b'\x89PNG') and bytes(w.chart.picture.value) != first and w.error is None
+
+
+def test_an_error_in_the_browser_is_shown_and_a_picture_takes_over(scene):
+    w = DistributionExplorer(scene)
+    w.chart.plot._hear(None, {'kind': 'error', 'text': '<b>no</b>'}, [])
+    assert message(w) == '⚠ RuntimeError: in the browser: <b>no</b>' and problems(w.alert.value) == problems(w.chart.children[0].value) == []
+    first = bytes(w.chart.picture.value)
+    w.user = 4
+    assert w.error is None and first.startswith(b'\x89PNG') and bytes(w.chart.picture.value) != first
 
 
 def test_curve_points_by_a_curve_that_is_not_there(scene):
@@ -629,7 +647,7 @@ def test_hostile_texts_stay_texts(hostile):
                 if type(c).__name__ == 'HTML': assert problems(c.value) == [], c.value[:500]
             assert problems(w._repr_mimebundle_(exclude=['image/png'])['text/html']) == [] and len(repr(w)) < 200
     assert '<script>alert(1)</script>' in Reader(seen[0]).text and '⟨U+202E⟩' in Reader(seen[17]).text and 'שלום עולם' in seen[23]
-    for figure_text in (t for trace in dist.chart.figure.data for t in trace.hovertext or ()):
+    for figure_text in (t for trace in dist.chart.plot.figure['data'] for t in trace['hovertext']):
         assert not re.sub('<br>', '', figure_text).count('<')
     browser.edit('user', 0, HOSTILE[5])
     assert problems(browser.changed.value) == problems(browser.card.value) == []
@@ -647,9 +665,7 @@ def test_a_megabyte_is_not_sent(hostile):
         with pytest.raises(ValueError, match='use at most'): browser.edit(kind, k, 'x' * 10**6)
     dist.user = cand.user = k
     for w in (browser, dist, cand):
-        for c in widgets_in(w):
-            state = {k: v for k, v in c.get_state().items() if k != '_esm'}  # plotly's own JavaScript
-            assert len(str(state)) < 300_000, type(c).__name__
+        for c in widgets_in(w): assert len(str(c.get_state())) < 300_000, type(c).__name__
         assert len(w._repr_mimebundle_()['text/html']) < 200_000
     browser.show('user', 0)
     assert not browser.editor.disabled and Reader(browser.edit_note.value).text == ''

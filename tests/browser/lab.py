@@ -172,7 +172,7 @@ class LabServer:
         folders = {'JUPYTER_CONFIG_DIR': 'config', 'JUPYTER_DATA_DIR': 'data', 'JUPYTER_RUNTIME_DIR': 'runtime', 'JUPYTERLAB_SETTINGS_DIR': 'settings',
                    'JUPYTERLAB_WORKSPACES_DIR': 'workspaces', 'IPYTHONDIR': 'ipython', 'MPLCONFIGDIR': 'matplotlib'}
         tests = str(Path(__file__).resolve().parent.parent)
-        paths = os.pathsep.join(filter(None, [tests, str(Path(tests).parent), os.environ.get('PYTHONPATH')]))
+        paths = os.pathsep.join(filter(None, [os.environ.get('PYTHONPATH'), tests, str(Path(tests).parent)]))
         quiet = {'OMP_NUM_THREADS': '1', 'HF_HUB_OFFLINE': '1', 'TOKENIZERS_PARALLELISM': 'false', 'PYDEVD_DISABLE_FILE_VALIDATION': '1'}
         return own | {k: str(self.folder / v) for k, v in folders.items()} | quiet | {'PYTHONPATH': paths, 'JUPYTER_PREFER_ENV_PATH': '1'}
 
@@ -311,7 +311,7 @@ class Plot:
     def __init__(self, watched: Watched, locator):
         self.page, self.at = watched.page, locator
         self.at.wait_for()
-        self.page.wait_for_function('gd => gd._fullData && gd._fullLayout', arg=self.at.element_handle())
+        self.page.wait_for_function('gd => gd._fullData?.length && gd._fullLayout', arg=self.at.element_handle())
 
     def spots(self, points: list) -> list:
         """Where on the screen points (curve, point) are drawn."""
