@@ -23,7 +23,8 @@ test: install
 	$(BIN)/python tests/frame.py
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
 # README.md from nbs/index.ipynb
 docs-readme: install

@@ -262,13 +262,13 @@ class Explorer {
       xaxis: { showgrid: false, zeroline: false, showticklabels: false, title: { text: this.caption(map), font: { size: 11 } } },
       yaxis: { showgrid: false, zeroline: false, showticklabels: false, scaleanchor: 'x' }, hoverdistance: 12, uirevision: map,
     };
-    const config = { displaylogo: false, responsive: false, scrollZoom: true, modeBarButtonsToAdd: ['lasso2d', 'select2d'], modeBarButtonsToRemove: ['autoScale2d', 'toImage'] };
+    const config = { displaylogo: false, showSendToCloud: false, responsive: false, scrollZoom: true, modeBarButtonsToAdd: ['lasso2d', 'select2d'], modeBarButtonsToRemove: ['autoScale2d', 'toImage'] };
     await this.Plotly.newPlot(div, [...traces, lines, ring, words], layout, config);
     div.on('plotly_hover', this.guard(e => this.hover(div, e), true));
     div.on('plotly_unhover', () => { this.tip.hidden = true; });
     div.on('plotly_click', this.guard(e => { const i = this.nodeOf(e.points[0]); if (i >= 0) this.pick(i, true); }));
-    div.on('plotly_selected', this.guard(e => this.lassoed(e)));
-    div.on('plotly_deselect', this.guard(() => this.setSelected(null)));
+    div.on('plotly_selected', e => { if (e && !this.settling) { this.settling = true; setTimeout(this.guard(() => this.lassoed(div, e))); } });
+    div.on('plotly_deselect', this.guard(() => { if (!this.settling) this.setSelected(null); }));
     div.on('plotly_webglcontextlost', this.guard(() => { if (this.gl) { this.gl = false; this.drawn(); this.redraw(); this.say(this.note); } }));
     this.drawMarks();
   }
@@ -433,10 +433,11 @@ class Explorer {
     return this.far;
   }
 
-  lassoed(e) {
-    if (!e) return;
+  async lassoed(div, e) {
     const ids = [];
     for (const q of e.points) { const i = this.nodeOf(q); if (i >= 0) ids.push(i); }
+    // the drawn outline goes: plotly would select by it again at every change, and a lasso begun inside of it would move it
+    try { await this.Plotly.relayout(div, { selections: [] }); } finally { this.settling = false; }
     this.setSelected(Int32Array.from(ids.sort((a, b) => a - b)));
   }
 
@@ -503,7 +504,7 @@ class Explorer {
     for (const [k, name, symbol] of sets) { const js = [...rowOf(s, s.lists[k], i)].filter(j => at.has(j)); if (js.length) traces.push({ type: 'scatter', mode: 'markers', name, x: js.map(j => at.get(j)), y: js.map(() => floor), hoverinfo: 'skip', marker: { symbol, size: 10, color: k === 'test' ? OKABE[2] : this.ink, line: { width: 1.5, color: k === 'test' ? OKABE[2] : this.ink } } }); }
     this.dist.hidden = false;
     await this.Plotly.react(this.dist, traces, { autosize: true, height: 300, margin: { l: 70, r: 10, t: 30, b: 40 }, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: this.ink },
-      legend: { orientation: 'h', y: 1.15 }, xaxis: { title: { text: `items, most fitting profile first (top ${top.length} of ${s.n_items})` }, gridcolor: '#8884' }, yaxis: { type: 'log', title: { text: 'probability' }, gridcolor: '#8884', exponentformat: 'power' } }, { displaylogo: false });
+      legend: { orientation: 'h', y: 1.15 }, xaxis: { title: { text: `items, most fitting profile first (top ${top.length} of ${s.n_items})` }, gridcolor: '#8884' }, yaxis: { type: 'log', title: { text: 'probability' }, gridcolor: '#8884', exponentformat: 'power' } }, { displaylogo: false, showSendToCloud: false });
     const say = [];
     if (made.profiles) {
       const sharp = 1 - entropy(made.profiles) / Math.log(s.n_items);

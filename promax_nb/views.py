@@ -1879,7 +1879,8 @@ def _html_part(part, number: int) -> str:
 
     import plotly.io as pio
     if isinstance(part, str): return f'<pre>{card_text(part, None)}</pre>'
-    if not isinstance(part, tuple): return pio.to_html(part, include_plotlyjs=False, full_html=False, config={'displaylogo': False})
+    quiet = {'displaylogo': False, 'showSendToCloud': False}  # plotly would offer to send the data away
+    if not isinstance(part, tuple): return pio.to_html(part, include_plotlyjs=False, full_html=False, config=quiet)
     packed = base64.b64encode(explorer_data(*part)).decode()
     return f'<div class="px-mount" data-scene="px-scene-{number}"></div><script type="application/gzip" id="px-scene-{number}">{packed}</script>'
 
