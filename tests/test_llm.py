@@ -511,7 +511,9 @@ def test_ctrl_c_keeps_what_arrived(tmp_path):
 
 def test_a_real_interrupt_signal(serve, tmp_path):
     server = serve(delay=.05); store = tmp_path / 's.db'
-    child = subprocess.Popen([sys.executable, '-c', CHILD, server.url, str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a job started in the background inherits an ignored SIGINT: the child has to hear it
+    child = subprocess.Popen([sys.executable, '-c', CHILD, server.url, str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while len(server.served) < 20 and child.poll() is None: time.sleep(.005)
     child.send_signal(signal.SIGINT); told, err = child.communicate(timeout=30)
     assert 'finished' not in told and 'KeyboardInterrupt' in err and CANARY not in err
