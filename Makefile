@@ -1,7 +1,6 @@
 # make demo: the main job on a generated world. make test: everything checked. Both make .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
@@ -19,6 +18,7 @@ demo: install
 	$(BIN)/promax demo
 
 # exported modules in sync and notebooks clean, lint, every notebook runs, then the tests
+test: export OMP_WAIT_POLICY ?= passive
 test: install
 	$(BIN)/python tests/frame.py
 	$(BIN)/ruff check .

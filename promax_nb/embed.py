@@ -162,6 +162,7 @@ def _missing(found, todo, model, batch_size, device, download, con, model_id):
     todo = sorted(((k, t) for k, t in todo.items() if k not in found), key=lambda kt: (-len(kt[1]), kt[0]))
     if not todo: return found
     if isinstance(model, (str, Path)): model = _load(model, device, download, _files(model) if isinstance(model, Path) else None)
+    batch_size = batch_size or (128 if getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda' else 16)
     step = batch_size * 8
     with tqdm(total=len(todo), desc='encode', unit='text', disable=None) as bar:
         for i in range(0, len(todo), step):
@@ -177,7 +178,7 @@ def encode(
     texts,  # n texts in id order: a list, or a column such as users['profile']
     model=None,  # None: the built-in model (384 wide); else a folder, a hub name, or an object with .encode(list) -> (n, dim)
     cache=None,  # None: keep nothing; else a folder or an SQLite file that holds vectors by content
-    batch_size=64,  # texts per forward pass
+    batch_size=None,  # texts per forward pass; None: 16 on a CPU, whose cache holds that many, 128 on a GPU
     device=None,  # 'cpu', 'cuda', ...; None lets sentence-transformers choose
     normalize=False,  # True: scale each vector to length 1 (the cache always holds the model's own output)
     empty='error',  # what to do with an empty text: 'error', or 'zero' for a zero vector ("nothing known")
@@ -186,7 +187,7 @@ def encode(
     """Vectors of texts; equal texts are encoded once, cached ones not at all.
 
     Raises ValueError for missing or empty texts (with their ids) and OSError for a model that cannot be loaded."""
-    if batch_size < 1: raise ValueError(f"batch_size={batch_size}: use 1 or more texts per pass.")
+    if batch_size is not None and batch_size < 1: raise ValueError(f"batch_size={batch_size}: use 1 or more texts per pass.")
     texts, model = _texts(texts, empty), _find(model)
     if not texts: raise ValueError("texts is empty: pass at least one text.")
     keys = [_key(t) for t in texts]
