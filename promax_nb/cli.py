@@ -133,8 +133,8 @@ def _writer(config: RunConfig):
 
 def _parquet(table, path: Path):
     """Write a table atomically."""
-    from promax_nb.train import _replace
-    _replace(path, lambda p: table.to_parquet(p))
+    from promax_nb.data import write_atomic
+    write_atomic(path, lambda p: table.to_parquet(p))
 
 
 def make_profiles(data, config: RunConfig, out: Path):
@@ -221,7 +221,7 @@ def choose_weights(data, su, si, added, config: RunConfig, out: Path) -> RunConf
     table.to_csv(out / 'tune.csv', index=False)
     return dataclasses.replace(config, **{k: float(table[k][0]) for k in grid})
 
-
+# %% ../nbs/14_cli.ipynb #bcc4dd4d
 def train_both(data, su, si, added, config: RunConfig, out: Path):
     """One result of base and of ProMax per seed."""
     from promax_nb.shape import BPR, ProMax
@@ -264,13 +264,13 @@ def verdict(row) -> str:
 # %% ../nbs/14_cli.ipynb #c66dc33e
 def _json(path: Path, content) -> str:
     """Write JSON atomically, with null for what is not a number; the text."""
-    from promax_nb.train import _replace
+    from promax_nb.data import write_atomic
     def clean(x):
         if isinstance(x, dict): return {k: clean(v) for k, v in x.items()}
         if isinstance(x, (list, tuple)): return [clean(v) for v in x]
         return None if isinstance(x, float) and x != x else x
     text = json.dumps(clean(content), indent=1, default=str)
-    _replace(path, lambda p: Path(p).write_text(text, encoding='utf-8'))
+    write_atomic(path, lambda p: Path(p).write_text(text, encoding='utf-8'))
     return text
 
 
@@ -301,7 +301,7 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
 # %% ../nbs/14_cli.ipynb #5cabdcf6
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
-    from promax_nb.train import _replace
+    from promax_nb.data import write_atomic
     free = ('epochs', 'device', 'memory', 'budget')
     mine = json.loads(json.dumps({'data': data.hash(), **{k: v for k, v in dataclasses.asdict(config).items() if k not in free}}))
     file = out / 'settings.json'
@@ -311,19 +311,18 @@ def _claim(out: Path, data, config: RunConfig):
         if differ: raise ValueError(f"{out} holds a run with other settings: {', '.join(differ)}. Use another folder, or delete this one.")
     elif out.is_dir() and any(out.iterdir()):
         raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
-    _replace(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
+    write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
 # %% ../nbs/14_cli.ipynb #f04e9eb8
 def save_parts(data, out: Path, added=None):
     """Keep the data, and the added interactions, in the run folder: what is needed to look at the run later."""
     import scipy.sparse as sp
 
-    from promax_nb.data import save
-    from promax_nb.train import _replace
+    from promax_nb.data import save, write_atomic
     if not (out / 'data').exists(): save(data, out / 'data')
     def write(path):
         with open(path, 'wb') as f: sp.save_npz(f, added)
-    if added is not None: _replace(out / 'added.npz', write)
+    if added is not None: write_atomic(out / 'added.npz', write)
 
 # %% ../nbs/14_cli.ipynb #b2ddf4ef
 def experiment(
@@ -494,7 +493,7 @@ def write_map(
     parts = {'Map': (scene, projection)} | views.population(scene)
     page = views.save_html(parts, out, f'{views.plain(scene.data.name, 80)}: users and items before and after reshaping')
     _parquet(table, out.with_suffix('.parquet'))
-    _json(out.with_suffix('.json'), projection.record)
+    _json(out.with_suffix('.json'), projection.record | {'text': projection.describe()})
     return page
 
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SPLITS', 'EVENT_COLUMNS', 'RUNNING_TEXT', 'FACTS', 'SAVE_VERSION', 'VOCABULARY', 'FACETS', 'hash_matrices',
            'events_of', 'RecData', 'check', 'k_core', 'split_events', 'from_frame', 'compose_text', 'join_texts',
-           'from_atomic', 'safe_load', 'from_rlmrec', 'save', 'load', 'vocabulary_hash', 'attribute_names',
-           'toy_utility', 'toy_data', 'describe', 'chance_overlap', 'audit']
+           'from_atomic', 'safe_load', 'from_rlmrec', 'write_atomic', 'save', 'load', 'vocabulary_hash',
+           'attribute_names', 'toy_utility', 'toy_data', 'describe', 'chance_overlap', 'audit']
 
 # %% ../nbs/00_data.ipynb #6a5a0bf9
 import hashlib
@@ -17,6 +17,7 @@ import pickle
 import pickletools
 import re
 import shutil
+import tempfile
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -268,7 +269,7 @@ def _positive(
                                                  'threshold=None to take every row as a positive')
     return value, value >= threshold
 
-
+# %% ../nbs/00_data.ipynb #3af24c93
 def _clean_events(
     events,  # DataFrame
     names,  # dict: our name -> column name
@@ -712,7 +713,7 @@ def _real_thing(
     if kind == 'defaultdict' and args in ((), (None,)): return dict(pairs)
     raise ValueError(f'it has a {kind} that is not plain data')
 
-
+# %% ../nbs/00_data.ipynb #f88c5951
 def _real(
     value,  # what came out of the unpickler
     done,  # dict id -> real value, or None while it is being built
@@ -864,6 +865,19 @@ def _flush(
     finally: os.close(fd)
 
 
+def write_atomic(
+    path,  # file to write
+    write,  # callable: gets the name of a temporary file in the same folder and fills it
+) -> Path:  # the file, in place
+    """Write a file whole or not at all: a reader sees the old one or the new one, also after a power cut."""
+    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.tmp')
+    os.close(handle)
+    try: write(name); _flush(name); os.chmod(name, 0o644); os.replace(name, path)
+    finally: Path(name).unlink(missing_ok=True)
+    return path
+
+# %% ../nbs/00_data.ipynb #9203101c
 def _write_parts(
     data,  # RecData
     folder,  # Path: new and empty

@@ -453,7 +453,8 @@ class Explorer {
     const s = this.state.selected;
     let points = [null, null];
     if (s) { points = [[], []]; for (const i of s) { const j = this.place[i]; if (j >= 0) points[isUser(this.s, i) ? 0 : 1].push(j); } }
-    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: points }, [0, 1]);
+    // lines, ring and words take no part: a lasso would dim them
+    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: [...points, null, null, null] }, [0, 1, 2, 3, 4]);
   }
 
   showSelection() {

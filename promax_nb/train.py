@@ -9,9 +9,7 @@ __all__ = ['TrainConfig', 'PairSampler', 'save_tensors', 'load_tensors', 'FitRes
 # %% ../nbs/08_train.ipynb #e705eabf
 import dataclasses
 import json
-import os
 import platform
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
+from .data import write_atomic
 from .evaluate import evaluate
 
 # %% ../nbs/08_train.ipynb #2dc6f00b
@@ -81,19 +80,6 @@ class PairSampler:
         return users, pos, neg
 
 # %% ../nbs/08_train.ipynb #dafa973e
-def _replace(path: Path, write):
-    """Let `write(temporary path)` make a file, flush it to disk, then put it in place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.tmp')
-    os.close(handle)
-    try:
-        write(name)
-        with open(name, 'rb') as f: os.fsync(f.fileno())
-        os.replace(name, path)
-    finally:
-        if os.path.exists(name): os.remove(name)
-
-
 def save_tensors(
     path,  # file to write
     tensors: dict,  # name -> tensor
@@ -102,7 +88,7 @@ def save_tensors(
     """Write tensors and facts as one safetensors file, atomically."""
     from safetensors.torch import save_file
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    _replace(Path(path), lambda p: save_file(tensors, p, {'facts': json.dumps(facts or {})}))
+    write_atomic(path, lambda p: save_file(tensors, p, {'facts': json.dumps(facts or {})}))
 
 
 def load_tensors(
@@ -138,8 +124,8 @@ class FitResult:
         if self.model is not None: save_tensors(folder / 'model.safetensors', self.model.state_dict(), {'class': type(self.model).__name__})
         facts = {'best_epoch': self.best_epoch, 'best_score': self.best_score}
         save_tensors(folder / 'vectors.safetensors', {'users': torch.from_numpy(self.users), 'items': torch.from_numpy(self.items)}, facts)
-        _replace(folder / 'history.parquet', self.history.to_parquet)
-        _replace(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(self.card, indent=2, default=str), encoding='utf-8'))
+        write_atomic(folder / 'history.parquet', self.history.to_parquet)
+        write_atomic(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(self.card, indent=2, default=str), encoding='utf-8'))
         return folder
 
 
@@ -324,7 +310,7 @@ def fit(
     if path is not None: run.save(path)
     return _finish(run, objective, data)
 
-
+# %% ../nbs/08_train.ipynb #5116651c
 @torch.no_grad()
 def _finish(run: _Run, objective, data) -> FitResult:
     """The result with the best parameters."""

@@ -15,9 +15,7 @@ __all__ = ['BASE', 'OURS', 'REST', 'SETTINGS', 'UNITS', 'GREY', 'FAINT', 'OTHER'
 import hashlib
 import html
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +23,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from .data import RecData, load, toy_data
+from .data import RecData, load, toy_data, write_atomic
 
 # %% ../nbs/12_views.ipynb #631a0826
 BASE, OURS, REST = '#0072B2', '#D55E00', ('#009E73', '#CC79A7', '#E69F00', '#56B4E9')  # Okabe-Ito
@@ -62,7 +60,7 @@ def label(
     """`plain`, escaped for plotly's hover texts, names, ticks and titles."""
     return html.escape(plain(text, limit), quote=False).replace('$', '&#36;').replace('\n', ' ')
 
-
+# %% ../nbs/12_views.ipynb #3776c93e
 def wrapped(
     text,  # any value from data
     width: int = 60,  # characters a line
@@ -187,7 +185,7 @@ def as_scene(
     if isinstance(data, (str, Path)): return open_run(data)
     return Scene(data, **parts)
 
-
+# %% ../nbs/12_views.ipynb #0fdeaa01
 def open_run(
     folder,  # written by `promax run` or `promax demo`
 ) -> Scene:
@@ -429,7 +427,7 @@ def _slices(tell, *costs):
     ends = (np.cumsum((0, *costs)) / sum(costs)).tolist()
     return [lambda f, text=None, a=a, b=b: tell(a + (b - a) * min(max(f, 0), 1), text) for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
-
+# %% ../nbs/12_views.ipynb #b78b49ef
 def _drawn(method, x, y, near, how, tell):
     """The maps of base x and reshaped y (aligned) in one frame, by one of the two methods."""
     first, second, third = _slices(tell, 4, 1, 1)
@@ -545,22 +543,6 @@ def _versions() -> dict:
         except PackageNotFoundError: found[name] = 'unknown'
     return found
 
-
-def _put(path, blob: bytes):
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-    try:
-        with os.fdopen(handle, 'wb') as out:
-            out.write(blob)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temp, 0o644)
-        os.replace(temp, path)
-    except BaseException:
-        Path(temp).unlink(missing_ok=True)
-        raise
-
 # %% ../nbs/12_views.ipynb #399e5732
 def _sealed(blob: bytes, about: dict) -> str:
     """Checksum over numbers and record."""
@@ -574,8 +556,9 @@ def _keep_map(folder, key: str, made: Projection):
     for part in ('coords', 'kept'): arrays |= {f'{part}-{n}': v for n, v in enumerate(getattr(made, part).values())}
     np.savez_compressed(buffer, **arrays)
     about = {'spaces': list(made.coords), 'kept': list(made.kept), 'n_users': made.n_users, 'n_items': made.n_items, 'record': made.record}
-    _put(folder / f'{key}.npz', buffer.getvalue())
-    _put(folder / f'{key}.json', json.dumps(about | {'sha256': _sealed(buffer.getvalue(), about)}, indent=1).encode())
+    write_atomic(folder / f'{key}.npz', lambda p: Path(p).write_bytes(buffer.getvalue()))
+    note = json.dumps(about | {'sha256': _sealed(buffer.getvalue(), about)}, indent=1)
+    write_atomic(folder / f'{key}.json', lambda p: Path(p).write_text(note, encoding='utf-8'))
 
 
 def _kept_map(folder, key: str):
@@ -1859,20 +1842,6 @@ pre{{overflow-x:auto;background:#8881;padding:1rem}}@media(prefers-color-scheme:
 <script>{script}</script></head><body><h1>{title}</h1>{body}</body></html>"""
 
 
-def _write_text(path: Path, text: str) -> Path:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8', errors='backslashreplace') as out:
-            out.write(text); out.flush(); os.fsync(out.fileno())
-        os.chmod(temp, 0o644)
-        os.replace(temp, path)
-    finally:
-        if os.path.exists(temp): os.remove(temp)
-    return path
-
-
 def _html_part(part, number: int) -> str:
     """One part of a page: a text, a figure, or an explorer."""
     import base64
@@ -1899,7 +1868,7 @@ def save_html(
     js, css = explorer_source() if explores else ('', '')
     if explores: body.append(f'<script type="module">{js}\nmountAll();</script>')
     page = PAGE.format(title=card_text(title, 200), script=get_plotlyjs(), css=css, width=1500 if explores else 1000, body=''.join(body))
-    return _write_text(Path(path), page)
+    return write_atomic(path, lambda p: Path(p).write_text(page, encoding='utf-8', errors='backslashreplace'))
 
 # %% ../nbs/12_views.ipynb #3a35b7fc
 def save_image(
@@ -1918,12 +1887,7 @@ def save_image(
     except Exception as e:
         why = f'{type(e).__name__}: {str(e)[:160]}'
         raise RuntimeError(f'no picture could be made ({why}): kaleido needs Chrome or Chromium; install one, or use save_html.') from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-    with os.fdopen(handle, 'wb') as out: out.write(data)
-    os.chmod(temp, 0o644)
-    os.replace(temp, path)
-    return path
+    return write_atomic(path, lambda p: Path(p).write_bytes(data))
 
 
 def _still_colours(values, number: bool):
@@ -1933,7 +1897,7 @@ def _still_colours(values, number: bool):
     names = values.dropna().astype(str).value_counts().index[:8]
     return {'alpha': .8}, dict(zip(names, palette, strict=False))
 
-
+# %% ../nbs/12_views.ipynb #67321b7b
 def still_map(
     scene: Scene,  # what to show
     projection,  # its maps

@@ -13,9 +13,7 @@ import base64
 import functools
 import io
 import json
-import os
 import re
-import tempfile
 import threading
 from dataclasses import replace
 from functools import cached_property
@@ -29,7 +27,7 @@ import traitlets
 from ipywidgets import (HTML, Button, Checkbox, Dropdown, FloatLogSlider, FloatProgress, FloatSlider, HBox, Image, IntSlider, Layout, RadioButtons, Select,
                         Text, Textarea, ToggleButtons, VBox)
 
-from .data import RecData
+from .data import RecData, write_atomic
 from .profiles import _history
 from .views import (BASE, OURS, Scene, as_scene, card_text, distributions, explorer_data, explorer_source, label, node_table, plain,
                              project_scene, still_map, toy_scene)
@@ -206,9 +204,8 @@ class Explorer(_Placed):
         self._links[other] = lambda change: self._pass_on(other)
         self.observe(self._links[other], self.follows)
 
-    @guarded
     def _pass_on(self, other):
-        if (node := self._node()) is not None: other._go(*node)
+        if (node := self._node()) is not None: self._try(lambda: other._go(*node))
 
     def unlink(self, *others):
         """Let these (none named: all) go their own way again."""
@@ -225,8 +222,10 @@ class Explorer(_Placed):
         picture = self._try(self._picture) if 'image/png' not in (kw.get('exclude') or ()) else None
         return bundle | ({'image/png': base64.b64encode(picture).decode()} if picture else {})
 
-    @guarded
-    def _try(self, what): return what()
+    def _try(self, what):
+        "What `what()` returns; its error is shown beside earlier ones, which stay."
+        try: return what()
+        except Exception as e: self._fail(e)
 
 # %% ../nbs/13_widgets.ipynb #2820e8d6
 class _Finder:
@@ -450,7 +449,7 @@ def _origin_html(entry):
     if not facts and not asked: return None
     return tag('details', tag('summary', 'How this profile was written'), grid(facts, ['', '']) if facts else None, asked)
 
-
+# %% ../nbs/13_widgets.ipynb #6d0673b6
 def card(
     scene: Scene,
     kind: str,  # 'user' or 'item'
@@ -727,7 +726,7 @@ def change_html(
 # %% ../nbs/13_widgets.ipynb #bf3a7150
 EDITABLE = 20_000  # characters of the longest text that can be edited
 
-
+# %% ../nbs/13_widgets.ipynb #1865ff54
 class _Drafting(_Telling):
     """A text area that forgets nothing."""
 
@@ -937,18 +936,7 @@ def write_table(
     """Write a table as parquet, atomically; half surrogate pairs, which no file can hold, are written out as escapes."""
     def fit(x): return x.encode('utf-8', 'backslashreplace').decode() if isinstance(x, str) else x
     table = table.assign(**{c: [fit(x) for x in table[c]] for c in table if not pd.api.types.is_numeric_dtype(table[c])})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-    try:
-        with os.fdopen(handle, 'wb') as out:
-            table.to_parquet(out, index=False)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temp, 0o644)
-        os.replace(temp, path)
-    finally:
-        if os.path.exists(temp): os.remove(temp)
-    return path
+    return write_atomic(path, lambda p: table.to_parquet(p, index=False))
 
 # %% ../nbs/13_widgets.ipynb #f36a68f9
 class ProfileBrowser(_Saving):
@@ -1050,7 +1038,7 @@ def _heights(points):
     """Where marks sit: on the last curve there is."""
     return points[next(c for c in ('q_after', 'q_before', 'p') if points[c].notna().any())]
 
-
+# %% ../nbs/13_widgets.ipynb #a65b0934
 def distribution_still(
     points: pd.DataFrame,  # from `curve_points`
     order: str = 'p',  # the curve that stands out
@@ -1141,7 +1129,7 @@ def _empty_figure() -> dict:
                   legend=dict(orientation='h', y=-.22, uirevision='kept'), yaxis=dict(type='log', title='probability', exponentformat='power'))
     return json.loads(go.Figure([*lines, *marks], layout).to_json())
 
-
+# %% ../nbs/13_widgets.ipynb #d4f6f3a0
 class _Chart(VBox):
     """The three curves of a user as a living figure, or as a picture where that cannot be made."""
 
@@ -1367,12 +1355,12 @@ class CandidateExplorer(_UserExplorer):
         fell = tag('p', '⚠ The answer of the language model could not be used: the order of retrieval stands.') if fell else None
         near = [[r.name, '' if r.similarity != r.similarity else f'{r.similarity:.3f}', str(r.candidates)] for r in self.similar.itertuples(index=False)]
         near = grid(near, ['similar user', 'similarity', 'candidates held'], 'Who was asked')
-        layout = 'display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:0 2em'
+        layout = 'display:flex;flex-wrap:wrap;gap:0 2em'  # side by side where both fit
         return tag('div', tag('p', text), fell, tag('div', near, _candidate_grid(self.scene, rows), style=layout))
 
     def _still(self): return tag('div', Markup(self.head.value), Markup(self.steps.value))
 
-
+# %% ../nbs/13_widgets.ipynb #bce48fe3
 def _candidate_grid(scene, rows) -> Markup:
     """Candidates in the order of the re-ranking, those without a place last."""
     rows = rows.iloc[np.lexsort((rows['retrieval_rank'], np.where(rows['order'] > 0, rows['order'], np.inf)))]

@@ -53,6 +53,24 @@ def test_run_writes_everything_and_continues(files, tmp_path, capsys):
     assert json.loads((out / 'metrics.json').read_text()) == metrics
 
 
+def test_map_of_a_run(files, tmp_path, capsys):
+    out = tmp_path / 'RUN'
+    assert run('--events', files / 'events.csv', '--items', files / 'items.csv', '--out', out, '--seeds', '0', *SHORT) == 0
+    capsys.readouterr()
+    assert main(['map', str(out), '--seed', '3']) == 0
+    said = capsys.readouterr().out
+    assert 'map.html' in said and 'neighbours' in said and 'works offline' in said
+    page = (out / 'map.html').read_text(encoding='utf-8')
+    assert 'src="http' not in page and 'px-mount' in page
+    record, table = json.loads((out / 'map.json').read_text()), pd.read_parquet(out / 'map.parquet')
+    assert record['seed'] == 3 and len(table) == 230 and np.isfinite(table[['base x', 'base y', 'reshaped x', 'reshaped y']].to_numpy()).all()
+    (out / 'metrics.json').unlink()  # as after an interruption
+    assert main(['map', str(out)]) == 2
+    told = capsys.readouterr().err
+    assert 'unfinished run' in told and 'Traceback' not in told
+    assert main(['map', str(tmp_path / 'nowhere')]) == 2 and 'nowhere' in capsys.readouterr().err
+
+
 def test_toml_and_flags(files, tmp_path, capsys):
     toml = tmp_path / 'run.toml'
     toml.write_text(f'events = "{files / "events.csv"}"\nitems = "{files / "items.csv"}"\nbase = "MF"\nseeds = [3]\nmin-steps = 0\n'

@@ -2,22 +2,16 @@
 
 Everything is closed when the last test of this folder is over: an open browser would leave a running event loop to other tests of the process.
 """
-import os
-
 import pytest
 
+from ..conftest import needed
 from .lab import ARGS, DETECTOR, LabServer, Notebook, Watched, find_chromium
 
 
 @pytest.fixture(scope='session')
 def chromium():
-    """The browser's path. Absent: a loud skip on a person's machine, a failure where PROMAX_REQUIRE_BROWSER is set."""
-    path = find_chromium()
-    if path is None:
-        why = 'REDUCED RUN: no Chromium found; install chromium, or set PROMAX_CHROMIUM to it, to run the browser tests.'
-        if os.environ.get('PROMAX_REQUIRE_BROWSER'): pytest.fail(why)
-        pytest.skip(why)
-    return path
+    """The browser's path."""
+    return needed(find_chromium(), 'PROMAX_REQUIRE_BROWSER', 'no Chromium found; install chromium, or set PROMAX_CHROMIUM to it, to run the browser tests.')
 
 
 @pytest.fixture(scope='package')
