@@ -72,11 +72,13 @@ def main():
     p.add_argument('--out', type=Path, default=Path('runs/map'))
     p.add_argument('--users', type=int, default=17000)
     p.add_argument('--items', type=int, default=3000)
+    p.add_argument('--only-make', action='store_true', help='make the run, measure nothing yet')
     a = p.parse_args()
     from promax_nb.cli import experiment
     from promax_nb.data import toy_data
     from promax_nb.train import versions
     if not (a.out / 'metrics.json').exists(): experiment(toy_data(a.users, a.items, seed=0), a.out, epochs=6, sdr=1., s2dr=.01, memory=2.)
+    if a.only_make: return
     cold = json.loads(subprocess.run([sys.executable, '-c', PROJECT, str(a.out)], check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     shutil.rmtree(a.out / 'maps', ignore_errors=True)
     began = time.time()

@@ -84,12 +84,20 @@ def hash_matrices(
     return h.hexdigest()[:12]
 
 # %% ../nbs/00_data.ipynb #907bf53f
+def _utf8(
+    table,  # DataFrame
+) -> pd.DataFrame:  # a copy whose texts every file and server accepts: halves of surrogate pairs become '?'
+    """Texts out of JSON can hold what UTF-8 cannot."""
+    def fit(x): return x.encode('utf-8', 'replace').decode() if isinstance(x, str) else x
+    return table.assign(**{c: [fit(x) for x in table[c]] for c in table if table[c].dtype == object})
+
+
 def _with_texts(
     items,  # DataFrame with column item
 ) -> pd.DataFrame:  # the same with title and text as str
     """Make sure every item has a title, and a text even if it is empty."""
     if 'item' not in items: return items
-    items = items.copy(); fallback = 'item ' + items['item'].astype(str)
+    items = _utf8(items); fallback = 'item ' + items['item'].astype(str)
     title = items['title'] if 'title' in items else fallback
     title = title.where(title.notna(), fallback).astype(str).str.strip()
     items['title'] = title.where(title != '', fallback)
@@ -130,7 +138,7 @@ class RecData:
         self.meta = _plain(self.meta)
         if self.users is None: self.users = pd.DataFrame({'user': np.arange(self.n_users).astype(str)})
         if self.items is None: self.items = pd.DataFrame({'item': np.arange(self.n_items).astype(str)})
-        self.items = _with_texts(self.items)
+        self.users, self.items = _utf8(self.users), _with_texts(self.items)
         if self.events is None: self.events = events_of(self.train, self.valid, self.test)
         self.check()
 

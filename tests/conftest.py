@@ -31,13 +31,16 @@ def _shared():
     return next((Path(p) for p in places if p and Path(p).is_dir()), None)
 
 
-def needed(found, variable, why):
-    """What a test needs. Absent: a loud skip on a person's machine, a failure where the environment variable is set."""
-    if found is None: (pytest.fail if os.environ.get(variable) else pytest.skip)(f'REDUCED RUN: {why}')
-    return found
+@pytest.fixture(scope='session')
+def needed():
+    """What a test needs, handed through. Absent: a loud skip on a person's machine, a failure where the environment variable is set."""
+    def check(found, variable, why):
+        if found is None: (pytest.fail if os.environ.get(variable) else pytest.skip)(f'REDUCED RUN: {why}')
+        return found
+    return check
 
 
 @pytest.fixture(scope='session')
-def shared_data():
+def shared_data(needed):
     """Real data (ml-100k, amazon-book)."""
     return needed(_shared(), 'PROMAX_REQUIRE_DATA', 'real data not found; set PROMAX_DATA to a folder with ml-100k/ and amazon-book/ to run this test.')

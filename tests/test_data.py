@@ -760,3 +760,13 @@ def test_ml_100k(shared_data):
     held = d.test[p.id].indices[np.minimum(d.test[p.id].indptr[:-1], d.test[p.id].nnz - 1)]; ok = np.diff(d.test[p.id].indptr) > 0
     leaky = p.assign(prompt=p.prompt + np.where(ok, '\n- ' + d.items.title[held].to_numpy(), ''))
     assert audit(d, prompts=leaky).set_index('check')['count'][TITLES] == ok.sum()
+
+
+def test_half_a_surrogate_pair_in_a_text_is_replaced(tmp_path):
+    data = toy_data(20, 40)
+    items, users = data.items.astype(object), data.users.astype(object)
+    items.loc[0, 'title'], items.loc[1, 'text'], users.loc[0, 'user'] = 'bad \ud800 title', '\udfff', 'u\ud83d'
+    odd = RecData(data.train, data.valid, data.test, users=users, items=items)
+    assert odd.items.title[0] == 'bad ? title' and odd.items.text[1] == '?' and odd.users.user[0] == 'u?'
+    save(odd, tmp_path / 'odd')
+    assert load(tmp_path / 'odd').items.title[0] == 'bad ? title'

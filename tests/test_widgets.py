@@ -206,6 +206,12 @@ def test_an_error_behind_a_link_is_shown_where_it_began(scene, monkeypatch):
     monkeypatch.setattr(dist, '_go', lambda *a: 1 / 0)
     browser.show('user', 7)
     assert 'ZeroDivisionError' in message(browser)
+    browser._fail(ValueError('an earlier error'))
+    browser._repr_mimebundle_()
+    assert 'an earlier error' in message(browser)  # being shown, or passing on a pick, takes no error away
+    monkeypatch.undo()
+    browser._pass_on(dist)
+    assert 'an earlier error' in message(browser)
 
 
 # --- ProfileBrowser

@@ -4,12 +4,11 @@ Everything is closed when the last test of this folder is over: an open browser 
 """
 import pytest
 
-from ..conftest import needed
 from .lab import ARGS, DETECTOR, LabServer, Notebook, Watched, find_chromium
 
 
 @pytest.fixture(scope='session')
-def chromium():
+def chromium(needed):
     """The browser's path."""
     return needed(find_chromium(), 'PROMAX_REQUIRE_BROWSER', 'no Chromium found; install chromium, or set PROMAX_CHROMIUM to it, to run the browser tests.')
 
