@@ -256,14 +256,13 @@ class Explorer {
     }));
     const ring = { type: 'scatter', mode: 'markers', x: [], y: [], hoverinfo: 'skip', showlegend: false, marker: { size: 16, symbol: 'circle-open', color: this.ink, line: { width: 3 } } };
     const lines = { type: 'scatter', mode: 'lines', x: [], y: [], hoverinfo: 'skip', showlegend: false, line: { color: this.ink, width: 1 }, opacity: .7 };
-    const words = { type: 'scatter', mode: 'text', x: [], y: [], text: [], hoverinfo: 'skip', showlegend: false, textfont: { size: 12, color: this.ink } };
     const layout = {
       autosize: true, height: 520, margin: { l: 8, r: 8, t: 8, b: 28 }, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: this.ink }, hovermode: 'closest', dragmode: 'pan',
       xaxis: { showgrid: false, zeroline: false, showticklabels: false, title: { text: this.caption(map), font: { size: 11 } } },
       yaxis: { showgrid: false, zeroline: false, showticklabels: false, scaleanchor: 'x' }, hoverdistance: 12, uirevision: map,
     };
     const config = { displaylogo: false, showSendToCloud: false, responsive: false, scrollZoom: true, modeBarButtonsToAdd: ['lasso2d', 'select2d'], modeBarButtonsToRemove: ['autoScale2d', 'toImage'] };
-    await this.Plotly.newPlot(div, [...traces, lines, ring, words], layout, config);
+    await this.Plotly.newPlot(div, [...traces, lines, ring], layout, config);
     div.on('plotly_hover', this.guard(e => this.hover(div, e), true));
     div.on('plotly_unhover', () => { this.tip.hidden = true; });
     div.on('plotly_click', this.guard(e => { const i = this.nodeOf(e.points[0]); if (i >= 0) this.pick(i, true); }));
@@ -407,7 +406,7 @@ class Explorer {
     return [...nearest(c, 0, this.s.n_users, 6, i), ...nearest(c, this.s.n_users, this.s.n, 6, i)];
   }
 
-  // --- marks over the points: ring, lines to neighbours, arrows of movement, cluster names
+  // --- marks: ring, lines to neighbours, arrows of movement, cluster names
   drawMarks() {
     const s = this.s, i = this.state.picked, near = i >= 0 ? this.neighbours(i) : [];
     for (const [p, map] of this.charts()) {
@@ -419,8 +418,10 @@ class Explorer {
       }
       const names = s.labels[map === 'recommender' ? (this.state.blend < .5 && s.labels.base ? 'base' : 'reshaped') : map] ?? [];
       const [rx, ry] = i >= 0 ? at(i) : [];
-      this.Plotly.restyle(p, { x: [lx, i >= 0 ? [rx] : [], names.map(n => n.x)], y: [ly, i >= 0 ? [ry] : [], names.map(n => n.y)], text: [null, null, names.map(n => escaped(n.text))],
-        'marker.color': this.ink, 'line.color': this.ink, 'textfont.color': this.ink }, [2, 3, 4]);
+      // as annotations, because WebGL points are drawn over every trace that is not
+      const behind = this.dark ? 'rgba(17,17,17,.7)' : 'rgba(255,255,255,.7)';
+      for (const n of names) notes.push({ x: n.x, y: n.y, xref: 'x', yref: 'y', text: escaped(n.text), showarrow: false, font: { size: 12, color: this.ink }, bgcolor: behind, borderpad: 1 });
+      this.Plotly.restyle(p, { x: [lx, i >= 0 ? [rx] : []], y: [ly, i >= 0 ? [ry] : []], 'marker.color': this.ink, 'line.color': this.ink }, [2, 3]);
       this.Plotly.relayout(p, { annotations: notes, 'xaxis.title.text': this.caption(map) });
     }
   }
@@ -453,8 +454,8 @@ class Explorer {
     const s = this.state.selected;
     let points = [null, null];
     if (s) { points = [[], []]; for (const i of s) { const j = this.place[i]; if (j >= 0) points[isUser(this.s, i) ? 0 : 1].push(j); } }
-    // lines, ring and words take no part: a lasso would dim them
-    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: [...points, null, null, null] }, [0, 1, 2, 3, 4]);
+    // lines and ring take no part: a lasso would dim them
+    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: [...points, null, null] }, [0, 1, 2, 3]);
   }
 
   showSelection() {

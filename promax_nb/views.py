@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASE', 'OURS', 'REST', 'SETTINGS', 'UNITS', 'GREY', 'FAINT', 'OTHER', 'CATEGORY', 'SYMBOL', 'WORD', 'SERIES', 'MARKS',
            'PAGE', 'plain', 'card_text', 'label', 'wrapped', 'Scene', 'as_scene', 'open_run', 'toy_scene', 'unit_rows',
-           'nearest', 'trustworthiness', 'neighbours_kept', 'align', 'Projection', 'project', 'clusters',
+           'nearest', 'trustworthiness', 'neighbours_kept', 'procrustes', 'Projection', 'project', 'clusters',
            'project_scene', 'node_table', 'distributions', 'profile_map', 'before_after', 'distribution_plot',
            'entropies', 'entropy_plot', 'divergence_plot', 'alignment_uniformity', 'alignment_uniformity_plot',
            'degree_gain_plot', 'retrieval_table', 'retrieval_plot', 'loss_curves', 'comparison_plot', 'sparsity_plot',
@@ -339,7 +339,7 @@ def neighbours_kept(
     return kept
 
 # %% ../nbs/12_views.ipynb #57943028
-def align(
+def procrustes(
     x,  # (n, d) vectors to turn
     onto,  # (n, e) vectors of the same nodes in the frame to share; the narrower one is padded with zeros
 ) -> np.ndarray:  # (n, max(d, e)) float32
@@ -356,7 +356,7 @@ def align(
 
 def _turned(xy, onto):
     """A map shifted, turned and mirrored onto another; never stretched."""
-    return align(xy - xy.mean(0), onto - onto.mean(0)) + onto.mean(0)
+    return procrustes(xy - xy.mean(0), onto - onto.mean(0)) + onto.mean(0)
 
 # %% ../nbs/12_views.ipynb #a6a0aa75
 class _Epochs(list):
@@ -633,7 +633,7 @@ def _all_maps(x: dict, near: dict, how: dict, tell) -> tuple:
     own = [name for name in x if not (pair and name in ('base', 'reshaped'))]
     parts = iter(_slices(tell, *[4] * pair, *[1] * len(own)))
     if pair:
-        two = x['base'], align(x['reshaped'], x['base'])
+        two = x['base'], procrustes(x['reshaped'], x['base'])
         (maps['base'], maps['reshaped']), agreement = _one_frame(*two, (near['base'], near['reshaped']), how, next(parts))
     for name, part in zip(own, parts, strict=True):
         xy = _umap(x[name], near[name], how, lambda f, text=None, p=part, s=name: p(f, plain(s, 40)))

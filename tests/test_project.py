@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from promax_nb.data import toy_data
-from promax_nb.views import Projection, Scene, align, clusters, nearest, neighbours_kept, project, project_scene, trustworthiness, unit_rows
+from promax_nb.views import Projection, Scene, clusters, nearest, neighbours_kept, procrustes, project, project_scene, trustworthiness, unit_rows
 
 M, N, D = 70, 60, 10
 
@@ -100,14 +100,14 @@ def test_neighbours_kept_counts(cloud):
 
 
 def test_align_takes_out_a_turn_and_nothing_else(cloud):
-    assert np.allclose(align(cloud @ turn(), cloud), cloud, atol=1e-4)
+    assert np.allclose(procrustes(cloud @ turn(), cloud), cloud, atol=1e-4)
     other = np.random.default_rng(6).normal(size=(M + N, D))
-    moved = align(other, cloud)
+    moved = procrustes(other, cloud)
     assert np.allclose(moved @ moved.T, other @ other.T, atol=1e-3)  # distances inside stay
     assert np.square(moved - cloud).sum() <= np.square(other - cloud).sum()
-    assert align(cloud[:, :4], cloud).shape == align(cloud, cloud[:, :4]).shape == (M + N, D)
-    with pytest.raises(ValueError, match='same nodes'): align(cloud[1:], cloud)
-    with pytest.raises(ValueError, match='NaN'): align(cloud * np.nan, cloud)
+    assert procrustes(cloud[:, :4], cloud).shape == procrustes(cloud, cloud[:, :4]).shape == (M + N, D)
+    with pytest.raises(ValueError, match='same nodes'): procrustes(cloud[1:], cloud)
+    with pytest.raises(ValueError, match='NaN'): procrustes(cloud * np.nan, cloud)
 
 
 # maps -------------------------------------------------------------------------------------------------------------
