@@ -254,15 +254,13 @@ class Explorer {
       marker: { color: colours[k], colorscale: p.scale, cmin: p.cmin, cmax: p.cmax, size: k ? size + 1 : size, symbol: k ? 'diamond' : 'circle', opacity: many ? .6 : .8, line: { width: 0 } },
       selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: .12 } },
     }));
-    const ring = { type: 'scatter', mode: 'markers', x: [], y: [], hoverinfo: 'skip', showlegend: false, marker: { size: 16, symbol: 'circle-open', color: this.ink, line: { width: 3 } } };
-    const lines = { type: 'scatter', mode: 'lines', x: [], y: [], hoverinfo: 'skip', showlegend: false, line: { color: this.ink, width: 1 }, opacity: .7 };
     const layout = {
       autosize: true, height: 520, margin: { l: 8, r: 8, t: 8, b: 28 }, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: this.ink }, hovermode: 'closest', dragmode: 'pan',
       xaxis: { showgrid: false, zeroline: false, showticklabels: false, title: { text: this.caption(map), font: { size: 11 } } },
       yaxis: { showgrid: false, zeroline: false, showticklabels: false, scaleanchor: 'x' }, hoverdistance: 12, uirevision: map,
     };
     const config = { displaylogo: false, showSendToCloud: false, responsive: false, scrollZoom: true, modeBarButtonsToAdd: ['lasso2d', 'select2d'], modeBarButtonsToRemove: ['autoScale2d', 'toImage'] };
-    await this.Plotly.newPlot(div, [...traces, lines, ring], layout, config);
+    await this.Plotly.newPlot(div, traces, layout, config);
     div.on('plotly_hover', this.guard(e => this.hover(div, e), true));
     div.on('plotly_unhover', () => { this.tip.hidden = true; });
     div.on('plotly_click', this.guard(e => { const i = this.nodeOf(e.points[0]); if (i >= 0) this.pick(i, true); }));
@@ -308,7 +306,7 @@ class Explorer {
   setMap(map, told = false) {
     this.state.map = map; this.map.value = map;
     this.blendRow.hidden = !('base' in this.s.maps && 'reshaped' in this.s.maps) || (map !== 'recommender' && !this.state.side);
-    for (const [p, m] of this.charts()) { this.Plotly.restyle(p, this.coordinates(m), [0, 1]); this.Plotly.relayout(p, { 'xaxis.autorange': true, 'yaxis.autorange': true }); }
+    for (const [p, m] of this.charts()) this.Plotly.update(p, this.coordinates(m), { 'xaxis.autorange': true, 'yaxis.autorange': true }, [0, 1]);
     this.drawMarks();
     if (!told) this.hooks.onState?.('map', map);
   }
@@ -377,8 +375,10 @@ class Explorer {
   pick(i, own) {
     if (!(i >= 0 && i < this.s.n)) { this.state.picked = -1; this.drawMarks(); return; }
     this.state.picked = i;
-    this.showCard(i); this.drawMarks(); this.showDistribution(i);
+    this.showCard(i);
     if (own) this.hooks.onPick?.(i);
+    // the card is painted before the slower drawings begin; a later pick makes them needless
+    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { this.drawMarks(); await this.showDistribution(i); } done(); }, true), 30)));
   }
 
   showCard(i) {
@@ -410,19 +410,24 @@ class Explorer {
   drawMarks() {
     const s = this.s, i = this.state.picked, near = i >= 0 ? this.neighbours(i) : [];
     for (const [p, map] of this.charts()) {
-      const at = j => this.position(map, j), lx = [], ly = [], notes = [];
-      if (i >= 0) for (const j of near) { const [a, b] = [at(i), at(j)]; if (Number.isFinite(a[0]) && Number.isFinite(b[0])) { lx.push(a[0], b[0], null); ly.push(a[1], b[1], null); } }
+      const at = j => this.position(map, j), shapes = [], notes = [];
+      if (i >= 0) {
+        const [x, y] = at(i), line = { color: this.ink, width: 1 };
+        if (Number.isFinite(x)) {
+          for (const j of near) { const [x1, y1] = at(j); if (Number.isFinite(x1)) shapes.push({ type: 'line', x0: x, y0: y, x1, y1, line, opacity: .7 }); }
+          shapes.push({ type: 'circle', xsizemode: 'pixel', ysizemode: 'pixel', xanchor: x, yanchor: y, x0: -8, x1: 8, y0: -8, y1: 8, line: { color: this.ink, width: 3 } });
+        }
+      }
       if (this.arrowBox.checked && map === 'recommender') {
         const from = s.maps.base, to = s.maps.reshaped, who = this.state.selected ?? (i >= 0 ? Int32Array.of(i) : this.movers());
         for (const j of [...who].slice(0, 150)) if (Number.isFinite(from[2 * j])) notes.push({ x: to[2 * j], y: to[2 * j + 1], ax: from[2 * j], ay: from[2 * j + 1], axref: 'x', ayref: 'y', xref: 'x', yref: 'y', text: '', showarrow: true, arrowhead: 2, arrowsize: 1, arrowwidth: 1, arrowcolor: this.ink, opacity: .6 });
       }
       const names = s.labels[map === 'recommender' ? (this.state.blend < .5 && s.labels.base ? 'base' : 'reshaped') : map] ?? [];
-      const [rx, ry] = i >= 0 ? at(i) : [];
-      // as annotations, because WebGL points are drawn over every trace that is not
       const behind = this.dark ? 'rgba(17,17,17,.7)' : 'rgba(255,255,255,.7)';
       for (const n of names) notes.push({ x: n.x, y: n.y, xref: 'x', yref: 'y', text: escaped(n.text), showarrow: false, font: { size: 12, color: this.ink }, bgcolor: behind, borderpad: 1 });
-      this.Plotly.restyle(p, { x: [lx, i >= 0 ? [rx] : []], y: [ly, i >= 0 ? [ry] : []], 'marker.color': this.ink, 'line.color': this.ink }, [2, 3]);
-      this.Plotly.relayout(p, { annotations: notes, 'xaxis.title.text': this.caption(map) });
+      // shapes and annotations, not traces: WebGL points are drawn over every trace that is not
+      const title = this.caption(map), told = p.layout.xaxis.title.text === title ? {} : { 'xaxis.title.text': title };
+      this.Plotly.relayout(p, { shapes, annotations: notes, ...told });
     }
   }
 
@@ -454,8 +459,7 @@ class Explorer {
     const s = this.state.selected;
     let points = [null, null];
     if (s) { points = [[], []]; for (const i of s) { const j = this.place[i]; if (j >= 0) points[isUser(this.s, i) ? 0 : 1].push(j); } }
-    // lines and ring take no part: a lasso would dim them
-    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: [...points, null, null] }, [0, 1, 2, 3]);
+    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: points }, [0, 1]);
   }
 
   showSelection() {

@@ -474,6 +474,12 @@ def _one_frame(x, y, near, how, tell):
     maps = _drawn(best, x, y, near, how, lambda f, text=None: final(f, f'base and reshaped, {best}'))
     return maps, record | {'all rows': _figures(maps, x, y, near, how)}
 
+
+def _moved(coords) -> np.ndarray:
+    """(n,) distance between a node's places on the maps base and reshaped, as a share of the base map's spread."""
+    a, b = (np.asarray(coords[k], np.float64) for k in ('base', 'reshaped'))
+    return np.linalg.norm(b - a, axis=1) / max(_spread(a[np.isfinite(a).all(1)]), 1e-12)
+
 # %% ../nbs/12_views.ipynb #d48b8dcb
 @dataclass(repr=False)
 class Projection:
@@ -496,8 +502,7 @@ class Projection:
     def moved(self) -> np.ndarray:
         """(n,) float32: distance between a node's places on the maps base and reshaped, as a share of the base map's spread; NaN without these maps."""
         if not {'base', 'reshaped'} <= set(self.coords): return np.full(self.n_users + self.n_items, np.nan, np.float32)
-        a, b = self.coords['base'], self.coords['reshaped']
-        return np.linalg.norm(b - a, axis=1) / _spread(a[self.shown])
+        return _moved(self.coords).astype(np.float32)
 
     def describe(self) -> str:
         """What is on the map and how far it can be trusted, in a few lines."""
@@ -816,12 +821,11 @@ def _sharpness(su, si, tau: float):
 
 
 def _weights(sharpness, form: str, floor: float):
-    """Confidence weights from the sharpness of all users, as in `promax_nb.shape.confidence`."""
-    clipped = np.clip(sharpness, floor, 1.)
-    if form == 'published': return clipped
-    if form != 'relative': raise ValueError(f"confidence={form!r} is unknown: use 'published' or 'relative'.")
-    ratio = np.clip(sharpness / max(float(np.mean(sharpness)), 1e-12), .1, 10.)
-    return clipped.mean() * ratio / ratio.mean()
+    """Confidence weights from the sharpness of all users."""
+    import torch
+
+    from promax_nb.shape import confidence
+    return confidence(torch.as_tensor(np.asarray(sharpness, np.float64)), form, floor).numpy()
 
 # %% ../nbs/12_views.ipynb #f65d7afc
 def _ranks(users, items, truth, seen=None):
@@ -973,7 +977,7 @@ def _fits(scene, projection):
 def _on_the_map(table, scene, projection):
     """Add 'distance moved' and 'cluster' from a projection."""
     _fits(scene, projection)
-    if {'base', 'reshaped'} <= set(projection.coords): table['distance moved'] = _moved(projection)
+    if {'base', 'reshaped'} <= set(projection.coords): table['distance moved'] = _moved(projection.coords)
     labels = getattr(projection, 'labels', None) or {}
     space = next((s for s in ('profiles', *labels) if s in labels and len(labels[s])), None)
     if space is None: return
@@ -983,13 +987,6 @@ def _on_the_map(table, scene, projection):
         codes = np.where(np.isfinite(xy).all(1), at.cluster.to_numpy()[np.nan_to_num(far, nan=np.inf).argmin(1)], -1)
     names = {c: f'{c}: {plain(text, 80)}' for c, text in zip(at.cluster, at.text, strict=True)}
     table['cluster'] = pd.Series(np.asarray(codes)).map(names)
-
-# %% ../nbs/12_views.ipynb #88c7e03e
-def _moved(projection):
-    """(n,) distance between the two places of a node, as a share of the base map's spread."""
-    a, b = (np.asarray(projection.coords[k], np.float64) for k in ('base', 'reshaped'))
-    spread = np.sqrt(np.nanvar(a, 0).sum())
-    return np.sqrt(((b - a)**2).sum(1)) / max(spread, 1e-12)
 
 # %% ../nbs/12_views.ipynb #026a82b2
 def _row(scene, user) -> int:
