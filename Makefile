@@ -1,10 +1,10 @@
-# make demo: the main job on a generated world. make test: everything checked. Both make .venv first.
+# make demo: the main job on a generated world. make test: everything checked. make test-full: the long ones. All make .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test install docs-readme execute clean
+.PHONY: demo test test-full install docs-readme execute clean
 
 install: .venv/installed
 
@@ -26,6 +26,10 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
+# the sizes that take too long for every change: LettinGo with 1,200 users, three seeds (about 20 minutes)
+test-full: install
+	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py -k full
+
 # README.md from nbs/index.ipynb
 docs-readme: install
 	$(BIN)/python tests/frame.py --write-readme
@@ -37,4 +41,4 @@ execute: install
 	$(BIN)/nbdev_clean
 
 clean:
-	rm -rf .venv demo-run build dist *.egg-info
+	rm -rf .venv demo-run lettingo-run build dist *.egg-info

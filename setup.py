@@ -24,9 +24,9 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=['promax_nb', 'promax_nb.*']),
     include_package_data=True,
-    package_data={'promax_nb': ['*.js', '*.css']},
+    package_data={'promax_nb': ['*.js', '*.css', 'tiny_writer/*']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={'dev': cfg['dev_requirements'].split(), 'serve': cfg['serve_requirements'].split()},
     entry_points={
         'console_scripts': cfg['console_scripts'].split('\n'),
         'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

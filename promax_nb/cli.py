@@ -5,18 +5,21 @@
 # %% auto #0
 __all__ = ['DEMO', 'DataConfig', 'RunConfig', 'load_data', 'make_profiles', 'make_vectors', 'make_added', 'build_base',
            'choose_weights', 'train_both', 'still_improving', 'as_table', 'verdict', 'write_report', 'save_parts',
-           'experiment', 'doctor', 'write_map', 'parser', 'main']
+           'experiment', 'doctor', 'write_map', 'alignment_curves', 'lettingo_report', 'parser', 'main']
 
 # %% ../nbs/14_cli.ipynb #a70c5e94
 import argparse
 import dataclasses
 import difflib
 import importlib.metadata
+import inspect
 import json
 import os
+import re
 import sys
 import time
 import tomllib
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -361,11 +364,18 @@ def experiment(
 
 # %% ../nbs/14_cli.ipynb #01d7ef20
 def _add_options(parser, *configs):
-    """One flag per dataclass field."""
+    """One flag per dataclass field; its help comes with the field, or stands in the comment beside it. Of two fields with one name the first counts."""
+    taken = set()
     for config in configs:
         group = parser.add_argument_group(config.__doc__.rstrip('.'))
-        for f in dataclasses.fields(config):
-            m, flag = dict(f.metadata), '--' + f.name.replace('_', '-')
+        fields = dataclasses.fields(config)
+        told = all('help' in f.metadata for f in fields)
+        beside = {} if told else dict(re.findall(r'^    (\w+): .*?  # (.+)$', inspect.getsource(config), re.M))
+        for f in fields:
+            if f.name in taken: continue
+            taken.add(f.name)
+            m, flag = {'help': beside.get(f.name, ''), **f.metadata}, '--' + f.name.replace('_', '-')
+            if 'type' not in m and (kinds := [t for t in typing.get_args(f.type) if t in (int, float)]): m['type'] = _maybe(kinds[0])
             shown = ','.join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
             kw = {'default': argparse.SUPPRESS, 'help': f"{m.pop('help')} (default: {shown})".replace('%', '%%')}
             if isinstance(f.default, bool): kw['action'] = argparse.BooleanOptionalAction
@@ -400,6 +410,8 @@ _PARTS = {  # part: (packages, what it gives, how to get it)
     'retrieval': (('faiss-cpu',), 'search(), augment()', 'pip install promax_nb'),
     'hosted LLMs': (('openai',), "chat('gpt-4o-mini'), vLLM, Ollama", 'pip install promax_nb'),
     'local LLMs': (('transformers',), "local('path/or/name')", 'pip install transformers'),
+    'alignment': (('trl', 'peft', 'accelerate', 'datasets'), 'align(), lettingo(), promax lettingo', 'pip install promax_nb'),
+    'serving': (('fastapi', 'uvicorn'), 'transformers serve: a local model behind chat()', 'pip install promax_nb[serve]'),
     'maps': (('umap-learn',), 'project(), promax map', 'pip install promax_nb'),
     'notebooks': (('jupyterlab', 'ipywidgets', 'anywidget', 'matplotlib'), 'chapters and widgets', 'pip install promax_nb'),
     'still pictures': (('kaleido',), 'save_image() (it drives Chrome or Chromium)', 'pip install promax_nb[dev]'),
@@ -503,8 +515,87 @@ def _map(args) -> int:
     print(f'Look at it: {page} ({page.stat().st_size / 1e6:.1f} MB, works offline)')
     return 0
 
+# %% ../nbs/14_cli.ipynb #df22242f
+def alignment_curves(
+    history,  # DataFrame of an AlignResult: step, loss, chosen_logp, rejected_logp, margin, accuracy
+):  # plotly Figure
+    """Log-probability of chosen and rejected texts, and the margin between them, over a DPO training."""
+    import plotly.graph_objects as go
+    figure = go.Figure()
+    for column, name, dash, colour in (('chosen_logp', 'chosen', 'solid', '#0072B2'), ('rejected_logp', 'rejected', 'dash', '#D55E00'),
+                                       ('margin', 'margin (reward)', 'dot', '#009E73')):
+        if column in history: figure.add_scatter(x=history['step'], y=history[column], name=name, line=dict(dash=dash, color=colour))
+    title = 'DPO: log-probability of chosen and rejected texts'
+    return figure.update_layout(template='plotly_white', xaxis_title='optimiser step', yaxis_title='nats', title=title, height=420)
+
+
+def lettingo_report(
+    result,  # what `lettingo` returned
+) -> Path:  # report.html in the run folder
+    """The run as a page."""
+    from promax_nb.align import load_align
+    from promax_nb.views import save_html
+    done, out = result['ablation'], Path(result['folder'])
+    faith = [c for c in done.table if c.startswith(('precision_', 'recall_'))]
+    keep = ['accuracy', 'accuracy_low', 'accuracy_high', 'macro_f1', 'weighted_f1', 'logp', *faith, 'words', 'seconds']
+    rows = done.differences.drop(columns=[c for c in ('users',) if c in done.differences])
+    parts = {'What it shows': result['summary']['verdict'], 'Conditions (unseen users)': done.table[keep].round(3).to_string(),
+             'Differences (paired over users, 95 % bootstrap)': rows.round(4).to_string(index=False)}
+    if result['transfer'] is not None: parts['A second judge'] = result['transfer'].round(3).to_string()
+    if result['loop']: parts['The whole chain: ProMax with profiles before and after'] = result['loop']['table'].round(4).to_string()
+    parts['Training'] = alignment_curves(load_align(out / 'writers' / 'dpo').history)
+    return save_html(parts, out / 'report.html', 'LettinGo: explored, judged, aligned')
+
+# %% ../nbs/14_cli.ipynb #eff7b3ba
+def _lettingo(args) -> int:
+    from promax_nb.align import LettingoConfig, lettingo
+    values = vars(args)
+    if args.config: values = _from_toml(args.config, DataConfig, LettingoConfig) | values
+    data = None
+    if values.get('events') or values.get('format'): data = load_data(_settings({'split': 'temporal', **values, 'users': None}, DataConfig))
+    else: print('A generated bookshop and the small writer of the package; no network, no key, no GPU.')
+    result = lettingo(values.get('out') or 'lettingo-run', data, _settings(values, LettingoConfig), say=lambda text: print(text, flush=True))
+    table = result['ablation'].table
+    print('\n' + table[['accuracy', 'accuracy_low', 'accuracy_high', 'macro_f1', 'weighted_f1', 'logp', 'words']].round(3).to_string() + '\n')
+    print(result['summary']['verdict'])
+    print(f"\nLook at it: {lettingo_report(result)}\nEverything else: {result['folder']}")
+    return 0
+
+
+def _align(args) -> int:
+    from promax_nb.align import align_from_config
+    result = align_from_config(args.config, **{k: v for k, v in vars(args).items() if k in ('model', 'pairs', 'out', 'max_steps') and v is not None})
+    for text in result.alarms: print(f'ALARM: {text}')
+    last = result.history.iloc[-1].dropna().round(4).to_dict() if len(result.history) else {}
+    print('  '.join(f'{k} {v:g}' for k, v in last.items() if isinstance(v, (int, float))))
+    print(f'The aligned writer: {result.folder}')
+    return 0
+
+# %% ../nbs/14_cli.ipynb #3e89ff8f
+def _add_lettingo(sub, full):
+    """The commands lettingo and align."""
+    t = sub.add_parser('lettingo', help='explore, judge and align profiles (LettinGo)',
+                       description='Explore, judge, pair, align, compare; on a generated bookshop where no data is given. '
+                                   'Type the same command again to continue.')
+    a = sub.add_parser('align', help='train a writer on pairs, SFT or DPO; also under accelerate launch')
+    if not full: return
+    from promax_nb.align import AlignConfig, LettingoConfig
+    t.add_argument('--config', help='TOML file with any of the options below (names with - or _); flags override it')
+    t.add_argument('--out', default=argparse.SUPPRESS, help='run folder (default: lettingo-run)')
+    _add_options(t, LettingoConfig, DataConfig)
+    t.set_defaults(do=_lettingo)
+    a.description = ('Train a writer on pairs as a TOML file says: model, pairs, out, and any of: ' + ', '.join(f.name for f in dataclasses.fields(AlignConfig))
+                     + '. Type the same command again to continue.')
+    a.add_argument('--config', required=True, help='TOML file; examples lie in configs/')
+    for name, what in (('model', 'tiny, a folder, or a name'), ('pairs', 'folder of save_pairs, or a parquet file'), ('out', 'folder for the result')):
+        a.add_argument('--' + name, help=f'{what} (overrides the file)')
+    a.add_argument('--max-steps', type=int, help='optimiser steps at most (overrides the file)')
+    a.set_defaults(do=_align)
+
 # %% ../nbs/14_cli.ipynb #ab00554f
-def parser() -> argparse.ArgumentParser:
+def parser(
+    full=True,  # bool: with the options of LettinGo, whose module takes a second to import
+) -> argparse.ArgumentParser:
     """The command line's parser."""
     p = argparse.ArgumentParser('promax', description='LLM-written profiles that reshape recommenders.')
     p.add_argument('--version', action='version', version=importlib.metadata.version('promax_nb'))
@@ -530,13 +621,15 @@ def parser() -> argparse.ArgumentParser:
     m.add_argument('--method', choices=('auto', 'common', 'started'), help='how both maps get one frame (default: auto, the one that agrees better)')
     m.add_argument('--sample', type=int, help='most users and most items to draw (default: all)')
     m.set_defaults(do=_map)
+    _add_lettingo(sub, full)
     sub.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return p
 
 # %% ../nbs/14_cli.ipynb #8512e829
 def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv[:1] in (['lettingo'], ['align'])).parse_args(argv)
     try: return args.do(args)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, FloatingPointError, ImportError) as e:
         if os.environ.get('PROMAX_DEBUG'): raise

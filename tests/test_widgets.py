@@ -19,6 +19,7 @@ from promax_nb.widgets import (
     DistributionExplorer,
     Explorer,
     Markup,
+    PairBrowser,
     ProfileBrowser,
     content_words,
     curve_points,
@@ -720,3 +721,42 @@ def test_lists_stay_short_for_many_nodes():
 def test_profile_change_is_zero_without_a_change(scene):
     t = profile_change(scene, scene, 'user', 3)
     assert (t.p_before == t.p_after).all() and t.attrs['kl'] == 0
+
+
+# --- PairBrowser
+
+@pytest.fixture(scope='module')
+def lettingo():
+    """Styles explored, judged and paired on a small dense bookshop whose first title is hostile."""
+    from promax_nb.explore import explore, split_history, styled
+    from promax_nb.judge import fit_judge, judge, make_pairs
+    data = toy_data(60, 250, density='dense', split='temporal')
+    data.items.loc[0, 'title'] = '<img src=x onerror=alert(1)>'
+    past = split_history(data, targets=12, dislike=3, like=5, users=range(40))
+    texts = explore([styled(s) for s in ('true', 'invented', 'vague')], data, past, n=2, progress=False)
+    critic = fit_judge(data, past, texts[texts.writer == 'style:true'])
+    scores = judge(texts, data, past, critic, progress=False)
+    return data, past, texts, scores, make_pairs(texts, scores, margin=.05)
+
+
+def test_pairs_are_shown_with_what_made_them(lettingo):
+    data, past, texts, scores, pairs = lettingo
+    after = texts[texts.writer == 'style:true'].assign(profile='<script>alert(2)</script> is now said')
+    w = PairBrowser(data, past, texts, scores, pairs.sample(frac=1, random_state=1), before=texts, after=after)
+    user = int(pairs.user.iloc[-1])
+    w.user = user
+    own = scores[scores.user == user].set_index(['writer', 'sample'])
+    assert len(w.frame) == 6 and w.frame.logp.is_monotonic_decreasing
+    assert all(own.loc[(r.writer, r.sample), 'logp'] == r.logp for r in w.frame.itertuples())
+    assert w.frame.chosen.sum() == w.frame.rejected.sum() == len(w.chosen) == (pairs.user == user).sum() > 0
+    assert w.targets.item.tolist() == past[(past.user == user) & (past.role == 'target')].sort_values('time').item.tolist()
+    assert 'is now said' in w.body.value and '<script' not in w.body.value and '<img' not in w.body.value and not message(w)
+    assert 'Candidates (6)' in w._repr_mimebundle_()['text/html']
+    w.user = 55  # known to the data, not explored
+    assert 'no candidate profiles' in w.body.value
+
+
+def test_pair_browser_refuses_the_wrong_tables(lettingo):
+    data, past, texts, scores, pairs = lettingo
+    with pytest.raises(ValueError, match='scores has no column logp'): PairBrowser(data, past, texts, scores.drop(columns='logp'), pairs)
+    with pytest.raises(ValueError, match='profiles is empty'): PairBrowser(data, past, texts.iloc[:0], scores, pairs)
