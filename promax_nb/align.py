@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LOSSES', 'reading', 'tiny_lm', 'writer', 'AlignConfig', 'has_bf16', 'alarms', 'last_checkpoint', 'AlignResult',
            'load_align', 'align', 'align_from_config', 'train_writers', 'Ablation', 'ablation', 'movement',
-           'close_loop', 'LettingoConfig', 'lettingo', 'verdict']
+           'close_loop', 'LettingoConfig', 'lettingo', 'gain_sentence']
 
-# %% ../nbs/11_align.ipynb #ab725eb8
+# %% ../nbs/11_align.ipynb #06dd1bba
 import copy
 import dataclasses
 import json
@@ -32,7 +32,7 @@ from .judge import (PreflightError, best_profiles, fit_judge, judge, load_pairs,
                              save_pairs, sentiment_report, shuffle_preferences, transfer)
 from .llm import Local, _fingerprint, local
 
-# %% ../nbs/11_align.ipynb #95301722
+# %% ../nbs/11_align.ipynb #8e3d135b
 _SPECIAL = ('<pad>', '<s>', '</s>', '<unk>')
 _CHAT = ("{% for m in messages %}{% if m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}"
          "{% else %}{{ bos_token }}{{ m['content'] }}{% endif %}{% endfor %}")
@@ -56,7 +56,7 @@ def _tiny_tokenizer(
     pad, bos, eos, unk = _SPECIAL
     return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk, padding_side='left', chat_template=_CHAT)
 
-# %% ../nbs/11_align.ipynb #90541c8c
+# %% ../nbs/11_align.ipynb #c818b03c
 def _practice(
     values,  # list of str: the vocabulary of tastes
     n,  # int: prompts
@@ -75,7 +75,7 @@ def _practice(
         style = styles[k % len(styles)]; rows.append((prompt, writers[style].complete(prompt, k).text, style))
     return pd.DataFrame(rows, columns=['prompt', 'text', 'style'])
 
-# %% ../nbs/11_align.ipynb #74febad9
+# %% ../nbs/11_align.ipynb #01c79611
 def _tiny_model(
     tok,  # tokenizer
     width=96,  # int: numbers per token
@@ -108,7 +108,7 @@ def _quiet():
     datasets.disable_progress_bars(); logging.set_verbosity_error(); logging.disable_progress_bar()
     os.environ.setdefault('TQDM_DISABLE', ''); warnings.filterwarnings('ignore', message='.*pin_memory.*')
 
-# %% ../nbs/11_align.ipynb #b2dc09ae
+# %% ../nbs/11_align.ipynb #c02df9ca
 def _train_tiny(
     model,  # from `_tiny_model`, changed in place
     tok,  # tokenizer
@@ -137,7 +137,7 @@ def _train_tiny(
     losses = [r['loss'] for r in trainer.state.log_history if 'loss' in r]
     return float(np.mean(losses[-max(1, len(losses) // 10):]))
 
-# %% ../nbs/11_align.ipynb #ad66beb0
+# %% ../nbs/11_align.ipynb #a24d9190
 def reading(
     model,  # transformers causal language model
     tok,  # its tokenizer
@@ -160,7 +160,7 @@ def reading(
             right += hits; whole += [all(hits)] if hits else []
     return {'tastes': float(np.mean(right)), 'chance': 1 / max(len(known), 1), 'texts': float(np.mean(whole))}
 
-# %% ../nbs/11_align.ipynb #05ef451d
+# %% ../nbs/11_align.ipynb #eb772432
 def _values_hash(
     values,  # list of str
 ) -> str:  # 12 hex digits
@@ -210,7 +210,7 @@ def _save_tiny(
     model.save_pretrained(folder); tok.save_pretrained(folder)
     write_atomic(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(model.card, indent=1) + '\n', encoding='utf-8'))
 
-# %% ../nbs/11_align.ipynb #2a9868d9
+# %% ../nbs/11_align.ipynb #3fc241db
 def tiny_lm(
     values=None,  # list of str | None: vocabulary of tastes, from attribute_values(data.items); None: that of the generated world
     path=None,  # folder | None: where a writer lies or is to be kept; None: the one in the package, or nowhere if it is trained
@@ -258,7 +258,7 @@ def writer(
     llm.form = form
     return llm
 
-# %% ../nbs/11_align.ipynb #25403a90
+# %% ../nbs/11_align.ipynb #5538834b
 LOSSES = ('sigmoid', 'hinge', 'ipo', 'exo_pair', 'nca_pair', 'robust', 'bco_pair', 'sppo_hard', 'aot', 'aot_unpaired', 'apo_zero', 'apo_down', 'discopop',
           'sigmoid_norm', 'sft')
 _FREE = ('save_steps', 'keep', 'log_steps', 'gradient_checkpointing', 'precompute_batch', 'alarm', 'device')  # may differ when a run is continued
@@ -300,7 +300,7 @@ class AlignConfig:
 
     def __post_init__(self): _check_config(self)
 
-# %% ../nbs/11_align.ipynb #43b13e20
+# %% ../nbs/11_align.ipynb #a121b80f
 def _check_config(
     c,  # AlignConfig
 ):
@@ -333,7 +333,7 @@ def _bf16(
     if c.bf16 == 'yes' and not real: raise ValueError("bf16='yes', but this machine has no hardware for bfloat16: use 'auto' or 'no'")
     return real and c.bf16 != 'no'
 
-# %% ../nbs/11_align.ipynb #e15a69ae
+# %% ../nbs/11_align.ipynb #b184a9ec
 def _load_model(
     source,  # str | Path | (model, tokenizer) | Local
     c,  # AlignConfig
@@ -365,7 +365,7 @@ def _load_model(
                                 'or download=True to fetch it by name') from None
     return model, tok, name if folder.is_dir() else str(source)
 
-# %% ../nbs/11_align.ipynb #2d117981
+# %% ../nbs/11_align.ipynb #9c6a83a0
 def _rendered(
     pairs,  # DataFrame with prompt and texts
     tok,  # tokenizer
@@ -403,7 +403,7 @@ def _rows(
         return {c: [[{'role': role.get(c, 'assistant'), 'content': t}] for t in pairs[c]] for c in columns}
     return {c: [t if c == 'prompt' else ' ' + t for t in pairs[c]] for c in columns}
 
-# %% ../nbs/11_align.ipynb #93652e1c
+# %% ../nbs/11_align.ipynb #b9187d37
 def _check_pairs(
     pairs,  # DataFrame
     tok,  # tokenizer
@@ -428,7 +428,7 @@ def _check_pairs(
                        'model.resize_token_embeddings(len(tokenizer))')
     if reasons: raise PreflightError('training is refused: ' + '; '.join(reasons))
 
-# %% ../nbs/11_align.ipynb #a2962fb4
+# %% ../nbs/11_align.ipynb #ddaad8a4
 def alarms(
     history,  # DataFrame with step, loss and, for DPO, chosen_shift (nats against the start)
     config,  # AlignConfig
@@ -449,7 +449,7 @@ def alarms(
                        f'beta (now {config.beta:g}), or a larger margin and smaller `similar` in make_pairs')
     return out
 
-# %% ../nbs/11_align.ipynb #821dfc10
+# %% ../nbs/11_align.ipynb #26043c35
 _NAMES = {'step': 'step', 'epoch': 'epoch', 'loss': 'loss', 'logps/chosen': 'chosen_logp', 'logps/rejected': 'rejected_logp', 'rewards/margins': 'margin',
           'rewards/accuracies': 'accuracy', 'rewards/chosen': 'chosen_reward', 'mean_token_accuracy': 'token_accuracy', 'learning_rate': 'lr',
           'num_tokens': 'tokens', 'grad_norm': 'grad_norm'}
@@ -488,7 +488,7 @@ def _figure(
         for c in curves: fig.add_scatter(x=[], y=[], name=c.replace('_', ' '), mode='lines', row=1, col=k, meta=c)
     return fig.update_layout(height=280, margin=dict(l=30, r=10, t=40, b=30), legend_orientation='h')
 
-# %% ../nbs/11_align.ipynb #a21008ef
+# %% ../nbs/11_align.ipynb #a9fe7dd3
 def _watcher(
     config,  # AlignConfig
     live,  # bool: draw in the notebook
@@ -530,7 +530,7 @@ def _watcher(
 
     return Watcher()
 
-# %% ../nbs/11_align.ipynb #420bf966
+# %% ../nbs/11_align.ipynb #106da329
 def _processes() -> tuple:  # (rank of this process, number of processes)
     """Which of how many processes this is, under accelerate launch or torchrun."""
     return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
@@ -578,7 +578,7 @@ def _take(
         raise ValueError(f'{folder} is not empty and not the folder of a training: use another one, so that nothing in it is overwritten')
     write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
-# %% ../nbs/11_align.ipynb #593d8d0c
+# %% ../nbs/11_align.ipynb #9891d245
 def last_checkpoint(
     folder,  # Path: where checkpoint-10, checkpoint-20, ... lie
 ) -> str | None:  # the newest complete one
@@ -607,7 +607,7 @@ def _table(
         Dataset.from_dict(_rows(pairs, tok, method)).save_to_disk(str(part)); part.rename(place)
     return load_from_disk(str(place))
 
-# %% ../nbs/11_align.ipynb #2f2cca3e
+# %% ../nbs/11_align.ipynb #6bdae09c
 def _arguments(
     c,  # AlignConfig
     folder,  # Path
@@ -658,7 +658,7 @@ def _trainer(
     trainer.remove_callback(PrinterCallback)
     return trainer
 
-# %% ../nbs/11_align.ipynb #5c2d0de8
+# %% ../nbs/11_align.ipynb #97c78028
 def _samples(
     model,  # transformers model
     tok,  # tokenizer
@@ -694,7 +694,7 @@ class AlignResult:
         """The model as a writer; how: temperature, seed, form, max_new_tokens, batch of `writer`."""
         return writer(self.model, self.tokenizer, name, **how)
 
-# %% ../nbs/11_align.ipynb #fb506b00
+# %% ../nbs/11_align.ipynb #c8a21f27
 def _store_model(
     trainer,  # TRL trainer, done
     tok,  # tokenizer
@@ -740,7 +740,7 @@ def load_align(
     if net is not None: net.config._name_or_path = card['name']
     return AlignResult(net, tok, pd.read_parquet(folder / 'history.parquet'), pd.read_parquet(folder / 'samples.parquet'), card, card['alarms'], folder)
 
-# %% ../nbs/11_align.ipynb #885ed67a
+# %% ../nbs/11_align.ipynb #0f593b66
 def align(
     model,  # str | Path: folder or name of a causal language model | (model, tokenizer) | Local
     pairs,  # DataFrame: user, prompt, chosen, rejected (make_pairs); for 'sft' also user, prompt, completion (best_profiles)
@@ -773,7 +773,7 @@ def align(
     del trainer, net
     return _wrap_up(folder, temp, c, history, before, fixed, pairs, facts)
 
-# %% ../nbs/11_align.ipynb #78b9ff2d
+# %% ../nbs/11_align.ipynb #31f7a99b
 def _versions() -> dict:
     """Versions of everything that takes part."""
     from importlib.metadata import version
@@ -802,7 +802,7 @@ def _wrap_up(folder, temp, c, history, before, fixed, pairs, facts) -> AlignResu
     if temp: temp.cleanup()
     return AlignResult(net, tok, history, samples, card, card['alarms'], None if temp else folder)
 
-# %% ../nbs/11_align.ipynb #f5b149c2
+# %% ../nbs/11_align.ipynb #7a69e023
 def align_from_config(
     path,  # TOML file: model, pairs (folder of save_pairs, or a parquet file), out, download, and any AlignConfig field
     **overrides,  # the same names; they win over the file
@@ -827,7 +827,7 @@ def align_from_config(
                             for k, v in values.items() if k in fields})
     return align(model, pairs, config, values['out'], download=values.get('download', False), resume=values.get('resume', True))
 
-# %% ../nbs/11_align.ipynb #13cd2f44
+# %% ../nbs/11_align.ipynb #891a7782
 def train_writers(
     base,  # (model, tokenizer): the writer as it is
     pairs,  # DataFrame from make_pairs
@@ -848,7 +848,7 @@ def train_writers(
         if say: say(f"{name}: {done[name].card['steps']} steps in {done[name].card['seconds']:.0f} s" + ''.join(f'; ALARM: {a}' for a in done[name].alarms))
     return done
 
-# %% ../nbs/11_align.ipynb #59a86b93
+# %% ../nbs/11_align.ipynb #340b7919
 def _by_length(
     pool,  # DataFrame: profiles of the untrained writer, several per user
     like,  # DataFrame: profiles whose lengths are wanted
@@ -884,7 +884,7 @@ def _write_all(
     parts += [ask(styled(s, seed, known), 1) for s in styles]
     return pd.concat(parts, ignore_index=True)
 
-# %% ../nbs/11_align.ipynb #a32369d0
+# %% ../nbs/11_align.ipynb #f0823d4a
 @dataclass
 class Ablation:
     """What the conditions are worth."""
@@ -920,7 +920,7 @@ def _differences(
                 rows.append({'from': a, 'to': b, 'judge': kind, 'metric': m, 'a': r['base'], 'b': r['ours'], **r[['difference', 'low', 'high', 'p']]})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_align.ipynb #c699b3d7
+# %% ../nbs/11_align.ipynb #0b0c033c
 def _report_rows(
     judged,  # DataFrame from predictions
     profiles,  # DataFrame
@@ -941,7 +941,7 @@ def _report_rows(
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('condition')
 
-# %% ../nbs/11_align.ipynb #f41758f5
+# %% ../nbs/11_align.ipynb #2fc223af
 def ablation(
     data,  # RecData
     history,  # DataFrame from split_history: training users and unseen ones
@@ -986,7 +986,7 @@ def ablation(
     seconds = {k: r.card['seconds'] for k, r in trained.items()}
     return Ablation(_report_rows(judged, profiles, faith, seconds), pd.concat(diff, ignore_index=True), profiles, judged)
 
-# %% ../nbs/11_align.ipynb #12277795
+# %% ../nbs/11_align.ipynb #ac371023
 def movement(
     before,  # (M, d) user vectors of the profiles before
     after,  # (M, d) user vectors after, in the same space
@@ -1037,7 +1037,7 @@ def close_loop(
     return {'table': means[['base', *names]], 'differences': pd.concat(tables, names=['comparison']), 'vectors': sides | {'items': si},
             'movement': movement(sides[names[0]], sides[names[-1]], si, data.test)}
 
-# %% ../nbs/11_align.ipynb #393c4cf1
+# %% ../nbs/11_align.ipynb #863f51e0
 @dataclass
 class LettingoConfig:
     """How the five stages are run."""
@@ -1059,9 +1059,9 @@ class LettingoConfig:
     cap: int = 8  # most pairs of a user, where several are taken
     epochs: float = 5.  # of SFT and DPO
     lr: float = 5e-4  # of SFT and DPO
-    beta: float = .1  # of DPO
-    loss: str = 'sigmoid+sft'  # of DPO; without '+sft' the chosen texts fall and the alarm rings
-    sft_weight: float = .3  # weight of 'sft' in it
+    beta: float = .5  # of DPO: with .1 the chosen texts fall and the alarm rings, with .5 they hardly do, at the same gain
+    loss: str = 'sigmoid'  # of DPO, as published
+    sft_weight: float = .3  # weight of 'sft' where the loss has it
     batch: int = 16  # pairs a step
     retrain: bool = False  # train the small writer anew even where one comes with the package
     steps: int = 1500  # training steps of the small writer, if it is trained
@@ -1078,7 +1078,7 @@ def _halves(
     users = np.random.default_rng([c.seed, 11]).permutation(history['user'].unique()); n = min(c.test_users, len(users) // 3)
     return np.sort(users[n:n + c.users]), np.sort(users[:n])
 
-# %% ../nbs/11_align.ipynb #f4b765ec
+# %% ../nbs/11_align.ipynb #81023e45
 def _world(
     data,  # RecData | None
     c,  # LettingoConfig
@@ -1117,7 +1117,7 @@ def _small_writer(
     if set(known) <= set(_world_values()) and not c.retrain and c.slots == 6: return tiny_lm()
     return tiny_lm(known, path=out / 'writer', seed=c.seed, steps=c.steps, slots=c.slots)
 
-# %% ../nbs/11_align.ipynb #65ae6c8f
+# %% ../nbs/11_align.ipynb #43b846ab
 def _explored(
     out,  # Path
     data,  # RecData
@@ -1161,7 +1161,7 @@ def _paired_up(
     pairs = make_pairs(texts, scores, c.how, c.by, c.margin, c.cap, seed=c.seed, prompts=prompts); save_pairs(pairs, out / 'pairs')
     return pairs, best_profiles(texts, scores, c.by, prompts)
 
-# %% ../nbs/11_align.ipynb #ec2a9cf0
+# %% ../nbs/11_align.ipynb #d31ccddf
 def lettingo(
     out,  # folder: new, or of an earlier call with the same settings, which is continued
     data=None,  # RecData with ratings, times and attributes | None: the generated world
@@ -1187,12 +1187,12 @@ def lettingo(
     sft = {'epochs': c.epochs, 'lr': c.lr, 'batch': c.batch}; dpo = {**sft, 'beta': c.beta, 'loss': c.loss, 'sft_weight': c.sft_weight}
     result = ablation(data, history, by, base, pairs, test, examples, second, c.test_samples, max(6, c.test_samples), out=out / 'writers', sft=sft, dpo=dpo,
                       seed=c.seed, prompt_args={'slots': c.slots}, say=lambda text: step('align', text))
-    step('ablation', verdict(result)); loop = _loop(data, history, base, out, c) if c.loop else None
+    step('ablation', gain_sentence(result)); loop = _loop(data, history, base, out, c) if c.loop else None
     if c.loop: step('loop', f'Recall@20 of the chain: {loop["table"].loc["recall@20"].round(4).to_dict()}')
     return _keep_run(out, c, data, history, by, second, pairs, moved, result, loop, texts, took)
 
-# %% ../nbs/11_align.ipynb #d98b51b0
-def verdict(
+# %% ../nbs/11_align.ipynb #7e288c42
+def gain_sentence(
     result,  # Ablation
 ) -> str:
     """What the comparison shows, claiming no more than the intervals do."""
@@ -1216,7 +1216,7 @@ def _loop(
                         prompt_args={'slots': c.slots}) for n, net in nets.items()}
     return close_loop(data, texts, out / 'loop', seeds=(c.seed,))
 
-# %% ../nbs/11_align.ipynb #0f1b0ca9
+# %% ../nbs/11_align.ipynb #dd512e94
 def _plain(
     x,  # anything made of dicts, lists and numbers
 ):  # the same for JSON: no NaN, no numpy
@@ -1235,7 +1235,7 @@ def _keep_run(out, c, data, history, by, second, pairs, moved, result, loop, tex
     summary = {'settings': dataclasses.asdict(c), 'data': repr(data), 'history': history.attrs, 'train_users': texts['user'].nunique(),
                'test_users': int(result.table['users'].max()), 'judge': by.card, 'second_judge': second.card if second else None, 'pairs': pairs.attrs,
                'diversity': diversity(texts).to_dict('index'), 'transfer': None if moved is None else moved.to_dict('index'), 'seconds': took,
-               'ablation': result.table.to_dict('index'), 'differences': result.differences.to_dict('records'), 'verdict': verdict(result)}
+               'ablation': result.table.to_dict('index'), 'differences': result.differences.to_dict('records'), 'verdict': gain_sentence(result)}
     if loop: summary['loop'] = {'table': loop['table'].to_dict('index'), 'differences': loop['differences'].to_dict('index'),
                                 'movement': loop['movement'].drop(columns='user').mean().to_dict()}
     summary = _plain(summary)

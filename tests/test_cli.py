@@ -163,3 +163,23 @@ def test_help_names_every_setting():
     helptext = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     for name in ('events', 'format', 'epochs', 'base', 'seeds', 'teacher-tau', 'confidence', 'min-steps'): assert f'--{name}' in helptext
     assert np.all([f.metadata['help'] for f in cli.dataclasses.fields(RunConfig)])
+
+
+def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
+    small = ['--users', '150', '--test-users', '12', '--samples', '5', '--test-samples', '1', '--targets', '20', '--margin', '.18', '--epochs', '1', '--no-second',
+             '--no-loop']
+    out = tmp_path / 'L'
+    assert main(['lettingo', '--out', str(out), *small]) == 0
+    said = capsys.readouterr().out
+    assert 'as is' in said and 'DPO against' in said and 'report.html' in said
+    summary = json.loads((out / 'lettingo.json').read_text())
+    assert {'none', 'as is', 'SFT', 'DPO'} <= set(summary['ablation'])
+    page = (out / 'report.html').read_text(encoding='utf-8')
+    assert 'DPO: log-probability of chosen and rejected texts' in page and 'src="http' not in page
+    assert main(['lettingo', '--out', str(out), *small, '--seed', '5']) == 2 and 'seed (0 -> 5)' in capsys.readouterr().err
+    toml = tmp_path / 'align.toml'
+    toml.write_text(f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users = 1\nmax_ratio = 9.0\ndevice = "cpu"\n')
+    assert main(['align', '--config', str(toml)]) == 0 and 'The aligned writer' in capsys.readouterr().out
+    assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
+    toml.write_text(toml.read_text() + 'loss = "nonsense"\n')
+    assert main(['align', '--config', str(toml)]) == 2 and 'nonsense' in capsys.readouterr().err
