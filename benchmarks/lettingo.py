@@ -27,7 +27,7 @@ def ml100k(folder, out):
     from promax_nb.explore import attribute_values
     data = from_atomic(folder, threshold=4, kcore=1, split='temporal')
     base = tiny_lm(attribute_values(data.items), path=out / 'writer', seed=0)
-    return {str(n): lettingo(out / f'older-{n}', data, base=base, older=n, targets=10, test_users=200, loop=n == 50)['summary'] for n in OLDER}
+    return {str(n): lettingo(out / f'older-{n}', data, base=base, older=n, targets=10, test_users=200, margin=.05, loop=n == 50)['summary'] for n in OLDER}
 
 
 def main():
@@ -35,6 +35,7 @@ def main():
     p.add_argument('--out', type=Path, default=Path('runs/lettingo'))
     p.add_argument('--ml100k', type=Path, help='folder of ML-100K in RecBole form; left out: the bookshops only')
     p.add_argument('--seeds', type=lambda t: [int(s) for s in t.split(',')], default=[0, 1, 2])
+    p.add_argument('--loop', action='store_true', help='also train ProMax on the profiles of the bookshops (minutes for each seed)')
     a = p.parse_args()
     from promax_nb.align import lettingo
     from promax_nb.train import versions
@@ -46,7 +47,7 @@ def main():
         result[name] = result.get(name, {}) | kept
         target.write_text(json.dumps(result | {'versions': versions()}, indent=1), encoding='utf-8')
 
-    for seed in a.seeds: keep('bookshop', {str(seed): lettingo(a.out / f'seed-{seed}', seed=seed)['summary']})
+    for seed in a.seeds: keep('bookshop', {str(seed): lettingo(a.out / f'seed-{seed}', seed=seed, loop=a.loop)['summary']})
     if a.ml100k: keep('ml100k', ml100k(a.ml100k, a.out / 'ml100k'))
     for name in ('bookshop', 'ml100k'):
         for key, s in result.get(name, {}).items(): print(f'{name} {key}: {s["verdict"]}')

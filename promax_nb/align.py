@@ -7,7 +7,7 @@ __all__ = ['LOSSES', 'reading', 'tiny_lm', 'writer', 'AlignConfig', 'has_bf16', 
            'load_align', 'align', 'align_from_config', 'train_writers', 'Ablation', 'ablation', 'movement',
            'close_loop', 'LettingoConfig', 'lettingo', 'gain_sentence']
 
-# %% ../nbs/11_align.ipynb #06dd1bba
+# %% ../nbs/11_align.ipynb #e577f4b7
 import copy
 import dataclasses
 import json
@@ -32,7 +32,7 @@ from .judge import (PreflightError, best_profiles, fit_judge, judge, load_pairs,
                              save_pairs, sentiment_report, shuffle_preferences, transfer)
 from .llm import Local, _fingerprint, local
 
-# %% ../nbs/11_align.ipynb #8e3d135b
+# %% ../nbs/11_align.ipynb #b3dadac6
 _SPECIAL = ('<pad>', '<s>', '</s>', '<unk>')
 _CHAT = ("{% for m in messages %}{% if m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}"
          "{% else %}{{ bos_token }}{{ m['content'] }}{% endif %}{% endfor %}")
@@ -56,7 +56,7 @@ def _tiny_tokenizer(
     pad, bos, eos, unk = _SPECIAL
     return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk, padding_side='left', chat_template=_CHAT)
 
-# %% ../nbs/11_align.ipynb #c818b03c
+# %% ../nbs/11_align.ipynb #4494810e
 def _practice(
     values,  # list of str: the vocabulary of tastes
     n,  # int: prompts
@@ -75,7 +75,7 @@ def _practice(
         style = styles[k % len(styles)]; rows.append((prompt, writers[style].complete(prompt, k).text, style))
     return pd.DataFrame(rows, columns=['prompt', 'text', 'style'])
 
-# %% ../nbs/11_align.ipynb #01c79611
+# %% ../nbs/11_align.ipynb #fc8cbe20
 def _tiny_model(
     tok,  # tokenizer
     width=96,  # int: numbers per token
@@ -108,7 +108,7 @@ def _quiet():
     datasets.disable_progress_bars(); logging.set_verbosity_error(); logging.disable_progress_bar()
     os.environ.setdefault('TQDM_DISABLE', ''); warnings.filterwarnings('ignore', message='.*pin_memory.*')
 
-# %% ../nbs/11_align.ipynb #c02df9ca
+# %% ../nbs/11_align.ipynb #1ed989f6
 def _train_tiny(
     model,  # from `_tiny_model`, changed in place
     tok,  # tokenizer
@@ -137,7 +137,7 @@ def _train_tiny(
     losses = [r['loss'] for r in trainer.state.log_history if 'loss' in r]
     return float(np.mean(losses[-max(1, len(losses) // 10):]))
 
-# %% ../nbs/11_align.ipynb #a24d9190
+# %% ../nbs/11_align.ipynb #b4c53dff
 def reading(
     model,  # transformers causal language model
     tok,  # its tokenizer
@@ -160,7 +160,7 @@ def reading(
             right += hits; whole += [all(hits)] if hits else []
     return {'tastes': float(np.mean(right)), 'chance': 1 / max(len(known), 1), 'texts': float(np.mean(whole))}
 
-# %% ../nbs/11_align.ipynb #eb772432
+# %% ../nbs/11_align.ipynb #558d8811
 def _values_hash(
     values,  # list of str
 ) -> str:  # 12 hex digits
@@ -180,7 +180,7 @@ def _shipped() -> Path:  # folder
     from importlib.resources import files
     return Path(str(files('promax_nb'))) / 'tiny_writer'
 
-
+# %% ../nbs/11_align.ipynb #94d99550
 def _load_tiny(
     folder,  # Path: written by `_save_tiny`
     values,  # list of str: the vocabulary it must know
@@ -210,7 +210,20 @@ def _save_tiny(
     model.save_pretrained(folder); tok.save_pretrained(folder)
     write_atomic(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(model.card, indent=1) + '\n', encoding='utf-8'))
 
-# %% ../nbs/11_align.ipynb #3fc241db
+# %% ../nbs/11_align.ipynb #da4c655d
+def _card(
+    model,  # trained
+    tok,  # tokenizer
+    known,  # list of str: the vocabulary
+    facts,  # dict: how it was trained
+) -> dict:  # JSON-able
+    """What is known about a small writer."""
+    world = known == _world_values()
+    return {'what': 'a small writer for prompts with slots', 'vocabulary_hash': vocabulary_hash() if world else None, 'values_hash': _values_hash(known),
+            'values': len(known), **facts, 'weights': sum(p.numel() for p in model.parameters()),
+            'reads': {k: round(v, 4) for k, v in reading(model, tok, known, slots=facts['slots']).items()}}
+
+# %% ../nbs/11_align.ipynb #e798ab09
 def tiny_lm(
     values=None,  # list of str | None: vocabulary of tastes, from attribute_values(data.items); None: that of the generated world
     path=None,  # folder | None: where a writer lies or is to be kept; None: the one in the package, or nowhere if it is trained
@@ -227,22 +240,20 @@ def tiny_lm(
 ):  # (model, tokenizer); the facts in model.card
     """A small causal language model that reads three lists and writes a profile; raises ValueError if the kept one knows another vocabulary."""
     known = _world_values() if values is None else sorted(set(values))
-    world = known == _world_values(); folder = Path(path) if path else _shipped() if world else None
+    folder = Path(path) if path else _shipped() if known == _world_values() else None
     if not retrain and folder and ((folder / 'card.json').exists() or path is None): return _load_tiny(folder, known)
     practice = _practice(known, min(steps * batch, 32_768), slots, list(styles), seed)
     tok = _tiny_tokenizer(known, [slot_prompt([], [], [], slots), *practice['text']]); start = time.perf_counter()
     model = _tiny_model(tok, width, layers, 4, positions, seed)
     loss = _train_tiny(model, tok, practice, steps, batch, lr, seed); model = _fresh(model)
     model.config._name_or_path = 'tiny'
-    model.card = {'what': 'a small writer for prompts with slots', 'vocabulary_hash': vocabulary_hash() if world else None,
-                  'values_hash': _values_hash(known), 'values': len(known), 'slots': slots, 'styles': list(styles), 'seed': seed, 'steps': steps,
-                  'batch': batch, 'lr': lr, 'width': width, 'layers': layers, 'positions': positions, 'weights': sum(p.numel() for p in model.parameters()),
-                  'loss': round(loss, 4), 'seconds': round(time.perf_counter() - start, 1),
-                  'reads': {k: round(v, 4) for k, v in reading(model, tok, known, slots=slots).items()}}
+    facts = {'slots': slots, 'styles': list(styles), 'seed': seed, 'steps': steps, 'batch': batch, 'lr': lr, 'width': width, 'layers': layers,
+             'positions': positions, 'loss': round(loss, 4), 'seconds': round(time.perf_counter() - start, 1)}
+    model.card = _card(model, tok, known, facts)
     if path: _save_tiny(Path(path), model, tok)
     return model, tok
 
-
+# %% ../nbs/11_align.ipynb #16e9c728
 def writer(
     model,  # transformers causal language model
     tok,  # its tokenizer
@@ -258,12 +269,12 @@ def writer(
     llm.form = form
     return llm
 
-# %% ../nbs/11_align.ipynb #5538834b
+# %% ../nbs/11_align.ipynb #8a670637
 LOSSES = ('sigmoid', 'hinge', 'ipo', 'exo_pair', 'nca_pair', 'robust', 'bco_pair', 'sppo_hard', 'aot', 'aot_unpaired', 'apo_zero', 'apo_down', 'discopop',
           'sigmoid_norm', 'sft')
 _FREE = ('save_steps', 'keep', 'log_steps', 'gradient_checkpointing', 'precompute_batch', 'alarm', 'device')  # may differ when a run is continued
 
-
+# %% ../nbs/11_align.ipynb #d653ab52
 @dataclass
 class AlignConfig:
     """How to align. Everything that changes a result is in here (or in the model and the pairs)."""
@@ -300,7 +311,7 @@ class AlignConfig:
 
     def __post_init__(self): _check_config(self)
 
-# %% ../nbs/11_align.ipynb #a121b80f
+# %% ../nbs/11_align.ipynb #4a6dc013
 def _check_config(
     c,  # AlignConfig
 ):
@@ -318,7 +329,7 @@ def _check_config(
         if getattr(c, name) not in known: raise ValueError(f'{name}={getattr(c, name)!r} is unknown: use {", ".join(map(repr, known))}')
     if c.lora < 0 or c.max_steps < 0: raise ValueError('lora and max_steps must not be negative: 0 means none')
 
-
+# %% ../nbs/11_align.ipynb #7c7cd097
 def has_bf16() -> bool:
     """Does this machine compute bfloat16 in hardware? (A CPU can, but slowly, and an old graphics card only pretends to.)"""
     import torch
@@ -333,7 +344,7 @@ def _bf16(
     if c.bf16 == 'yes' and not real: raise ValueError("bf16='yes', but this machine has no hardware for bfloat16: use 'auto' or 'no'")
     return real and c.bf16 != 'no'
 
-# %% ../nbs/11_align.ipynb #b184a9ec
+# %% ../nbs/11_align.ipynb #97b02d99
 def _load_model(
     source,  # str | Path | (model, tokenizer) | Local
     c,  # AlignConfig
@@ -365,7 +376,7 @@ def _load_model(
                                 'or download=True to fetch it by name') from None
     return model, tok, name if folder.is_dir() else str(source)
 
-# %% ../nbs/11_align.ipynb #9c6a83a0
+# %% ../nbs/11_align.ipynb #e1a7c028
 def _rendered(
     pairs,  # DataFrame with prompt and texts
     tok,  # tokenizer
@@ -403,7 +414,7 @@ def _rows(
         return {c: [[{'role': role.get(c, 'assistant'), 'content': t}] for t in pairs[c]] for c in columns}
     return {c: [t if c == 'prompt' else ' ' + t for t in pairs[c]] for c in columns}
 
-# %% ../nbs/11_align.ipynb #b9187d37
+# %% ../nbs/11_align.ipynb #9d9e72da
 def _check_pairs(
     pairs,  # DataFrame
     tok,  # tokenizer
@@ -428,7 +439,7 @@ def _check_pairs(
                        'model.resize_token_embeddings(len(tokenizer))')
     if reasons: raise PreflightError('training is refused: ' + '; '.join(reasons))
 
-# %% ../nbs/11_align.ipynb #ddaad8a4
+# %% ../nbs/11_align.ipynb #849917c3
 def alarms(
     history,  # DataFrame with step, loss and, for DPO, chosen_shift (nats against the start)
     config,  # AlignConfig
@@ -449,7 +460,7 @@ def alarms(
                        f'beta (now {config.beta:g}), or a larger margin and smaller `similar` in make_pairs')
     return out
 
-# %% ../nbs/11_align.ipynb #26043c35
+# %% ../nbs/11_align.ipynb #6c6efcab
 _NAMES = {'step': 'step', 'epoch': 'epoch', 'loss': 'loss', 'logps/chosen': 'chosen_logp', 'logps/rejected': 'rejected_logp', 'rewards/margins': 'margin',
           'rewards/accuracies': 'accuracy', 'rewards/chosen': 'chosen_reward', 'mean_token_accuracy': 'token_accuracy', 'learning_rate': 'lr',
           'num_tokens': 'tokens', 'grad_norm': 'grad_norm'}
@@ -488,7 +499,7 @@ def _figure(
         for c in curves: fig.add_scatter(x=[], y=[], name=c.replace('_', ' '), mode='lines', row=1, col=k, meta=c)
     return fig.update_layout(height=280, margin=dict(l=30, r=10, t=40, b=30), legend_orientation='h')
 
-# %% ../nbs/11_align.ipynb #a9fe7dd3
+# %% ../nbs/11_align.ipynb #da873b54
 def _watcher(
     config,  # AlignConfig
     live,  # bool: draw in the notebook
@@ -520,17 +531,15 @@ def _watcher(
                         if t.meta in table: t.x, t.y = table['step'].tolist(), table[t.meta].tolist()
 
         def on_step_end(self, args, state, control, **kw):
-            if self.bar is None:
-                self.bar = tqdm(total=state.max_steps, initial=state.global_step - 1, desc=config.method.upper(), unit='step',
-                                disable=None if progress is None else not progress)
-            self.bar.update(state.global_step - self.bar.n)
+            how = dict(desc=config.method.upper(), unit='step', disable=None if progress is None else not progress)
+            self.bar = self.bar or tqdm(total=state.max_steps, initial=state.global_step - 1, **how); self.bar.update(state.global_step - self.bar.n)
 
         def on_train_end(self, args, state, control, **kw):
             if self.bar is not None: self.bar.close()
 
     return Watcher()
 
-# %% ../nbs/11_align.ipynb #106da329
+# %% ../nbs/11_align.ipynb #cf03b520
 def _processes() -> tuple:  # (rank of this process, number of processes)
     """Which of how many processes this is, under accelerate launch or torchrun."""
     return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
@@ -545,7 +554,7 @@ def _first(
     from accelerate import PartialState
     return PartialState(cpu=cpu).main_process_first()
 
-
+# %% ../nbs/11_align.ipynb #3d164aeb
 def _identity(
     model,  # transformers model
     pairs,  # DataFrame
@@ -557,7 +566,7 @@ def _identity(
     return {'settings': {k: v for k, v in dataclasses.asdict(c).items() if k not in _FREE}, 'model': _fingerprint(model),
             'pairs': hashlib.sha256(texts.to_csv(index=False).encode()).hexdigest()[:12], 'processes': _processes()[1]}
 
-
+# %% ../nbs/11_align.ipynb #28f70354
 def _take(
     folder,  # Path
     mine,  # dict from `_identity`
@@ -578,7 +587,7 @@ def _take(
         raise ValueError(f'{folder} is not empty and not the folder of a training: use another one, so that nothing in it is overwritten')
     write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
-# %% ../nbs/11_align.ipynb #9891d245
+# %% ../nbs/11_align.ipynb #4b063947
 def last_checkpoint(
     folder,  # Path: where checkpoint-10, checkpoint-20, ... lie
 ) -> str | None:  # the newest complete one
@@ -607,7 +616,7 @@ def _table(
         Dataset.from_dict(_rows(pairs, tok, method)).save_to_disk(str(part)); part.rename(place)
     return load_from_disk(str(place))
 
-# %% ../nbs/11_align.ipynb #6bdae09c
+# %% ../nbs/11_align.ipynb #a66f0d3d
 def _arguments(
     c,  # AlignConfig
     folder,  # Path
@@ -621,7 +630,7 @@ def _arguments(
                 logging_first_step=True, logging_nan_inf_filter=False, save_strategy='steps', save_steps=c.save_steps, save_total_limit=c.keep, seed=c.seed,
                 data_seed=c.seed, report_to='none', disable_tqdm=True)
 
-
+# %% ../nbs/11_align.ipynb #f4dcd9c1
 @contextmanager
 def _hushed():
     """No bars and no deprecation notices of libraries while a trainer is set up."""
@@ -658,7 +667,7 @@ def _trainer(
     trainer.remove_callback(PrinterCallback)
     return trainer
 
-# %% ../nbs/11_align.ipynb #97c78028
+# %% ../nbs/11_align.ipynb #b00066b1
 def _samples(
     model,  # transformers model
     tok,  # tokenizer
@@ -694,7 +703,7 @@ class AlignResult:
         """The model as a writer; how: temperature, seed, form, max_new_tokens, batch of `writer`."""
         return writer(self.model, self.tokenizer, name, **how)
 
-# %% ../nbs/11_align.ipynb #c8a21f27
+# %% ../nbs/11_align.ipynb #b804decb
 def _store_model(
     trainer,  # TRL trainer, done
     tok,  # tokenizer
@@ -716,7 +725,7 @@ def _store_model(
         tok.save_pretrained(part); shutil.rmtree(folder / 'model', ignore_errors=True); part.rename(folder / 'model')
     trainer.accelerator.wait_for_everyone()
 
-
+# %% ../nbs/11_align.ipynb #f87395f1
 def _memory() -> float:  # GB
     """Most memory that was in use: of the graphics card if there is one, else of this process."""
     import resource
@@ -740,7 +749,7 @@ def load_align(
     if net is not None: net.config._name_or_path = card['name']
     return AlignResult(net, tok, pd.read_parquet(folder / 'history.parquet'), pd.read_parquet(folder / 'samples.parquet'), card, card['alarms'], folder)
 
-# %% ../nbs/11_align.ipynb #0f593b66
+# %% ../nbs/11_align.ipynb #f7f35205
 def align(
     model,  # str | Path: folder or name of a causal language model | (model, tokenizer) | Local
     pairs,  # DataFrame: user, prompt, chosen, rejected (make_pairs); for 'sft' also user, prompt, completion (best_profiles)
@@ -773,7 +782,7 @@ def align(
     del trainer, net
     return _wrap_up(folder, temp, c, history, before, fixed, pairs, facts)
 
-# %% ../nbs/11_align.ipynb #31f7a99b
+# %% ../nbs/11_align.ipynb #fd1b3566
 def _versions() -> dict:
     """Versions of everything that takes part."""
     from importlib.metadata import version
@@ -802,7 +811,7 @@ def _wrap_up(folder, temp, c, history, before, fixed, pairs, facts) -> AlignResu
     if temp: temp.cleanup()
     return AlignResult(net, tok, history, samples, card, card['alarms'], None if temp else folder)
 
-# %% ../nbs/11_align.ipynb #7a69e023
+# %% ../nbs/11_align.ipynb #3bb42680
 def align_from_config(
     path,  # TOML file: model, pairs (folder of save_pairs, or a parquet file), out, download, and any AlignConfig field
     **overrides,  # the same names; they win over the file
@@ -827,7 +836,7 @@ def align_from_config(
                             for k, v in values.items() if k in fields})
     return align(model, pairs, config, values['out'], download=values.get('download', False), resume=values.get('resume', True))
 
-# %% ../nbs/11_align.ipynb #891a7782
+# %% ../nbs/11_align.ipynb #395dd89a
 def train_writers(
     base,  # (model, tokenizer): the writer as it is
     pairs,  # DataFrame from make_pairs
@@ -848,7 +857,7 @@ def train_writers(
         if say: say(f"{name}: {done[name].card['steps']} steps in {done[name].card['seconds']:.0f} s" + ''.join(f'; ALARM: {a}' for a in done[name].alarms))
     return done
 
-# %% ../nbs/11_align.ipynb #340b7919
+# %% ../nbs/11_align.ipynb #a26a8b4a
 def _by_length(
     pool,  # DataFrame: profiles of the untrained writer, several per user
     like,  # DataFrame: profiles whose lengths are wanted
@@ -884,7 +893,35 @@ def _write_all(
     parts += [ask(styled(s, seed, known), 1) for s in styles]
     return pd.concat(parts, ignore_index=True)
 
-# %% ../nbs/11_align.ipynb #f0823d4a
+# %% ../nbs/11_align.ipynb #f5113573
+def _only(
+    history,  # DataFrame from split_history
+    users,  # row ids
+) -> pd.DataFrame:  # the rows of these users, with the thresholds still written on it
+    """Part of a history."""
+    part = history[history['user'].isin(users)].copy(); part.attrs = history.attrs
+    return part
+
+
+def _faith(
+    profiles,  # DataFrame with prompts
+    data,  # RecData
+) -> dict:  # 'history', and in the generated world 'truth' -> DataFrame user, writer, sample, claims, precision, recall
+    """Claims against everything that is known."""
+    known = {'history': faithfulness(profiles)}
+    if data.extras.get('truth') is not None: known['truth'] = faithfulness(profiles, true_tastes(data))
+    return known
+
+
+def _best(
+    pool,  # DataFrame: several texts per user
+    scores,  # DataFrame from judge
+) -> pd.DataFrame:  # one text per user, called 'best of as is'
+    """Each user's text that turned out best: what perfect choosing would give."""
+    first = scores.sort_values(['user', 'logp', 'sample'], ascending=[True, False, True]).drop_duplicates('user')[['user', 'sample']]
+    return first.merge(pool, on=['user', 'sample']).assign(writer='best of as is')
+
+# %% ../nbs/11_align.ipynb #f462fd3d
 @dataclass
 class Ablation:
     """What the conditions are worth."""
@@ -920,7 +957,7 @@ def _differences(
                 rows.append({'from': a, 'to': b, 'judge': kind, 'metric': m, 'a': r['base'], 'b': r['ours'], **r[['difference', 'low', 'high', 'p']]})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_align.ipynb #0b0c033c
+# %% ../nbs/11_align.ipynb #e711deb4
 def _report_rows(
     judged,  # DataFrame from predictions
     profiles,  # DataFrame
@@ -941,7 +978,7 @@ def _report_rows(
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('condition')
 
-# %% ../nbs/11_align.ipynb #2fc223af
+# %% ../nbs/11_align.ipynb #e60563d2
 def ablation(
     data,  # RecData
     history,  # DataFrame from split_history: training users and unseen ones
@@ -963,30 +1000,26 @@ def ablation(
     say=None,  # callable | None
 ) -> Ablation:
     """None, as it is, SFT and DPO with their controls on users that no training has seen (LettinGo 4.3, with statistics)."""
-    known = set(pairs['user']) | (set(examples['user']) if examples is not None else set())
-    users = sorted(set(history['user']) - known) if users is None else sorted(users); seen = known & set(users)
+    known = set(pairs['user']).union([] if examples is None else examples['user'])
+    users = sorted(set(history['user']) - known if users is None else users); seen = known & set(users)
     if seen: raise ValueError(f'{len(seen)} of the users to test on have pairs (e.g. {min(seen)}): test on users that no training has seen')
     trained = train_writers(base, pairs, examples, out, sft, dpo, shuffled, seed, say)
-    own = history[history['user'].isin(users)].copy(); own.attrs = history.attrs
-    store = Path(out) / 'texts.db' if out else None; kept = Path(out) / 'judgements.db' if out else None
+    own = _only(history, users); store, kept = (Path(out) / f if out else None for f in ('texts.db', 'judgements.db'))
     wide = _write_all(base, trained, data, own, n, max(n, pool), styles, store, seed, prompt_args)
-    profiles = wide[(wide['writer'] != 'as is') | (wide['sample'] < n)]; many = wide[wide['writer'] == 'as is']
     if say: say(f'{len(wide):,} texts about {len(users):,} unseen users')
-    control = [] if 'DPO' not in trained else [_by_length(many, profiles[profiles['writer'] == 'DPO'], 'as is, length of DPO')]
+    profiles = wide[(wide['writer'] != 'as is') | (wide['sample'] < n)]; many = wide[wide['writer'] == 'as is']
     scores = judge(many, data, history, by, store=kept, progress=False)
-    best = scores.sort_values(['user', 'logp'], ascending=[True, False]).drop_duplicates('user')[['user', 'sample']]
-    best = best.merge(many, on=['user', 'sample']).assign(writer='best of as is')
-    profiles = pd.concat([no_profile(users), profiles, *control, best], ignore_index=True)
-    judged = predictions(profiles, data, history, by, store=kept, progress=False); told = profiles[profiles['prompt'] != '']
-    faith = {'history': faithfulness(told)} | ({'truth': faithfulness(told, true_tastes(data))} if data.extras.get('truth') is not None else {})
+    control = _by_length(many, profiles[profiles['writer'] == 'DPO'], 'as is, length of DPO')
+    profiles = pd.concat([no_profile(users), profiles, control, _best(many, scores)], ignore_index=True)
+    judged = predictions(profiles, data, history, by, store=kept, progress=False); faith = _faith(profiles[profiles['prompt'] != ''], data)
     diff = [_differences(judged, faith, getattr(by, 'name', 'judge'))]
     if second is not None:
         again = profiles[profiles['writer'].isin(['none', 'as is', 'SFT', 'DPO', 'DPO shuffled'])]
         diff.append(_differences(predictions(again, data, history, second, store=kept, progress=False), {}, second.name))
-    seconds = {k: r.card['seconds'] for k, r in trained.items()}
-    return Ablation(_report_rows(judged, profiles, faith, seconds), pd.concat(diff, ignore_index=True), profiles, judged)
+    table = _report_rows(judged, profiles, faith, {k: r.card['seconds'] for k, r in trained.items()})
+    return Ablation(table, pd.concat(diff, ignore_index=True), profiles, judged)
 
-# %% ../nbs/11_align.ipynb #ac371023
+# %% ../nbs/11_align.ipynb #bedd4800
 def movement(
     before,  # (M, d) user vectors of the profiles before
     after,  # (M, d) user vectors after, in the same space
@@ -999,7 +1032,7 @@ def movement(
     near = [(x[users] * goal).sum(1) for x in (a, b)]
     return pd.DataFrame({'user': users, 'moved': 1 - (a[users] * b[users]).sum(1), 'before': near[0], 'after': near[1], 'gain': near[1] - near[0]})
 
-
+# %% ../nbs/11_align.ipynb #81639206
 def close_loop(
     data,  # RecData
     profiles,  # dict condition -> DataFrame user, profile (one per user); users without one get an empty profile
@@ -1037,7 +1070,7 @@ def close_loop(
     return {'table': means[['base', *names]], 'differences': pd.concat(tables, names=['comparison']), 'vectors': sides | {'items': si},
             'movement': movement(sides[names[0]], sides[names[-1]], si, data.test)}
 
-# %% ../nbs/11_align.ipynb #863f51e0
+# %% ../nbs/11_align.ipynb #87d999d0
 @dataclass
 class LettingoConfig:
     """How the five stages are run."""
@@ -1078,7 +1111,7 @@ def _halves(
     users = np.random.default_rng([c.seed, 11]).permutation(history['user'].unique()); n = min(c.test_users, len(users) // 3)
     return np.sort(users[n:n + c.users]), np.sort(users[:n])
 
-# %% ../nbs/11_align.ipynb #81023e45
+# %% ../nbs/11_align.ipynb #459f5eda
 def _world(
     data,  # RecData | None
     c,  # LettingoConfig
@@ -1117,7 +1150,7 @@ def _small_writer(
     if set(known) <= set(_world_values()) and not c.retrain and c.slots == 6: return tiny_lm()
     return tiny_lm(known, path=out / 'writer', seed=c.seed, steps=c.steps, slots=c.slots)
 
-# %% ../nbs/11_align.ipynb #43b846ab
+# %% ../nbs/11_align.ipynb #0d2db04a
 def _explored(
     out,  # Path
     data,  # RecData
@@ -1130,7 +1163,7 @@ def _explored(
     tiny = writer(*base, 'tiny', seed=c.seed); form = {'tiny': 'slots', **{o.name: getattr(o, 'form', 'full') for o in others}}
     return explore([tiny, *others], data, history, n=c.samples, form=form, store=out / 'profiles.db', prompt_args={'slots': c.slots})
 
-
+# %% ../nbs/11_align.ipynb #cd88cf2f
 def _judged(
     out,  # Path
     data,  # RecData
@@ -1140,7 +1173,7 @@ def _judged(
     c,  # LettingoConfig
 ) -> tuple:  # (judge, second judge | None, scores, second scores | None)
     """Stage 2: a judge learns from honest texts about the training users, then judges the explored ones; each user by a fit that has not seen this user."""
-    own = history[history['user'].isin(train)].copy(); own.attrs = history.attrs
+    own = _only(history, train)
     honest = explore(styled('true', c.seed, attribute_values(data.items)), data, own, n=2, form='slots', progress=False, prompt_args={'slots': c.slots})
     kinds = [c.judge] + ([{'lexical': 'vectors', 'vectors': 'lexical'}[c.judge]] if c.second else [])
     judges = [fit_judge(data, history, honest, train, kind=k, seed=c.seed) for k in kinds]
@@ -1161,7 +1194,7 @@ def _paired_up(
     pairs = make_pairs(texts, scores, c.how, c.by, c.margin, c.cap, seed=c.seed, prompts=prompts); save_pairs(pairs, out / 'pairs')
     return pairs, best_profiles(texts, scores, c.by, prompts)
 
-# %% ../nbs/11_align.ipynb #d31ccddf
+# %% ../nbs/11_align.ipynb #6ccb87cc
 def lettingo(
     out,  # folder: new, or of an earlier call with the same settings, which is continued
     data=None,  # RecData with ratings, times and attributes | None: the generated world
@@ -1176,8 +1209,7 @@ def lettingo(
     def step(name, text): took[name] = round(time.monotonic() - began, 1); say(f'[{took[name]:6.1f} s] {text}')
     data, history, train, test = _world(data, c); _begin(out, data, c); base = base or _small_writer(data, c, out)
     step('world', f'{data!r}; {len(train):,} users to train on, {len(test):,} unseen, {history.attrs["left_out"]:,} with too few events')
-    seen = history[history['user'].isin(train)].copy(); seen.attrs = history.attrs
-    texts = _explored(out, data, seen, base, others, c)
+    seen = _only(history, train); texts = _explored(out, data, seen, base, others, c)
     step('explore', f'{len(texts):,} texts, {texts["profile"].nunique():,} different, {(texts["status"] != "ok").sum():,} failed')
     by, second, scores, again = _judged(out, data, history, train, texts, c)
     step('judge', f'{scores.attrs["computed"]:,} judged; {by.name} judge, accuracy {by.card["accuracy"]:.3f}, off by {by.card["calibration_error"]:.3f}')
@@ -1191,7 +1223,7 @@ def lettingo(
     if c.loop: step('loop', f'Recall@20 of the chain: {loop["table"].loc["recall@20"].round(4).to_dict()}')
     return _keep_run(out, c, data, history, by, second, pairs, moved, result, loop, texts, took)
 
-# %% ../nbs/11_align.ipynb #7e288c42
+# %% ../nbs/11_align.ipynb #bffa2467
 def gain_sentence(
     result,  # Ablation
 ) -> str:
@@ -1216,7 +1248,7 @@ def _loop(
                         prompt_args={'slots': c.slots}) for n, net in nets.items()}
     return close_loop(data, texts, out / 'loop', seeds=(c.seed,))
 
-# %% ../nbs/11_align.ipynb #dd512e94
+# %% ../nbs/11_align.ipynb #b6db5c17
 def _plain(
     x,  # anything made of dicts, lists and numbers
 ):  # the same for JSON: no NaN, no numpy

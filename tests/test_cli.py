@@ -166,8 +166,8 @@ def test_help_names_every_setting():
 
 
 def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
-    small = ['--users', '150', '--test-users', '12', '--samples', '5', '--test-samples', '1', '--targets', '20', '--margin', '.18', '--epochs', '1', '--no-second',
-             '--no-loop']
+    small = ['--users', '150', '--test-users', '12', '--samples', '5', '--test-samples', '1', '--targets', '20', '--margin', '.18', '--epochs', '1',
+             '--no-second', '--no-loop']
     out = tmp_path / 'L'
     assert main(['lettingo', '--out', str(out), *small]) == 0
     said = capsys.readouterr().out
