@@ -102,7 +102,7 @@ def test_page_search_lists_and_opens(small):
     assert m.search('u007') == [scene.name('user', 7)]
     m.root.locator('.px-results .px-link').first.press('Enter')
     assert m.card.locator('h3').inner_text() == scene.name('user', 7) and 'History' in m.card.inner_text()
-    assert 'KL' in m.root.locator('.px-distnote').inner_text()
+    m.root.locator('.px-distnote', has_text='KL').wait_for()  # drawn after the card
     assert m.search('no such text') == [] and m.search('') == []
 
 
@@ -144,10 +144,10 @@ def test_page_a_new_selection_replaces_the_drawn_one(small):
     _, m = small
     count = 'gd => gd._fullData.slice(0, 2).reduce((n, t) => n + (t.selectedpoints ?? []).length, 0)'
     m.plot.drag('select', .7)
+    m.root.locator('.px-selection h3').wait_for()
     wide = m.plot.at.evaluate(count)
     m.plot.drag('lasso', .3)
-    m.page.wait_for_timeout(200)
-    assert 0 < m.plot.at.evaluate(count) < wide
+    m.page.wait_for_function(f'([gd, wide]) => {{ const n = ({count})(gd); return n > 0 && n < wide; }}', arg=[m.plot.at.element_handle(), wide])
     found = m.search('harbours')
     m.page.wait_for_timeout(200)
     assert m.plot.at.evaluate(count) >= len(found) and f'{m.plot.at.evaluate(count)} of 120' in m.live.inner_text()
