@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .data import toy_data, vocabulary_hash, write_atomic
+from .data import claim_folder, toy_data, vocabulary_hash, write_atomic
 from .explore import (STYLES, attribute_values, diversity, explore, faithfulness, history_prompts, read_slots, slot_prompt, split_history, styled,
                                true_tastes)
 from .judge import (PreflightError, best_profiles, fit_judge, judge, load_pairs, make_pairs, no_profile, paired_difference, predictions, preflight,
@@ -1125,21 +1125,6 @@ def _world(
     return data, history, train, test
 
 
-def _begin(
-    out,  # Path
-    data,  # RecData
-    c,  # LettingoConfig
-):
-    """Make the folder this run's own, or say whose it is."""
-    mine = {'data': data.hash(), **dataclasses.asdict(c)}; file = out / 'settings.json'
-    if file.exists():
-        old = json.loads(file.read_text(encoding='utf-8')); differ = [f'{k} ({old.get(k)} -> {v})' for k, v in mine.items() if old.get(k) != v]
-        if differ: raise ValueError(f"{out} holds a run with other settings: {', '.join(differ)}. Use another folder, or delete this one")
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f'{out} is not empty and not the folder of a run: use another one, so that nothing in it is overwritten')
-    write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
-
-
 def _small_writer(
     data,  # RecData
     c,  # LettingoConfig
@@ -1207,7 +1192,7 @@ def lettingo(
     """Explore, judge, pair, align, compare: LettinGo from data to aligned profiles; call it again to continue."""
     c, out, began, took = dataclasses.replace(config or LettingoConfig(), **settings), Path(out), time.monotonic(), {}
     def step(name, text): took[name] = round(time.monotonic() - began, 1); say(f'[{took[name]:6.1f} s] {text}')
-    data, history, train, test = _world(data, c); _begin(out, data, c); base = base or _small_writer(data, c, out)
+    data, history, train, test = _world(data, c); claim_folder(out, {'data': data.hash(), **dataclasses.asdict(c)}); base = base or _small_writer(data, c, out)
     step('world', f'{data!r}; {len(train):,} users to train on, {len(test):,} unseen, {history.attrs["left_out"]:,} with too few events')
     seen = _only(history, train); texts = _explored(out, data, seen, base, others, c)
     step('explore', f'{len(texts):,} texts, {texts["profile"].nunique():,} different, {(texts["status"] != "ok").sum():,} failed')

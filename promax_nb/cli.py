@@ -304,17 +304,9 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
 # %% ../nbs/14_cli.ipynb #5cabdcf6
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
-    from promax_nb.data import write_atomic
+    from promax_nb.data import claim_folder
     free = ('epochs', 'device', 'memory', 'budget')
-    mine = json.loads(json.dumps({'data': data.hash(), **{k: v for k, v in dataclasses.asdict(config).items() if k not in free}}))
-    file = out / 'settings.json'
-    if file.exists():
-        theirs = json.loads(file.read_text(encoding='utf-8'))
-        differ = [f'{k} ({theirs.get(k)} -> {mine[k]})' for k in mine if theirs.get(k) != mine[k]]
-        if differ: raise ValueError(f"{out} holds a run with other settings: {', '.join(differ)}. Use another folder, or delete this one.")
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
-    write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
+    claim_folder(out, {'data': data.hash(), **{k: v for k, v in dataclasses.asdict(config).items() if k not in free}})
 
 # %% ../nbs/14_cli.ipynb #f04e9eb8
 def save_parts(data, out: Path, added=None):

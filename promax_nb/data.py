@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPLITS', 'EVENT_COLUMNS', 'RUNNING_TEXT', 'FACTS', 'SAVE_VERSION', 'VOCABULARY', 'FACETS', 'hash_matrices',
            'events_of', 'RecData', 'check', 'k_core', 'split_events', 'from_frame', 'compose_text', 'join_texts',
-           'from_atomic', 'safe_load', 'from_rlmrec', 'write_atomic', 'save', 'load', 'vocabulary_hash',
+           'from_atomic', 'safe_load', 'from_rlmrec', 'write_atomic', 'claim_folder', 'save', 'load', 'vocabulary_hash',
            'attribute_names', 'toy_utility', 'toy_data', 'describe', 'chance_overlap', 'audit']
 
 # %% ../nbs/00_data.ipynb #6a5a0bf9
@@ -884,6 +884,21 @@ def write_atomic(
     try: write(name); _flush(name); os.chmod(name, 0o644); os.replace(name, path)
     finally: Path(name).unlink(missing_ok=True)
     return path
+
+# %% ../nbs/00_data.ipynb #a22e163b
+def claim_folder(
+    out,  # Path: folder of a run
+    settings,  # dict, JSON-able: all that changes a result
+):
+    """Make a folder this run's own by its settings.json; raises ValueError where it belongs to another run or to something else."""
+    mine = json.loads(json.dumps(settings)); file = out / 'settings.json'
+    if file.exists():
+        theirs = json.loads(file.read_text(encoding='utf-8'))
+        differ = [f'{k} ({theirs.get(k)} -> {v})' for k, v in mine.items() if theirs.get(k) != v]
+        if differ: raise ValueError(f"{out} holds a run with other settings: {', '.join(differ)}. Use another folder, or delete this one.")
+    elif out.is_dir() and any(out.iterdir()):
+        raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
+    write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
 # %% ../nbs/00_data.ipynb #9203101c
 def _write_parts(
