@@ -35,7 +35,7 @@ def main():
     p.add_argument('--out', type=Path, default=Path('runs/lettingo'))
     p.add_argument('--ml100k', type=Path, help='folder of ML-100K in RecBole form; left out: the bookshops only')
     p.add_argument('--seeds', type=lambda t: [int(s) for s in t.split(',')], default=[0, 1, 2])
-    p.add_argument('--loop', action='store_true', help='also train ProMax on the profiles of the bookshops (minutes for each seed)')
+    p.add_argument('--no-loop', action='store_true', help='leave out ProMax on the profiles of the bookshops (a minute for each seed)')
     a = p.parse_args()
     from promax_nb.align import lettingo
     from promax_nb.train import versions
@@ -47,7 +47,7 @@ def main():
         result[name] = result.get(name, {}) | kept
         target.write_text(json.dumps(result | {'versions': versions()}, indent=1), encoding='utf-8')
 
-    for seed in a.seeds: keep('bookshop', {str(seed): lettingo(a.out / f'seed-{seed}', seed=seed, loop=a.loop)['summary']})
+    for seed in a.seeds: keep('bookshop', {str(seed): lettingo(a.out / f'seed-{seed}', seed=seed, loop=not a.no_loop)['summary']})
     if a.ml100k: keep('ml100k', ml100k(a.ml100k, a.out / 'ml100k'))
     for name in ('bookshop', 'ml100k'):
         for key, s in result.get(name, {}).items(): print(f'{name} {key}: {s["verdict"]}')

@@ -89,7 +89,8 @@ def _tiny_model(
     set_seed(seed)
     ids = dict(pad_token_id=tok.pad_token_id, bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id)
     return GPT2LMHeadModel(GPT2Config(vocab_size=len(tok), n_positions=positions, n_embd=width, n_layer=layers, n_head=heads,
-                                      initializer_range=.08, resid_pdrop=0., embd_pdrop=0., attn_pdrop=0., **ids))
+                                      initializer_range=.08, activation_function='gelu_pytorch_tanh',  # the same curve as 'gelu_new', in one kernel
+                                      resid_pdrop=0., embd_pdrop=0., attn_pdrop=0., **ids))
 
 
 def _fresh(
@@ -262,7 +263,7 @@ def writer(
     seed=0,  # int: of the draws
     form='slots',  # 'slots' | 'full': the prompts it gets
     max_new_tokens=48,  # int: longest profile, tokens
-    batch=64,  # int: prompts at a time
+    batch=128,  # int: prompts at a time
 ) -> Local:  # callable str -> str, ready for `explore`
     """A model in memory as a writer of profiles."""
     llm = local((model, tok), name=name, temperature=temperature, seed=seed, max_new_tokens=max_new_tokens, batch=batch)
@@ -847,13 +848,16 @@ def train_writers(
     shuffled=True,  # bool: also train on shuffled preferences
     seed=0,  # int
     say=None,  # callable | None: called with one line per training
+    start='as is',  # 'as is': DPO begins with the writer as it is, as published | 'SFT': with the writer after SFT
 ) -> dict:  # 'SFT', 'DPO', 'DPO shuffled' -> AlignResult
-    """Train every condition from the same start."""
+    """Train every condition. Raises ValueError for an unknown start."""
+    if start not in ('as is', 'SFT'): raise ValueError(f"start is {start!r}: DPO begins with the writer 'as is' or after 'SFT'")
     jobs = {'SFT': (examples if examples is not None else pairs, {'method': 'sft', 'seed': seed, **(sft or {})}), 'DPO': (pairs, {'seed': seed, **(dpo or {})})}
     if shuffled: jobs['DPO shuffled'] = (shuffle_preferences(pairs, seed), {'seed': seed, **(dpo or {})})
     done = {}
     for name, (table, how) in jobs.items():
-        done[name] = align(base, table, out=Path(out) / name.replace(' ', '-').lower() if out else None, **how)
+        first = base if start == 'as is' or not done else (done['SFT'].model, done['SFT'].tokenizer)
+        done[name] = align(first, table, out=Path(out) / name.replace(' ', '-').lower() if out else None, **how)
         if say: say(f"{name}: {done[name].card['steps']} steps in {done[name].card['seconds']:.0f} s" + ''.join(f'; ALARM: {a}' for a in done[name].alarms))
     return done
 
@@ -932,8 +936,8 @@ class Ablation:
     predictions: pd.DataFrame = field(repr=False)  # every judgement
 
 
-_PAIRS = (('as is', 'SFT'), ('as is', 'DPO'), ('SFT', 'DPO'), ('as is', 'DPO shuffled'), ('DPO shuffled', 'DPO'), ('as is, length of DPO', 'DPO'),
-          ('none', 'as is'), ('none', 'DPO'), ('as is, greedy', 'DPO, greedy'))
+_PAIRS = (('as is', 'SFT'), ('as is', 'DPO'), ('SFT', 'DPO'), ('as is', 'DPO shuffled'), ('SFT', 'DPO shuffled'), ('DPO shuffled', 'DPO'),
+          ('as is, length of DPO', 'DPO'), ('none', 'as is'), ('none', 'DPO'), ('as is, greedy', 'DPO, greedy'))
 
 
 def _differences(
@@ -995,6 +999,7 @@ def ablation(
     sft=None,  # dict | None: settings for SFT
     dpo=None,  # dict | None: settings for DPO
     shuffled=True,  # bool: the control on shuffled preferences
+    start='as is',  # 'as is' | 'SFT': what DPO begins with
     seed=0,  # int
     prompt_args=None,  # dict | None: fields, slots ... of history_prompts
     say=None,  # callable | None
@@ -1003,7 +1008,7 @@ def ablation(
     known = set(pairs['user']).union([] if examples is None else examples['user'])
     users = sorted(set(history['user']) - known if users is None else users); seen = known & set(users)
     if seen: raise ValueError(f'{len(seen)} of the users to test on have pairs (e.g. {min(seen)}): test on users that no training has seen')
-    trained = train_writers(base, pairs, examples, out, sft, dpo, shuffled, seed, say)
+    trained = train_writers(base, pairs, examples, out, sft, dpo, shuffled, seed, say, start)
     own = _only(history, users); store, kept = (Path(out) / f if out else None for f in ('texts.db', 'judgements.db'))
     wide = _write_all(base, trained, data, own, n, max(n, pool), styles, store, seed, prompt_args)
     if say: say(f'{len(wide):,} texts about {len(users):,} unseen users')
@@ -1033,13 +1038,24 @@ def movement(
     return pd.DataFrame({'user': users, 'moved': 1 - (a[users] * b[users]).sum(1), 'before': near[0], 'after': near[1], 'gain': near[1] - near[0]})
 
 # %% ../nbs/11_align.ipynb #81639206
+def _readers(
+    data,  # RecData
+    users,  # (U,) row ids
+):  # RecData of these users alone, numbered anew in this order
+    """A shop that only these users visit."""
+    from promax_nb.data import RecData
+    parts = {s: getattr(data, s)[users] for s in ('train', 'valid', 'test')}
+    return RecData(**parts, users=data.users.iloc[users].reset_index(drop=True), items=data.items, name=f'{data.name}, {len(users)} users', meta=data.meta)
+
+
 def close_loop(
     data,  # RecData
     profiles,  # dict condition -> DataFrame user, profile (one per user); users without one get an empty profile
+    users=None,  # (U,) row ids: only these users' interactions train and test the recommender; None: everybody's
     out=None,  # folder | None: vectors and trainings
     dim=32,  # int: width of the vectors
     base='LightGCN',  # str: base recommender
-    sdr=1., s2dr=.05,  # floats: weights of the ProMax terms
+    sdr=1., s2dr=0.,  # floats: weights of the ProMax terms; S2DR doubles the time, and in the generated world it did not help
     seeds=(0,),  # training seeds
     **settings,  # of TrainConfig: epochs, batch, lr ...
 ) -> dict:  # 'table': metric x condition; 'differences': first condition against each other one; 'movement': DataFrame; 'vectors': dict
@@ -1052,11 +1068,13 @@ def close_loop(
     from promax_nb.shape import BPR, ProMax
     from promax_nb.train import fit
     cache = Path(out) / 'vectors.db' if out else None; names = list(profiles); texts = []
-    for table in profiles.values(): texts += table.set_index('user')['profile'].reindex(range(data.n_users)).fillna('').tolist()
+    who = np.arange(data.n_users) if users is None else np.asarray(users, dtype=np.int64)
+    for table in profiles.values(): texts += table.set_index('user')['profile'].reindex(who).fillna('').tolist()
+    if users is not None: data = _readers(data, who)
     items = encode(write(None, item_prompts(data), progress=False)['profile'].tolist(), cache=cache); E = encode(texts, cache=cache, empty='zero')
     su, si = whiten(E, items, dim=dim)   # one basis for all conditions, so that they can be compared as points
     sides = {n: su[k * data.n_users:(k + 1) * data.n_users] for k, n in enumerate(names)}
-    settings = {'epochs': 60, 'batch': 2048, 'lr': 3e-3, 'min_steps': 100, 'patience': 6, 'progress': False} | settings
+    settings = {'epochs': 40, 'batch': 2048, 'lr': .01, 'min_steps': 100, 'patience': 4, 'progress': False} | settings
     def run(name, vectors):
         def one(seed):
             goal = BPR() if vectors is None else ProMax(vectors, si, augment(data, vectors, si)[0], sdr, s2dr)
@@ -1068,32 +1086,33 @@ def close_loop(
     tables = {f'{a} -> {b}': compare(fits[a], fits[b], data, ks=(10, 20)) for a, b in pairs}
     means = pd.DataFrame({b: t['ours'] for (a, b), t in zip(pairs, tables.values(), strict=True)}).assign(base=tables[f'base -> {names[0]}']['base'])
     return {'table': means[['base', *names]], 'differences': pd.concat(tables, names=['comparison']), 'vectors': sides | {'items': si},
-            'movement': movement(sides[names[0]], sides[names[-1]], si, data.test)}
+            'movement': movement(sides[names[0]], sides[names[-1]], si, data.test).assign(user=lambda t: who[t['user']])}
 
 # %% ../nbs/11_align.ipynb #87d999d0
 @dataclass
 class LettingoConfig:
     """How the five stages are run."""
 
-    users: int = 1200  # most training users
+    users: int = 900  # most training users
     test_users: int = 400  # users nobody is trained on; at most a third of all
     samples: int = 8  # texts per training user
-    test_samples: int = 4  # texts per unseen user and condition
+    test_samples: int = 2  # texts per unseen user and condition
     recent: int = 10  # events the judge sees raw
-    older: int = 80  # events the writer sees
-    targets: int = 20  # events the judge is asked about: the more, the less luck in a score
+    older: int = 100  # events the writer sees
+    targets: int = 40  # events the judge is asked about: the more, the less luck in a score
     dislike: float | None = None  # ratings up to here are dislikes; none: 3 in the generated world, else 2
     like: float | None = None  # ratings from here on are likes; none: 5 in the generated world, else 4
     slots: int = 6  # tastes in each list of the small writer's prompt
     judge: str = 'lexical'  # kind of the built-in judge
     by: str = 'logp'  # score that makes a pair: 'logp' or 'correct'
-    how: str = 'best-worst'  # which pairs: 'sampled', 'all', 'best-worst'
+    how: str = 'sampled'  # which pairs: 'sampled', 'all', 'best-worst'
     margin: float | None = .2  # least difference of a pair; none: the default of the score
-    cap: int = 8  # most pairs of a user, where several are taken
-    epochs: float = 5.  # of SFT and DPO
+    cap: int = 2  # most pairs of a user, where several are taken
+    epochs: float = 3.  # of SFT and DPO
     lr: float = 5e-4  # of SFT and DPO
-    beta: float = .5  # of DPO: with .1 the chosen texts fall and the alarm rings, with .5 they hardly do, at the same gain
-    loss: str = 'sigmoid'  # of DPO, as published
+    beta: float = .5  # of DPO
+    start: str = 'SFT'  # what DPO begins with: the writer after 'SFT', or 'as is', as published
+    loss: str = 'sigmoid+sft'  # of DPO: 'sigmoid' is as published; with 'sft' the chosen texts stay likely, at the same gain
     sft_weight: float = .3  # weight of 'sft' where the loss has it
     batch: int = 16  # pairs a step
     retrain: bool = False  # train the small writer anew even where one comes with the package
@@ -1118,7 +1137,7 @@ def _world(
 ):  # (RecData, history, training users, unseen users, the small writer)
     """Stage 0: data, histories split in time, users split, the writer."""
     own = data is None
-    if own: data = toy_data(n_users=c.users + c.test_users, n_items=300, seed=c.seed, density='dense', reveal=.95, split='temporal')
+    if own: data = toy_data(n_users=c.users + c.test_users, n_items=400, seed=c.seed, density='dense', reveal=.95, split='temporal', noise=.25)
     world = data.extras.get('truth') is not None
     low, high = (3. if world else 2.) if c.dislike is None else c.dislike, (5. if world else 4.) if c.like is None else c.like
     history = split_history(data, c.recent, c.older, c.targets, low, high); train, test = _halves(history, c)
@@ -1159,7 +1178,7 @@ def _judged(
 ) -> tuple:  # (judge, second judge | None, scores, second scores | None)
     """Stage 2: a judge learns from honest texts about the training users, then judges the explored ones; each user by a fit that has not seen this user."""
     own = _only(history, train)
-    honest = explore(styled('true', c.seed, attribute_values(data.items)), data, own, n=2, form='slots', progress=False, prompt_args={'slots': c.slots})
+    honest = explore(styled('true', c.seed, attribute_values(data.items)), data, own, n=1, form='slots', progress=False, prompt_args={'slots': c.slots})
     kinds = [c.judge] + ([{'lexical': 'vectors', 'vectors': 'lexical'}[c.judge]] if c.second else [])
     judges = [fit_judge(data, history, honest, train, kind=k, seed=c.seed) for k in kinds]
     scores = [judge(texts, data, history, j, store=out / 'judgements.db') for j in judges]
@@ -1202,9 +1221,9 @@ def lettingo(
     kept = f'; a second judge keeps the order of {moved.loc["pairs kept", "value"]:.0%}' if c.second else ''
     step('pairs', f'{len(pairs):,} pairs of {pairs["user"].nunique():,} users, margin {pairs.attrs["margin"]:g}{kept}')
     sft = {'epochs': c.epochs, 'lr': c.lr, 'batch': c.batch}; dpo = {**sft, 'beta': c.beta, 'loss': c.loss, 'sft_weight': c.sft_weight}
-    result = ablation(data, history, by, base, pairs, test, examples, second, c.test_samples, max(6, c.test_samples), out=out / 'writers', sft=sft, dpo=dpo,
-                      seed=c.seed, prompt_args={'slots': c.slots}, say=lambda text: step('align', text))
-    step('ablation', gain_sentence(result)); loop = _loop(data, history, base, out, c) if c.loop else None
+    result = ablation(data, history, by, base, pairs, test, examples, second, c.test_samples, max(4, c.test_samples), out=out / 'writers', sft=sft, dpo=dpo,
+                      start=c.start, seed=c.seed, prompt_args={'slots': c.slots}, say=lambda text: step('align', text))
+    step('ablation', gain_sentence(result)); loop = _loop(data, result, out, c) if c.loop else None
     if c.loop: step('loop', f'Recall@20 of the chain: {loop["table"].loc["recall@20"].round(4).to_dict()}')
     return _keep_run(out, c, data, history, by, second, pairs, moved, result, loop, texts, took)
 
@@ -1217,21 +1236,19 @@ def gain_sentence(
     def told(a, b):
         r = d.loc[(a, b)]; sure = 'better' if r['low'] > 0 else 'worse' if r['high'] < 0 else 'not shown to differ'
         return f'{b} against {a}: {r["difference"]:+.3f} [{r["low"]:+.3f}, {r["high"]:+.3f}], {sure}'
-    return 'accuracy of sampled texts: ' + '; '.join(told(a, b) for a, b in (('as is', 'DPO'), ('SFT', 'DPO'), ('as is', 'DPO shuffled')) if (a, b) in d.index)
+    return 'accuracy of sampled texts: ' + '; '.join(told(a, b) for a, b in (('as is', 'DPO'), ('SFT', 'DPO'), ('SFT', 'DPO shuffled')) if (a, b) in d.index)
 
 
 def _loop(
     data,  # RecData
-    history,  # DataFrame: all users
-    base,  # (model, tokenizer)
+    result,  # Ablation
     out,  # Path
     c,  # LettingoConfig
 ) -> dict:
-    """ProMax with everybody's profiles before and after (the likeliest text of each)."""
-    dpo = load_align(out / 'writers' / 'dpo'); nets = {'as is': base, 'DPO': (dpo.model, dpo.tokenizer)}
-    texts = {n: explore(writer(*net, f'{n}, greedy', temperature=0.), data, history, n=1, form='slots', store=out / 'writers' / 'texts.db', progress=False,
-                        prompt_args={'slots': c.slots}) for n, net in nets.items()}
-    return close_loop(data, texts, out / 'loop', seeds=(c.seed,))
+    """ProMax in a shop of the unseen users, with their first sampled text before and after."""
+    t = result.profiles; t = t[t['sample'] == 0]
+    texts = {name: t[t['writer'] == name] for name in ('as is', 'DPO')}
+    return close_loop(data, texts, np.unique(t['user']), out / 'loop', seeds=(c.seed,))
 
 # %% ../nbs/11_align.ipynb #b6db5c17
 def _plain(

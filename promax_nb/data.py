@@ -1149,7 +1149,7 @@ def _toy_events(
     utility = toy_utility(truth); m, n = utility.shape
     score = np.log(truth['popularity']) + truth['pull'] * utility + rng.gumbel(size=(m, n))
     user, item = np.nonzero((-score).argsort(1).argsort(1) < counts[:, None])
-    felt = utility[user, item] + rng.normal(0, .5, len(user))
+    felt = utility[user, item] + rng.normal(0, truth['noise'], len(user))
     rating = 1. + np.searchsorted(np.quantile(felt, _RATED), felt)
     best, count = _ranks(user, -felt)
     rating = np.where(best < 3, np.maximum(rating, 4.), rating)
@@ -1164,20 +1164,23 @@ def toy_data(
     n_users=600,  # int: readers
     n_items=400,  # int: books
     seed=0,  # int: everything follows from it
-    density='sparse',  # 'sparse': most readers know 7 to 20 books; 'dense': 150 to 200
+    density='sparse',  # 'sparse': most readers know 7 to 20 books; 'dense': 150 to 200, more of a large shop
     reveal=.7,  # float 0..1: share of taste that the blurbs explain
     split='random',  # 'random' | 'temporal', within each reader
+    noise=.5,  # float >= 0: mood in a rating that nothing explains, where the spread of utility is 1
 ) -> RecData:  # extras['truth']: the hidden tastes
     """A generated bookshop whose readers' true tastes are known."""
     if density not in ('sparse', 'dense'): raise ValueError(f"density is {density!r}: use 'sparse' or 'dense'")
     if not 0 <= reveal <= 1: raise ValueError(f'reveal is {reveal}: it is a share, between 0 and 1')
+    if not 0 <= noise < np.inf: raise ValueError(f'noise is {noise}: it is the spread of mood in a rating, 0 or more')
     least = 250 if density == 'dense' else 40
     if n_items < least or n_users < 10:
         raise ValueError(f'n_users={n_users}, n_items={n_items}: a {density} bookshop needs at least 10 readers and {least} books')
     shelf, readers, reading = (np.random.default_rng([seed, k]) for k in range(3))
     items, attributes = _toy_items(shelf, n_items)
-    truth = _toy_truth(readers, n_users, attributes) | {'reveal': float(reveal), 'pull': 2.5}
-    counts = reading.integers(150, 201, n_users) if density == 'dense' else (6 + reading.geometric(1 / 7, n_users)).clip(max=min(60, n_items // 2))
+    truth = _toy_truth(readers, n_users, attributes) | {'reveal': float(reveal), 'pull': 2.5, 'noise': float(noise)}
+    counts = (reading.integers(max(150, n_items // 2), max(200, n_items * 2 // 3) + 1, n_users) if density == 'dense'
+              else (6 + reading.geometric(1 / 7, n_users)).clip(max=min(60, n_items // 2)))
     ev = _toy_events(reading, truth, counts); ratios = (.7, .1, .2)
     ev['split'] = split_events(ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed)
     users = pd.DataFrame({'user': [f'r{i:04d}' for i in range(n_users)]})

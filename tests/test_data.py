@@ -597,6 +597,13 @@ def test_truth_shows_in_ratings():
     assert abs(u.mean()) < 1e-3 and .9 < u.std() < 1.1 and np.corrcoef(u[ev.user, ev.item], ev.rating)[0, 1] > .7
 
 
+def test_noise_is_what_nothing_explains():
+    def told(noise):
+        d = toy_data(density='dense', n_users=60, noise=noise); ev = d.events
+        return np.corrcoef(toy_utility(d.extras['truth'])[ev.user, ev.item], ev.rating)[0, 1]
+    assert told(0.) > told(.5) + .05 > told(2.) + .2
+
+
 def test_blurbs_name_the_attributes():
     d = toy_data(50, 300); t = d.extras['truth']; words = [a.split(': ')[1].lower() for a in t['attributes']]
     for i, a in zip(*np.nonzero(t['item_attributes']), strict=True): assert words[a] in d.items.text[i].lower()
@@ -606,6 +613,7 @@ def test_blurbs_name_the_attributes():
 def test_toy_refuses():
     with pytest.raises(ValueError, match="density is 'thick'"): toy_data(density='thick')
     with pytest.raises(ValueError, match='reveal is 2'): toy_data(reveal=2)
+    with pytest.raises(ValueError, match='noise is -1'): toy_data(noise=-1)
     with pytest.raises(ValueError, match='at least 10 readers and 250 books'): toy_data(100, 100, density='dense')
     with pytest.raises(ValueError, match='titles in the bookshop'): toy_data(20, 100_000)
     assert toy_data(10, 40).shape == (10, 40)

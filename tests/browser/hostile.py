@@ -165,3 +165,24 @@ def flat_maps(scene, hostile: bool = False):
         labels[space] = pd.DataFrame({'cluster': range(4), 'x': corners[:, 0], 'y': corners[:, 1], 'size': size, 'text': names})
     note = TEXTS['close-pre'] if hostile else 'Principal directions of random arrays, for tests.'
     return Flat(coords, scene.data.n_users, scene.data.n_items, {'note': note}, labels=labels, clusters=codes)
+
+
+def pair_tables(hostile: bool = False) -> tuple:
+    """What PairBrowser shows: a small shop, histories, candidate profiles, scores, pairs, texts after alignment."""
+    from promax_nb.data import toy_data
+    from promax_nb.explore import explore, split_history, styled
+    from promax_nb.judge import fit_judge, judge, make_pairs
+    data = toy_data(24, 250, density='dense', split='temporal')
+    past = split_history(data, targets=12, dislike=3, like=5, users=range(20))
+    texts = explore([styled(s) for s in ('true', 'invented', 'vague')], data, past, n=2, progress=False)
+    scores = judge(texts, data, past, fit_judge(data, past, texts[texts.writer == 'style:true']), progress=False)
+    pairs = make_pairs(texts, scores, margin=.02)
+    after = texts[(texts.writer == 'style:true') & (texts['sample'] == 0)]
+    if hostile:
+        bad = list(TEXTS.values())
+        def evil(n, start): return [bad[(start + k) % len(bad)] for k in range(n)]
+        data.items['title'] = evil(data.n_items, 0)
+        data.users['user'] = [f'{t} {k}' for k, t in enumerate(evil(data.n_users, 3))]
+        texts = texts.assign(profile=evil(len(texts), 0)); after = after.assign(profile=evil(len(after), 7))
+        pairs = pairs.assign(chosen=evil(len(pairs), 0), rejected=evil(len(pairs), 1))
+    return data, past, texts, scores, pairs, after
