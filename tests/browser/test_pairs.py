@@ -26,6 +26,7 @@ def test_the_user_that_is_picked_is_shown_whole(book):
     root.get_by_label('Users').select_option(index=5)
     user = book.until('good.user', lambda u: u != first)
     root.get_by_role('heading', name=book.value('good.scene.name("user", good.user)')).first.wait_for()
+    for title in ('What the writer saw', 'What the judge sees', 'Held out'): root.locator('summary', has_text=title).click()
     seen = root.inner_text()
     frame = book.value('good.frame')
     assert len(frame) == 6 and [x['logp'] for x in frame] == sorted((x['logp'] for x in frame), reverse=True)
@@ -39,11 +40,11 @@ def test_the_user_that_is_picked_is_shown_whole(book):
 
 def test_search_picks_a_user(book):
     root = book.page.locator('.t-good')
-    name = book.value('good.scene.name("user", 11)')
+    name = book.value('good.scene.data.users.user[11]')
     root.get_by_role('textbox', name='User').fill(name)
     root.get_by_role('textbox', name='User').press('Enter')
     assert book.until('good.user', lambda u: u == 11) == 11
-    root.get_by_role('heading', name=name).first.wait_for()
+    root.get_by_role('heading', name='user #11').first.wait_for()
 
 
 def test_a_user_that_was_not_explored_says_so(book):
