@@ -337,7 +337,7 @@ def test_what_dpo_begins_with(start, monkeypatch):
         began.append(model)
         return A.AlignResult('after', 'tok', None, None, {'steps': 1, 'seconds': 1.})
     monkeypatch.setattr(A, 'align', fake)
-    pairs = pd.DataFrame({'user': [0, 1], 'prompt': ['p', 'q'], 'chosen': ['a', 'b'], 'rejected': ['c', 'd']})
+    pairs = pd.DataFrame({'user': [0, 1], 'prompt': ['p', 'q'], 'chosen': ['a', 'b'], 'rejected': ['c', 'd'], 'gap': [1., 1.]})
     A.train_writers(('model', 'tok'), pairs, start=start)
     assert began == [('model', 'tok')] * 3 if start == 'as is' else began == [('model', 'tok'), ('after', 'tok'), ('after', 'tok')]
     with pytest.raises(ValueError, match="start is 'dpo'"): A.train_writers(('model', 'tok'), pairs, start='dpo')
