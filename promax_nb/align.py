@@ -274,7 +274,7 @@ def writer(
 ) -> Local:  # callable str -> str, ready for `explore`
     """A model in memory as a writer of profiles."""
     llm = local((model, tok), name=name, temperature=temperature, seed=seed, max_new_tokens=max_new_tokens, batch=batch)
-    llm.form = form
+    llm.form = form  # type: ignore[attr-defined]
     return llm
 
 # %% ../nbs/11_align.ipynb #8a670637
@@ -830,7 +830,8 @@ def align_from_config(
     try: values = tomllib.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: raise FileNotFoundError(f'there is no file {path}: check the path') from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path} is not valid TOML: {e}') from None
-    values |= overrides; fields = {f.name: f.type for f in dataclasses.fields(AlignConfig)}; known = [*fields, 'model', 'pairs', 'out', 'download', 'resume']
+    values |= overrides; fields: dict = {f.name: f.type for f in dataclasses.fields(AlignConfig)}
+    known = [*fields, 'model', 'pairs', 'out', 'download', 'resume']
     for name in values:
         if name in known: continue
         near = difflib.get_close_matches(name, known, 1)

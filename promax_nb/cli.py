@@ -222,7 +222,8 @@ def choose_weights(data, su, si, added, config: RunConfig, out: Path) -> RunConf
     table = tune(lambda: build_base(data, config, config.seeds[0]),
                  lambda **c: ProMax(su, si, added, tau=config.tau, confidence=config.confidence, memory=config.memory, **c), grid, data, short, out / 'tune')
     table.to_csv(out / 'tune.csv', index=False)
-    return dataclasses.replace(config, **{k: float(table[k][0]) for k in grid})
+    best: dict = {k: float(table[k][0]) for k in grid}
+    return dataclasses.replace(config, **best)
 
 # %% ../nbs/14_cli.ipynb #bcc4dd4d
 def train_both(data, su, si, added, config: RunConfig, out: Path):
