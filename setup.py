@@ -31,7 +31,7 @@ setup(
     author=cfg['author'],
     author_email=cfg['author_email'],
     url=cfg['git_url'],
-    license='Apache-2.0',
+    license_expression='Apache-2.0',
     license_files=['LICENSE'],
     keywords=cfg['keywords'].split(),
     python_requires=f">={cfg['min_python']}",

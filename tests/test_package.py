@@ -20,7 +20,6 @@ from promax_nb.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ('settings.ini', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CITATION.cff', 'constraints.txt')
-FULL = bool(os.environ.get('PROMAX_FULL'))
 
 
 def settings():
@@ -157,9 +156,8 @@ def test_the_guard_of_these_tests_can_bark(away):
 
 
 def test_readme_first_example_away_from_the_repository(away):
-    """The words the README shows are the words that come out; the whole session where PROMAX_FULL is set."""
-    blocks = examples()
-    code = '\n'.join(blocks if FULL else blocks[:1]) + '\nimport promax_nb; print("FROM", promax_nb.__file__)'
+    """The words the README shows are the words that come out."""
+    code = examples()[0] + '\nimport promax_nb; print("FROM", promax_nb.__file__)'
     done = away('python', '-W', 'error::ImportWarning', '-c', code)
     assert done.returncode == 0, done.stderr[-3000:]
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -170,7 +168,7 @@ def test_readme_first_example_away_from_the_repository(away):
 
 
 def test_commands_of_the_plain_wheel(away):
-    """doctor names each missing part with its cure; what needs an extra says so in one sentence and leaves nothing behind; demo runs."""
+    """doctor names each missing part with its cure; what needs an extra says so in one sentence and leaves nothing behind."""
     done = away('promax', 'doctor')
     assert done.returncode == 0 and re.search(r'^missing  alignment', done.stdout, re.M) and "pip install 'promax_nb[align]'" in done.stdout
     for part in ('core', 'retrieval', 'maps', 'widgets', 'hosted LLMs', 'local LLMs', 'profiles to vectors'): assert f'ok       {part} ' in done.stdout
@@ -178,7 +176,13 @@ def test_commands_of_the_plain_wheel(away):
     done = away('promax', 'lettingo')
     assert done.returncode == 2 and "pip install 'promax_nb[align]'" in done.stderr and 'Traceback' not in done.stderr
     assert list(away.folder.iterdir()) == []
-    done = away('promax', 'demo', *([] if FULL else ['--seeds', '0', '--base', 'MF']))
+
+
+@pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='REDUCED RUN: PROMAX_FULL=1 (make test-full) runs the demo and the whole session of the README')
+def test_demo_and_whole_session_full(away):
+    done = away('python', '-c', '\n'.join(examples()))
+    assert done.returncode == 0 and 'recall@20' in done.stdout, done.stderr[-3000:]
+    done = away('promax', 'demo')
     assert done.returncode == 0 and 'recall@20' in done.stdout and (away.folder / 'demo-run' / 'report.html').exists(), done.stderr[-3000:]
 
 
@@ -207,8 +211,8 @@ def test_types_of_the_package(tmp_path):
 
 def test_types_reach_who_uses_the_wheel(away, tmp_path):
     """A program against the installed package: py.typed is seen, right uses pass, wrong ones are found, each on its own line."""
-    good = 'from promax_nb.all import *\ndata = toy_data(n_users=30)\nresult = fit(MF(data), BPR(), data)\nprint(result.history, data.hash().upper())\n'
-    bad = ['toy_data(n_user=3)', 'data.no_such_field', 'data.hash() + 1', 'fit(MF(data))']
+    good = 'from promax_nb.all import *\ndata = toy_data(n_users=30)\nresult = fit(MF(data), BPR(), data)\nprint(result.history, verdict(data).upper())\n'
+    bad = ['toy_data(n_user=3)', 'data.no_such_field', 'verdict(data) + 1', 'fit(MF(data))']
     (tmp_path / 'use.py').write_text(good + '\n'.join(bad) + '\n')
     done = mypy('--cache-dir', tmp_path / 'cache', '--python-executable', away.python, '--enable-error-code', 'call-arg', 'use.py', cwd=tmp_path)
     lines = [int(n) for n in re.findall(r'^use\.py:(\d+): error', done.stdout, re.M)]
