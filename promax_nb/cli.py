@@ -607,7 +607,7 @@ def parser(
     p.add_argument('--version', action='version', version=importlib.metadata.version('promax_nb'))
     sub = p.add_subparsers(required=True, metavar='COMMAND')
     what = 'base against ProMax on a generated bookshop'
-    d = sub.add_parser('demo', help=what, description=f'{what.capitalize()}, in under a minute.')
+    d = sub.add_parser('demo', help=what, description=f'{what[0].upper()}{what[1:]}, in under a minute.')
     d.add_argument('--out', default='demo-run', help='run folder (default: demo-run)')
     d.add_argument('--world', type=int, default=0, help='seed of the generated world (default: 0)')
     d.add_argument('--seeds', type=_numbers, default=argparse.SUPPRESS, help='training seeds (default: 0,1)')
