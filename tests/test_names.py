@@ -17,7 +17,7 @@ from promax_nb.cli import main, parser
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = {  # the reader's own files, placeholders, and names of the data sets' files
     'events.csv', 'items.csv', 'run.toml', 'nbs/NN_name.ipynb', 'promax_nb/name.py', 'nbs/08_train.py', 'nbs/lessons/7_counting.ipynb', 'pkl', 'r0007'}
-SUFFIXES = ('.py', '.ipynb', '.md', '.ini', '.toml', '.cff', '.yml', '.yaml', '.js', '.css', '.html', '.json', '.parquet', '.csv', '.db', '.safetensors', '.txt')
+SUFFIXES = tuple('.py .ipynb .md .ini .toml .cff .yml .yaml .js .css .html .json .parquet .csv .db .safetensors .txt'.split())
 
 
 def tree_names(code: str) -> set:
@@ -130,14 +130,14 @@ def test_help_names_what_exists(house):
 
 
 @pytest.mark.parametrize('text', [
-    'make dmeo', 'promax frobnicate', 'promax run --no-such-option 3', "pip install 'promax_nb[alien]'", 'nbs/99_gone.ipynb', 'tests/test_gone.py', 'toy_dtaa()',
-    'python -m promax_nb.gone', 'MapExplorer.lassoo(3)', 'whitten', 'TrainConfig(epocs=3)', 'views.no_such_view'])
+    'make dmeo', 'promax frobnicate', 'promax run --no-such-option 3', "pip install 'promax_nb[alien]'", 'nbs/99_gone.ipynb', 'tests/test_gone.py',
+    'toy_dtaa()', 'python -m promax_nb.gone', 'MapExplorer.lassoo(3)', 'whitten', 'TrainConfig(epocs=3)', 'views.no_such_view'])
 def test_what_does_not_exist_is_found(house, text):
     assert house.problem(text)
 
 
 @pytest.mark.parametrize('text', [
-    'make demo', 'promax run --base MF', "pip install 'promax_nb[align]'", 'nbs/00_data.ipynb', 'README.md', "toy_data(density='dense')", 'python -m promax_nb.cli',
-    'MapExplorer', 'whiten', 'TrainConfig(epochs=3)', 'x @ y.T'])
+    'make demo', 'promax run --base MF', "pip install 'promax_nb[align]'", 'nbs/00_data.ipynb', 'README.md', "toy_data(density='dense')",
+    'python -m promax_nb.cli', 'MapExplorer', 'whiten', 'TrainConfig(epochs=3)', 'x @ y.T'])
 def test_what_exists_passes(house, text):
     assert house.problem(text) is None
