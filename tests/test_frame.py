@@ -13,7 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 # in two halves, so that no scan takes these lines for keys that somebody lost
 PLANTED = {'OpenAI': 'sk-' + 'proj-' + 'aB3' * 10, 'Anthropic': 'sk-' + 'ant-api03-' + 'Zz9' * 12, 'GitHub': 'gh' + 'p_' + 'a1B2' * 9,
-           'Hugging Face': 'hf' + '_' + 'Qw4' * 11, 'AWS': 'AK' + 'IA' + 'ABCDEFGH12345678', 'Google': 'AI' + 'za' + 'Sy7' * 11 + 'ab', 'address': 'http://me:' + 'hunter2hunter2@box.example/v1',
+           'Hugging Face': 'hf' + '_' + 'Qw4' * 11, 'AWS': 'AK' + 'IA' + 'ABCDEFGH12345678', 'Google': 'AI' + 'za' + 'Sy7' * 11 + 'ab',
+           'address': 'http://me:' + 'hunter2hunter2@box.example/v1',
            'header': 'Authorization: Bearer ' + 'x1Y2' * 8, 'private': '-----BEGIN ' + 'RSA PRIVATE KEY-----'}
 
 
