@@ -26,9 +26,9 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
-# the sizes that take too long for every change: LettinGo with 1,200 users, three seeds (about 20 minutes)
+# what takes too long for every change: LettinGo with 1,200 users, three seeds (about 20 minutes); the demo and the README's session from the wheel
 test-full: install
-	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py -k full
+	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_package.py -k full
 
 # README.md from nbs/index.ipynb
 docs-readme: install

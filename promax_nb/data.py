@@ -621,6 +621,7 @@ class _Frozen(type):
 class _Thing(metaclass=_Frozen):
     """What an array, dtype or matrix is until we build the real one: a note of the arguments, items and state the file gave."""
     __slots__ = ('args', 'state', 'pairs')
+    args: tuple; state: object; pairs: list
 
     def __new__(cls, *args):
         self = object.__new__(cls)
@@ -989,7 +990,7 @@ def load(
             note = now
 
 # %% ../nbs/00_data.ipynb #fc8b380b
-VOCABULARY = {
+VOCABULARY: dict = {
     'version': 1,
     'genre': ['mystery', 'romance', 'fantasy', 'science fiction', 'history', 'horror', 'travel writing', 'comedy', 'thriller', 'family saga'],
     'mood': ['tender', 'eerie', 'witty', 'melancholy', 'hopeful', 'tense', 'dreamlike', 'angry'],

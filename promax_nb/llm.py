@@ -1009,7 +1009,7 @@ def ask(
         if len(todo) and hasattr(llm, 'prepare'): llm.prepare()
         why = _run(llm, todo, results, con, check, price, budget, workers, max_failures, progress and len(todo)) if len(todo) else ''
         return _table(table, results, why)
-    except KeyboardInterrupt as stop: stop.answers = _table(table, results, 'interrupted before this was asked'); raise
+    except KeyboardInterrupt as stop: stop.answers = _table(table, results, 'interrupted before this was asked'); raise  # type: ignore[attr-defined]
     finally:
         if con: con.close()
 

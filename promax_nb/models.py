@@ -36,7 +36,7 @@ class Graph:
     ):
         self.matrix, self.n_users = matrix.tocsr().astype(np.float32), n_users
         self._on = {}  # the same matrix on an accelerator, by device
-        self._edge = None  # for dropout
+        self._edge: np.ndarray | None = None  # for dropout
 
     def matmul(self, x):
         """The product without a gradient: x (M+N, d) -> (M+N, d)."""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASE', 'OURS', 'REST', 'SETTINGS', 'UNITS', 'GREY', 'FAINT', 'OTHER', 'CATEGORY', 'SYMBOL', 'WORD', 'SERIES', 'MARKS',
-           'PAGE', 'plain', 'card_text', 'label', 'wrapped', 'Scene', 'as_scene', 'open_run', 'toy_scene', 'unit_rows',
+           'PAGE', 'card_text', 'label', 'wrapped', 'Scene', 'as_scene', 'open_run', 'toy_scene', 'unit_rows',
            'nearest', 'trustworthiness', 'neighbours_kept', 'procrustes', 'Projection', 'project', 'clusters',
            'project_scene', 'node_table', 'distributions', 'profile_map', 'before_after', 'distribution_plot',
            'entropies', 'entropy_plot', 'divergence_plot', 'alignment_uniformity', 'alignment_uniformity_plot',
@@ -44,7 +44,7 @@ def plain(
     text = _UNSEEN.sub(lambda m: f'⟨U+{ord(m[0]):04X}⟩' if m[0] != '\r' else '', text)
     return f'{text} … ({n:,} characters)' if limit is not None and n > limit else text
 
-
+# %% ../nbs/12_views.ipynb #9cda4c3d
 def card_text(
     text,  # any value from data
     limit: int | None = 4000,  # most characters to keep
@@ -127,6 +127,7 @@ def _in_basis(scene, shared: bool) -> tuple:
         raise ValueError('the profile vectors before whitening are not there, so the basis cannot be changed: pass raw=(encode(...), encode(...)), '
                          'or open a run.')
     width = scene.vectors[0].shape[1] if scene.vectors is not None else scene.settings['width']
+    to: tuple
     if shared: to = (whitening(np.concatenate(scene.raw), width, name='users and items'),) * 2
     else: to = tuple(whitening(x, width, name=w) for x, w in zip(scene.raw, ('users', 'items'), strict=True))
     return to[0](scene.raw[0]), to[1](scene.raw[1]), *to
@@ -241,10 +242,11 @@ def toy_scene(
     raw = tuple(encode(t.profile.tolist()) for t in (users, items))
     su, si = whiten(*raw, dim=32)
     added, why = augment(data, su, si)
-    how = dict(epochs=epochs, batch=512, lr=3e-3, patience=100, seed=seed, progress=False)
+    how: dict = dict(epochs=epochs, batch=512, lr=3e-3, patience=100, seed=seed, progress=False)
     base = fit(LightGCN(data, seed=seed), BPR(), data, **how)
     ours = fit(LightGCN(data, seed=seed), ProMax(su, si, added, sdr=3., s2dr=.01), data, **how)
-    return Scene(data, users, items, (su, si), base, ours, added, why, raw, {'width': 32}, {'base': base.history, 'ProMax': ours.history})
+    histories = {'base': base.history, 'ProMax': ours.history}
+    return Scene(data, users, items, (su, si), [base], [ours], added, why, raw, {'width': 32}, histories)
 
 # %% ../nbs/12_views.ipynb #95e4f086
 def _layout(fig, title: str, **kw):
@@ -1477,7 +1479,7 @@ def entropies(
     tau, teacher_tau, _ = _temperatures(scene)
     m, n = scene.data.shape
     rows = np.arange(m) if m <= most else np.sort(np.random.default_rng(0).choice(m, most, replace=False))
-    pairs = {'p': (scene.vectors, teacher_tau)} | {k: (r[0], tau) for k, r in (('before', scene.before), ('after', scene.after)) if r}
+    pairs: dict = {'p': (scene.vectors, teacher_tau)} | {k: (r[0], tau) for k, r in (('before', scene.before), ('after', scene.after)) if r}
     pairs = {k: (unit_rows(u[rows]), unit_rows(i), t) for k, ((u, i), t) in pairs.items()}
     parts, size = [], max(1, 2**20 // n)
     for s in range(0, len(rows), size):

@@ -1,17 +1,19 @@
-"""Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no CUDA packages.
+"""Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no keys, no CUDA packages.
 
-    python tests/frame.py [--write-readme | --tidy]
+    python tests/frame.py [--write-readme | --tidy | --keys [FILE ...]]
 
 Everything is compared against a copy, so a failing check changes nothing.
 """
 import filecmp
 import importlib.metadata
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +65,46 @@ def tidy():
     kaleido.stop_sync_server(silence_warnings=True)
 
 
+@lru_cache
+def detectors() -> list:
+    """What finds keys: the patterns of detect-secrets that know a key by its form, and those of services it does not know."""
+    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+    from detect_secrets.plugins.base import RegexBasedDetector
+
+    def ours(name, pattern): return type(name, (RegexBasedDetector,), {'secret_type': name, 'denylist': [re.compile(pattern)]})
+    known = [c for c in get_mapping_from_secret_type_to_class().values() if issubclass(c, RegexBasedDetector) and c.__name__ != 'IPPublicDetector']
+    more = {'Secret key (sk-)': r'\bsk-[A-Za-z0-9_-]{20,}', 'Hugging Face token': r'\bhf_[A-Za-z0-9]{20,}', 'Google key': r'\bAIza[A-Za-z0-9_-]{35}',
+            'Bearer token': r'(?i)\bbearer\s+[A-Za-z0-9_.-]{20,}'}
+    return [c() for c in known] + [ours(*m)() for m in more.items()]
+
+
+def texts(path: Path):
+    """(place, text) of a file; of a notebook each cell's source and each output that is text."""
+    text = path.read_text(encoding='utf-8', errors='replace')
+    if path.suffix != '.ipynb': yield path.name, text; return
+    def strings(x):
+        if isinstance(x, str): yield x
+        elif isinstance(x, dict):
+            for k, v in x.items():
+                if not k.startswith('image/') or k == 'image/svg+xml': yield from strings(v)
+        elif isinstance(x, list): yield ''.join(x) if all(isinstance(v, str) for v in x) else '\n'.join(s for v in x for s in strings(v))
+    for k, c in enumerate(json.loads(text)['cells'], 1):
+        for part in ('source', 'outputs', 'metadata'): yield f'{path.name}, cell {k}, {part}', '\n'.join(strings(c.get(part, '')))
+
+
+def keys(paths) -> list:
+    """A sentence for every key found; the key itself is not repeated."""
+    return sorted({f'{place} holds what looks like a key ({d.secret_type}): take it out, clear the output, and make the key invalid where it came from.'
+                   for p in paths for place, text in texts(Path(p)) for d in detectors() if any(d.analyze_string(text))})
+
+
+def kept() -> list:
+    """The files whose texts are looked at for keys: all that is not a test (those plant some)."""
+    folders = [p for f in ('nbs', 'promax_nb', 'benchmarks', 'configs', 'docs', '.github') for p in (ROOT / f).rglob('*')]
+    kinds = {'.ipynb', '.py', '.md', '.ini', '.toml', '.yml', '.yaml', '.json', '.js', '.css', '.cff', '.txt'}
+    return [p for p in [*folders, *ROOT.glob('*')] if p.is_file() and p.suffix in kinds and not {'.ipynb_checkpoints', '__pycache__'} & set(p.parts)]
+
+
 def differences(a: Path, b: Path, names) -> list:
     """Files among `names` that differ between two folders."""
     return [n for n in names if not (a / n).exists() or not (b / n).exists() or not filecmp.cmp(a / n, b / n, shallow=False)]
@@ -71,7 +113,11 @@ def differences(a: Path, b: Path, names) -> list:
 def main():
     if '--write-readme' in sys.argv: return (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
     if '--tidy' in sys.argv: return tidy()
-    problems = []
+    if '--keys' in sys.argv:
+        found = keys(sys.argv[sys.argv.index('--keys') + 1:] or kept())
+        for f in found: print('frame:', f, file=sys.stderr)
+        return 1 if found else 0
+    problems = keys(kept())
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / 'copy'
         copy.mkdir()
