@@ -118,7 +118,8 @@ def fill_answers(
 _BADGE = re.compile(r'(<!-- badge -->).*')
 USED = '''import json, resource, sys
 _used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({'seconds': round(_used.ru_utime + _used.ru_stime, 1), 'memory_mb': round(_used.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10))}))'''
+_unit = 2**20 if sys.platform == 'darwin' else 2**10
+print(json.dumps({'seconds': round(_used.ru_utime + _used.ru_stime, 1), 'memory_mb': round(_used.ru_maxrss / _unit)}))'''
 
 
 def measure(
