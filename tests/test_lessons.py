@@ -60,7 +60,7 @@ def test_head(path):
     cells, n = read(path).cells, path.stem.split('_')[0]
     assert re.match(rf'# Lesson {n}: .+\n\n> .+$', cells[0].source)
     head = cells[1].source
-    assert 3 <= len(re.findall(r'^\* ', head, re.M)) <= 5, 'three to five objectives'
+    assert 3 <= len(re.findall(r'^[*-] ', head, re.M)) <= 5, 'three to five objectives'
     assert re.search(r'^Time and memory: <!-- badge --> `\d+ s`', head, re.M) and f'({COLAB}{path.name})' in head
     assert "'google.colab' in sys.modules" in cells[2].source, 'the first code cell installs the package on Colab only'
 
