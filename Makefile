@@ -4,7 +4,7 @@ BIN := .venv/bin
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-full install docs-readme execute clean
+.PHONY: demo test test-full install docs-readme measure-lessons execute clean
 
 install: .venv/installed
 
@@ -26,17 +26,22 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
-# what takes too long for every change: LettinGo with 1,200 users, three seeds (about 20 minutes); the demo and the README's session from the wheel
+# what takes too long for every change: LettinGo at full size, three seeds (about 15 minutes); the demo and the README's session from the wheel
 test-full: install
 	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_package.py -k full
+	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser/test_lessons.py
 
 # README.md from nbs/index.ipynb
 docs-readme: install
 	$(BIN)/python tests/frame.py --write-readme
 
+# time and memory of every lesson, into its badge
+measure-lessons: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m promax_nb.teach --measure nbs/lessons --badges nbs/lessons
+
 # run every notebook and keep its outputs (text and still pictures, no widget state)
 execute: install
-	cd nbs && for n in *.ipynb; do ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False $$n || exit 1; done
+	cd nbs && for n in *.ipynb lessons/*.ipynb; do ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False $$n || exit 1; done
 	$(BIN)/python tests/frame.py --tidy
 	$(BIN)/nbdev_clean
 

@@ -13,4 +13,5 @@ from promax_nb.judge import *
 from promax_nb.align import *
 from promax_nb.views import *
 from promax_nb.widgets import *
+from promax_nb.teach import exercise, predict
 from promax_nb.cli import DataConfig, RunConfig, as_table, experiment, lettingo_report, load_data, verdict
