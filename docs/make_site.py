@@ -1,10 +1,11 @@
-"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--execute [PAGE ...]] [--keep-figures]
+"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--execute [PAGE ...]]
 
 With quarto on PATH, Quarto renders it; without, Sphinx, MyST-NB and Furo do, from the same processed notebooks, with the same navigation (_quarto.yml).
 Pages made by Sphinx ask nothing of the network when they are read: plotly.js and MathJax lie beside them.
 """
 import argparse
 import base64
+import functools
 import gzip
 import hashlib
 import html
@@ -49,6 +50,14 @@ def check_navigation(root: Path = ROOT) -> list:
             [f'_quarto.yml names {p} twice.' for p in sorted({p for p in named if named.count(p) > 1})])
 
 
+def read(path: Path):
+    """A notebook; nbdev leaves marks in its cells that the format does not know."""
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    known = {'id', 'cell_type', 'metadata', 'source', 'outputs', 'execution_count', 'attachments'}
+    nb['cells'] = [{k: v for k, v in c.items() if k in known} for c in nb['cells']]
+    return nbformat.reads(json.dumps(nb), 4)
+
+
 # the notebooks, processed -----------------------------------------------------------------------------------------------
 
 def _documenter():
@@ -56,10 +65,8 @@ def _documenter():
 
     (nbdev's own runs every cell that imports something, and so also what stands beside the import.)
     """
-    from execnb.nbio import mk_cell  # noqa: F401
     from nbdev.process import Processor
     from nbdev.processors import _default_exp
-    from nbdev.showdoc import show_doc
 
     class exec_show_docs(Processor):
         def begin(self):
@@ -70,10 +77,19 @@ def _documenter():
             shown = re.search(r'^show_doc\((\w+)\)', cell.source or '', re.M) if cell.cell_type == 'code' else None
             if not shown: return
             thing = getattr(self.module, shown[1])
-            docs = [show_doc(thing)._repr_markdown_()] + [show_doc(m, name=f'{shown[1]}.{n}', title_level=4)._repr_markdown_() for n, m in methods(thing)]
+            docs = [described(thing, shown[1], 3)] + [described(m, f'{shown[1]}.{n}', 4) for n, m in methods(thing)]
             cell.outputs = [nbformat.v4.new_output('display_data', {'text/markdown': '\n\n'.join(docs)})]
 
     return exec_show_docs
+
+
+def described(thing, name: str, level: int) -> str:
+    """What nbdev's `show_doc` says of a function or class; a class is called one, and the source has its line."""
+    from nbdev.doclinks import _get_exps
+    from nbdev.showdoc import show_doc
+    path = thing.__module__.replace('.', '/') + '.py'
+    text = show_doc(thing, name=name, title_level=level)._repr_markdown_().replace('#LNone', f'#L{_get_exps(path)[name]}')
+    return text.replace('```python\ndef ', '```python\nclass ', 1) if isinstance(thing, type) else text
 
 
 def methods(thing) -> list:
@@ -88,8 +104,10 @@ def process(root: Path = ROOT) -> Path:
     if problems: sys.exit('\n'.join(problems))
     os.chdir(root)
     sys.path.insert(0, str(root))
+    import nbdev.doclinks
     import nbdev.processors
     from nbdev.serve import proc_nbs
+    nbdev.doclinks._get_exps = functools.cache(nbdev.doclinks._get_exps)  # else it reads a module anew for each of its names
     nbdev.processors.exec_show_docs = _documenter()
     return Path(proc_nbs(n_workers=0, force=True))
 
@@ -100,9 +118,9 @@ def execute(pages: list, proc: Path, root: Path = ROOT):
     for page in pages:
         nb = nbformat.read(root / 'nbs' / page, 4)
         print(f'running {page} ...', flush=True)
-        NotebookClient(nb, timeout=1800, kernel_name='python3', store_widget_state=False, resources={'metadata': {'path': root / 'nbs'}}).execute()
+        NotebookClient(nb, timeout=1800, kernel_name='python3', store_widget_state=False, resources={'metadata': {'path': (root / 'nbs' / page).parent}}).execute()
         new = {c.id: c.outputs for c in nb.cells if c.cell_type == 'code'}
-        done = nbformat.read(proc / page, 4)
+        done = read(proc / page)
         for c in done.cells:
             if c.id in new: c.outputs = new[c.id]
         nbformat.write(done, proc / page)
@@ -138,9 +156,12 @@ def enliven(proc: Path, root: Path = ROOT):
     """Figures of the processed notebooks, stills with kept data and fresh ones, become HTML that draws itself with the plotly.js beside the pages."""
     import plotly
     shutil.copy(Path(plotly.__file__).parent / 'package_data' / 'plotly.min.js', proc)
-    shutil.copy(root / 'docs' / 'static' / 'figures.js', proc)
+    shutil.copy(root / 'docs' / 'figures.js', proc)
     for path in sorted(proc.rglob('*.ipynb')):
-        nb, first = nbformat.read(path, 4), True
+        nb, first = read(path), True
+        for c in nb.cells:  # a widget leaves a card and a picture: a page shows only one form of an output, so they become two
+            for k, o in reversed(list(enumerate(c.get('outputs', [])))):
+                if {'text/html', PNG} <= set(o.get('data', {})): c.outputs.insert(k, nbformat.v4.new_output('display_data', {PNG: o.data.pop(PNG)}))
         for o in [o for c in nb.cells if c.cell_type == 'code' for o in c.outputs if 'data' in o]:
             png = ''.join(o.data.get(PNG, '')).strip()
             kept = root / 'docs' / 'figures' / still_name(png) if png else None
@@ -174,7 +195,7 @@ def addresses(proc: Path) -> dict:
     found = {}
     for path in sorted(proc.rglob('*.ipynb')):
         page = path.relative_to(proc)
-        name = front(nbformat.read(path, 4)).get('output-file', page.stem + '.html')
+        name = front(read(path)).get('output-file', page.stem + '.html')
         found[page.as_posix()] = page.with_name(name).with_suffix('').as_posix()
     return found
 
@@ -251,7 +272,7 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
     shutil.rmtree(stage, ignore_errors=True)
     (stage / 'assets').mkdir(parents=True)
     where = addresses(proc)
-    books = {page: nbformat.read(proc / page, 4) for page in where}
+    books = {page: read(proc / page) for page in where}
     anchors = {where[page]: headings(nb) for page, nb in books.items()}
     site = yaml.safe_load((root / '_quarto.yml').read_text(encoding='utf-8'))['website']['site-url']
     for page, nb in books.items():
@@ -280,7 +301,7 @@ def llms(proc: Path, out: Path, root: Path = ROOT):
     for section, pages in navigation(root).items():
         lines += ['', f"## {section or 'Start'}", '']
         for page in pages:
-            nb = nbformat.read(proc / page, 4)
+            nb = read(proc / page)
             about = front(nb)
             lines.append(f"- [{about.get('title', page)}]({site['site-url']}/{where[page]}.html): {about.get('description', '')}")
             full += [f"# {about.get('title', page)}", about.get('description', ''), *map(plain, nb.cells)]
@@ -294,7 +315,7 @@ def plain(cell) -> str:
     if cell.cell_type != 'code': return ''
     data = [o.get('data', {}) for o in cell.outputs]
     shown = ''.join(o.get('text', '') for o in cell.outputs) + '\n'.join(''.join(d['text/plain']) for d in data if 'text/plain' in d)
-    if re.search(r'^show_doc\(', cell.source, re.M): return '\n'.join(signature(''.join(d.get('text/markdown', ''))) for d in data)
+    if re.search(r'^show_doc\(', cell.source, re.M): return '\n'.join(signature(''.join(d.get('text/markdown', ''))).replace('{.source}', '') for d in data)
     return f'```python\n{cell.source}\n```' + (f'\n\n```\n{shown.strip()}\n```' if shown.strip() else '')
 
 
