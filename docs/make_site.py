@@ -118,7 +118,8 @@ def execute(pages: list, proc: Path, root: Path = ROOT):
     for page in pages:
         nb = nbformat.read(root / 'nbs' / page, 4)
         print(f'running {page} ...', flush=True)
-        NotebookClient(nb, timeout=1800, kernel_name='python3', store_widget_state=False, resources={'metadata': {'path': (root / 'nbs' / page).parent}}).execute()
+        where = {'metadata': {'path': (root / 'nbs' / page).parent}}
+        NotebookClient(nb, timeout=1800, kernel_name='python3', store_widget_state=False, resources=where).execute()
         new = {c.id: c.outputs for c in nb.cells if c.cell_type == 'code'}
         done = read(proc / page)
         for c in done.cells:
@@ -149,7 +150,8 @@ def figure_html(figure: dict, png: str | None, up: str, first: bool) -> str:
     data = json.dumps({'data': figure['data'], 'layout': layout}, separators=(',', ':')).replace('<', '\\u003c')
     still = f'<img alt="{html.escape(html.unescape(label))}" src="data:image/png;base64,{png}">' if png else ''
     scripts = f'<script defer src="{up}plotly.min.js"></script><script defer src="{up}figures.js"></script>' if first else ''
-    return f'<div class="promax-figure" style="height:{int(layout.get("height") or 480)}px">{still}</div><script type="application/json">{data}</script>{scripts}'
+    place = f'<div class="promax-figure" style="height:{int(layout.get("height") or 480)}px">{still}</div>'
+    return f'{place}<script type="application/json">{data}</script>{scripts}'
 
 
 def enliven(proc: Path, root: Path = ROOT):
@@ -235,8 +237,8 @@ def for_sphinx(nb, page: str, where: dict, site: str, anchors: dict):
         hidden = re.search(r'^#\|\s*echo:\s*false', c.source, re.M)
         source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M).strip()
         outputs = [o for o in c.outputs if 'data' not in o or any(o.data.pop(k, None) is None or o.data for k in LIVE)]
-        about_picture = {'mystnb': {'image': {'alt': 'what the code above draws'}}}
-        if source or outputs: cells.append(nbformat.v4.new_code_cell(source, outputs=outputs, metadata={'tags': ['remove-input'] if hidden else []} | about_picture))
+        meta = {'tags': ['remove-input'] if hidden else [], 'mystnb': {'image': {'alt': 'what the code above draws'}}}
+        if source or outputs: cells.append(nbformat.v4.new_code_cell(source, outputs=outputs, metadata=meta))
     for c in cells:
         if c.cell_type == 'markdown': c.source = links(c.source, page, where, site, anchors)
     return nbformat.v4.new_notebook(cells=cells, metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
@@ -283,13 +285,15 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
         nbformat.write(nb, path)
     mathjax = metadata.distribution('sphinx-mathjax-offline').locate_file('sphinx-mathjax-offline/static/mathjax/tex-svg-full.js')
     shutil.copy(mathjax, stage / 'assets' / 'mathjax.js')
-    shutil.rmtree(out, ignore_errors=True)
-    extra = {'html_extra_path': [str(proc / 'plotly.min.js'), str(proc / 'figures.js')], 'html_static_path': [str(root / 'docs' / 'static'), str(stage / 'assets')]}
-    app = Sphinx(stage / 'pages', root / 'docs', out, stage / 'doctrees', 'html', confoverrides=extra, status=None, warningiserror=True)
+    extra = {'html_extra_path': [str(proc / 'plotly.min.js'), str(proc / 'figures.js')],
+             'html_static_path': [str(root / 'docs' / 'static'), str(stage / 'assets')]}
+    app = Sphinx(stage / 'pages', root / 'docs', stage / 'html', stage / 'doctrees', 'html', confoverrides=extra, status=None, warningiserror=True)
     app.build(force_all=True)
-    for name in ('.buildinfo', 'objects.inv'): (out / name).unlink(missing_ok=True)
-    (out / '.nojekyll').touch()
     if app.statuscode: sys.exit('Sphinx had warnings (above), and a warning here is a page with something broken: mend the notebook it names.')
+    for name in ('.buildinfo', 'objects.inv'): (stage / 'html' / name).unlink(missing_ok=True)
+    (stage / 'html' / '.nojekyll').touch()
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(stage / 'html', out)
 
 
 # for language models ----------------------------------------------------------------------------------------------------
