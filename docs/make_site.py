@@ -1,4 +1,4 @@
-"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--execute [PAGE ...]]
+"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--offline] [--execute [PAGE ...]]
 
 With quarto on PATH, Quarto renders it; without, Sphinx, MyST-NB and Furo do, from the same processed notebooks, with the same navigation (_quarto.yml).
 Pages made by Sphinx ask nothing of the network when they are read: plotly.js and MathJax lie beside them.
@@ -236,7 +236,9 @@ def for_sphinx(nb, page: str, where: dict, site: str, anchors: dict):
             continue
         hidden = re.search(r'^#\|\s*echo:\s*false', c.source, re.M)
         source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M).strip()
-        outputs = [o for o in c.outputs if 'data' not in o or any(o.data.pop(k, None) is None or o.data for k in LIVE)]
+        for o in c.outputs:
+            if 'data' in o: o.data = {k: v for k, v in o.data.items() if k not in LIVE}
+        outputs = [o for o in c.outputs if 'data' not in o or o.data]
         meta = {'tags': ['remove-input'] if hidden else [], 'mystnb': {'image': {'alt': 'what the code above draws'}}}
         if source or outputs: cells.append(nbformat.v4.new_code_cell(source, outputs=outputs, metadata=meta))
     for c in cells:
@@ -326,16 +328,18 @@ def plain(cell) -> str:
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--out', type=Path, default=ROOT / '_docs', help='folder of the site (default: _docs)')
+    p.add_argument('--offline', action='store_true', help='build with Sphinx also where Quarto is installed')
     p.add_argument('--execute', nargs='*', metavar='PAGE', help='run these notebooks first (all, when none is named): story.ipynb, lessons/4_maps.ipynb')
     args = p.parse_args(argv)
     out = args.out.resolve()
     proc = process()
     if args.execute is not None: execute(args.execute or list(addresses(proc)), proc)
     enliven(proc)
-    quarto = shutil.which('quarto')
+    quarto = None if args.offline else shutil.which('quarto')
     (with_quarto if quarto else with_sphinx)(proc, out)
     llms(proc, out)
-    print(f"{len(list(out.rglob('*.html')))} pages by {'Quarto' if quarto else 'Sphinx (Quarto is not on PATH)'}: {out / 'index.html'}")
+    by = 'Quarto' if quarto else 'Sphinx' if args.offline else 'Sphinx (Quarto is not on PATH)'
+    print(f"{len(list(out.rglob('*.html')))} pages by {by}: {out / 'index.html'}")
 
 
 if __name__ == '__main__': main()
