@@ -4,7 +4,7 @@ BIN := .venv/bin
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-full install docs-readme measure-lessons execute clean
+.PHONY: demo test test-full install docs docs-readme measure-lessons execute clean
 
 install: .venv/installed
 
@@ -31,6 +31,10 @@ test-full: install
 	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_package.py -k full
 	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser/test_lessons.py
 
+# the site in _docs: by Quarto where it is installed, else by Sphinx; pages of the latter need no network
+docs: install
+	$(BIN)/python docs/make_site.py
+
 # README.md from nbs/index.ipynb
 docs-readme: install
 	$(BIN)/python tests/frame.py --write-readme
@@ -46,4 +50,4 @@ execute: install
 	$(BIN)/nbdev_clean
 
 clean:
-	rm -rf .venv demo-run lettingo-run build dist *.egg-info
+	rm -rf .venv demo-run lettingo-run build dist *.egg-info _docs _proc .cache/docs

@@ -1,0 +1,40 @@
+"""Sphinx, for the site without Quarto; make_site.py gives the rest (pages, static files)."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_site import slug  # noqa: E402
+
+project = 'promax_nb'
+author = copyright = 'The promax_nb developers'
+extensions = ['myst_nb']
+exclude_patterns = []
+
+nb_execution_mode = 'off'
+nb_merge_streams = True
+nb_render_markdown_format = 'commonmark'
+myst_enable_extensions = ['dollarmath', 'colon_fence', 'attrs_inline']
+myst_heading_anchors = 4
+myst_heading_slug_func = 'make_site.slug'
+myst_update_mathjax = False  # see mathjax3_config
+
+html_theme = 'furo'
+html_title = 'promax_nb'
+html_css_files = ['site.css']
+html_show_sourcelink = html_copy_source = html_show_sphinx = False
+html_show_search_summary = False  # it reads the pages with fetch, which a browser refuses for files on disk
+html_theme_options = {'sidebar_hide_name': False, 'top_of_page_buttons': []}
+mathjax_path = 'mathjax.js'
+mathjax3_config = {'options': {'ignoreHtmlClass': '.*|', 'processHtmlClass': 'math', 'enableMenu': False}}  # formulas of the prose, never an output's text
+
+
+def setup(app):
+    app.connect('doctree-read', name_sections)
+
+
+def name_sections(app, doctree):
+    """Headings answer to Pandoc's names too: links of nbdev (models.html#norm_adj) lead there."""
+    from docutils import nodes
+    for section in doctree.findall(nodes.section):
+        name = section.get('slug') or slug(section.next_node(nodes.title).astext())
+        if name not in section['ids']: section['ids'].append(name)
