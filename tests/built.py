@@ -62,7 +62,7 @@ def hostile_books(proc: Path):
     outputs = [out('stream', text=bad), out('display_data', {'text/markdown': bad, 'text/plain': bad}), out('execute_result', {'text/plain': bad}),
                out('display_data', {'application/javascript': '__hit(4)'}), out('display_data', {'application/vnd.plotly.v1+json': figure})]
     cells = [new.new_raw_cell('---\ntitle: Start\ndescription: One line\n---'),
-             new.new_markdown_cell('![remote](https://evil.example/x.svg) [next](sub/01_b.ipynb#a_b)'),
+             new.new_markdown_cell('![remote](https://evil.example/badge.svg) [next](sub/01_b.ipynb#a_b)'),
              new.new_code_cell('print(text)', outputs=outputs)]
     (proc / 'sub').mkdir(parents=True)
     nbformat.write(new.new_notebook(cells=cells), proc / 'index.ipynb')

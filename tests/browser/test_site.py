@@ -55,7 +55,9 @@ def test_search_finds_a_word(open_file, folder):
     found.first.click()
     watched.page.wait_for_load_state('load')
     assert 'whiten' in watched.page.locator('article').inner_text().lower()
-    assert_clean(watched)
+    seen = watched.problems()
+    own = seen.pop('live markup', ['a[href=javascript:SphinxHighlight.hideSearchWords()]'])  # Sphinx's link that takes the marks of the word away
+    assert not seen and own == ['a[href=javascript:SphinxHighlight.hideSearchWords()]']
 
 
 def test_a_figure_answers(open_file, folder):
@@ -81,7 +83,7 @@ def test_light_dark_and_phone(open_file, folder):
     shade = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
     light, dark = open_file(folder / 'index.html'), open_file(folder / 'index.html', color_scheme='dark')
     assert light.page.evaluate(shade) > 230 and dark.page.evaluate(shade) < 60
-    for name, page in (('front', 'index'), ('lesson', 'lessons/1_profiles'), ('reference', 'models'), ('howto', 'howto/own_data')):
+    for name, page in (('front', 'index'), ('lesson', 'lessons/profiles'), ('reference', 'models'), ('howto', 'howto/own_data')):
         for watched, how in ((light, 'light'), (dark, 'dark')):
             watched.page.goto((folder / f'{page}.html').as_uri())
             screenshot(watched, f'site-{name}-{how}')
