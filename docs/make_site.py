@@ -1,4 +1,4 @@
-"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--offline] [--execute [PAGE ...]]
+"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--offline] [--execute [PAGE ...] [--keep-figures]]
 
 With quarto on PATH, Quarto renders it; without, Sphinx, MyST-NB and Furo do, from the same processed notebooks, with the same navigation (_quarto.yml).
 Pages made by Sphinx ask nothing of the network when they are read: plotly.js and MathJax lie beside them.
@@ -9,7 +9,7 @@ import functools
 import gzip
 import hashlib
 import html
-import importlib
+import importlib.util
 import json
 import os
 import posixpath
@@ -112,8 +112,8 @@ def process(root: Path = ROOT) -> Path:
     return Path(proc_nbs(n_workers=0, force=True))
 
 
-def execute(pages: list, proc: Path, root: Path = ROOT):
-    """Run notebooks and put what comes out into the processed ones."""
+def execute(pages: list, proc: Path, keep: bool = False, root: Path = ROOT):
+    """Run notebooks and put what comes out into the processed ones; keep: also keep their figures beside the stills that the notebooks hold."""
     from nbclient import NotebookClient
     for page in pages:
         nb = nbformat.read(root / 'nbs' / page, 4)
@@ -123,7 +123,12 @@ def execute(pages: list, proc: Path, root: Path = ROOT):
         new = {c.id: c.outputs for c in nb.cells if c.cell_type == 'code'}
         done = read(proc / page)
         for c in done.cells:
-            if c.id in new: c.outputs = new[c.id]
+            if c.id not in new: continue
+            figures = [o.data[PLOTLY] for o in new[c.id] if PLOTLY in o.get('data', {})]
+            stills = [o.data[PNG] for o in c.outputs if PNG in o.get('data', {})]
+            if keep and len(figures) == len(stills):
+                for figure, png in zip(figures, stills, strict=True): keep_figure(figure, png, root)
+            c.outputs = new[c.id]
         nbformat.write(done, proc / page)
 
 
@@ -271,7 +276,12 @@ def toctrees(where: dict, root: Path) -> str:
 
 def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
     """The site by Sphinx; a warning is an error, for it means that a reader would see something broken."""
+    try: mathjax = metadata.distribution('sphinx-mathjax-offline').locate_file('sphinx-mathjax-offline/static/mathjax/tex-svg-full.js')
+    except metadata.PackageNotFoundError: mathjax = None
+    if mathjax is None or any(importlib.util.find_spec(name) is None for name in ('sphinx', 'myst_nb', 'furo')):
+        sys.exit("without Quarto the site needs Sphinx, MyST-NB, Furo and sphinx-mathjax-offline: make install, or pip install 'promax_nb[dev]'.")
     from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
     stage = root / '.cache' / 'docs'
     shutil.rmtree(stage, ignore_errors=True)
     (stage / 'assets').mkdir(parents=True)
@@ -285,12 +295,12 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
         path = stage / 'pages' / f'{where[page]}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(nb, path)
-    mathjax = metadata.distribution('sphinx-mathjax-offline').locate_file('sphinx-mathjax-offline/static/mathjax/tex-svg-full.js')
     shutil.copy(mathjax, stage / 'assets' / 'mathjax.js')
     extra = {'html_extra_path': [str(proc / 'plotly.min.js'), str(proc / 'figures.js')],
              'html_static_path': [str(root / 'docs' / 'static'), str(stage / 'assets')]}
-    app = Sphinx(stage / 'pages', root / 'docs', stage / 'html', stage / 'doctrees', 'html', confoverrides=extra, status=None, warningiserror=True)
-    app.build(force_all=True)
+    with patch_docutils(), docutils_namespace():
+        app = Sphinx(stage / 'pages', root / 'docs', stage / 'html', stage / 'doctrees', 'html', confoverrides=extra, status=None, warningiserror=True)
+        app.build(force_all=True)
     if app.statuscode: sys.exit('Sphinx had warnings (above), and a warning here is a page with something broken: mend the notebook it names.')
     for name in ('.buildinfo', 'objects.inv'): (stage / 'html' / name).unlink(missing_ok=True)
     (stage / 'html' / '.nojekyll').touch()
@@ -330,10 +340,11 @@ def main(argv=None):
     p.add_argument('--out', type=Path, default=ROOT / '_docs', help='folder of the site (default: _docs)')
     p.add_argument('--offline', action='store_true', help='build with Sphinx also where Quarto is installed')
     p.add_argument('--execute', nargs='*', metavar='PAGE', help='run these notebooks first (all, when none is named): story.ipynb, lessons/4_maps.ipynb')
+    p.add_argument('--keep-figures', action='store_true', help='keep the figures of these notebooks in docs/figures, for sites built without running them')
     args = p.parse_args(argv)
     out = args.out.resolve()
     proc = process()
-    if args.execute is not None: execute(args.execute or list(addresses(proc)), proc)
+    if args.execute is not None: execute(args.execute or list(addresses(proc)), proc, args.keep_figures)
     enliven(proc)
     quarto = None if args.offline else shutil.which('quarto')
     (with_quarto if quarto else with_sphinx)(proc, out)

@@ -21,34 +21,62 @@ def copy_tree(where: Path) -> Path:
     return where
 
 
-def build(tree: Path, out: Path, *options, path: str | None = None) -> str:
-    """Run the command that `make docs` runs; returns what it said."""
-    env = os.environ | {'PYTHONPATH': str(tree)} | ({'PATH': path} if path else {})
-    done = subprocess.run([sys.executable, tree / 'docs' / 'make_site.py', '--out', out, *options], cwd=tree, env=env, capture_output=True, text=True)
+STAND_IN = """#!{python}
+import json, sys
+from pathlib import Path
+here = Path('.')
+books = {{p.as_posix(): json.loads(p.read_text()) for p in here.rglob('*.ipynb')}}
+seen = {{'arguments': sys.argv[1:], 'notebooks': books, 'settings': Path('_quarto.yml').read_text(), 'files': [p.name for p in here.iterdir()]}}
+with open({log!r}, 'a') as f: f.write(json.dumps(seen) + chr(10))
+Path('_docs').mkdir()
+(Path('_docs') / 'index.html').write_text('<p>by the stand-in</p>')
+"""
+BOTH = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, 'docs')
+import make_site
+make_site.main(['--out', 'offline', '--offline'])
+os.environ['PATH'] = str(Path('bin').resolve()) + os.pathsep + os.environ['PATH']
+make_site.main(['--out', 'quarto'])
+"""
+
+
+def build(tree: Path) -> str:
+    """What `make docs` runs, in one process for both builders: the site in offline/, and what a stand-in for quarto made in quarto/; returns what was said."""
+    command = tree / 'bin' / 'quarto'
+    command.parent.mkdir()
+    command.write_text(STAND_IN.format(python=sys.executable, log=str(tree / 'quarto.jsonl')))
+    command.chmod(0o755)
+    done = subprocess.run([sys.executable, '-c', BOTH], cwd=tree, env=os.environ | {'PYTHONPATH': str(tree)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
 
 
 def fingerprint() -> str:
     """Changes with everything that the site is made from."""
-    h = hashlib.sha256()
+    h = hashlib.sha256(Path(__file__).read_bytes())
     for name in PARTS:
         for p in sorted((ROOT / name).rglob('*')) if (ROOT / name).is_dir() else [ROOT / name]:
             if p.is_file() and '__pycache__' not in p.parts: h.update(p.relative_to(ROOT).as_posix().encode() + p.read_bytes())
     return h.hexdigest()[:16]
 
 
-def site(make_folder) -> tuple:
-    """(folder of the offline site, what the build said); make_folder() gives an empty folder. Built anew when anything it is made from has changed."""
-    done = ROOT / '.cache' / 'tested-site' / fingerprint()
-    if not done.exists():
+def sites(make_folder) -> Path:
+    """Folder with offline/ and quarto/ (sites), quarto.jsonl (how quarto was called) and said.log; make_folder() gives an empty folder.
+
+    Built anew when anything it is made from has changed."""
+    kept = ROOT / '.cache' / 'tested-site' / fingerprint()
+    if not kept.exists():
         tree = copy_tree(make_folder())
-        said = build(tree, tree / 'out', '--offline')
-        (tree / 'out' / 'said.log').write_text(said, encoding='utf-8')
-        shutil.rmtree(done.parent, ignore_errors=True)
-        done.parent.mkdir(parents=True)
-        shutil.move(tree / 'out', done)
-    return done, (done / 'said.log').read_text(encoding='utf-8')
+        said = build(tree)
+        shutil.rmtree(kept.parent, ignore_errors=True)
+        kept.parent.mkdir(parents=True)
+        (tree / 'kept').mkdir()
+        (tree / 'kept' / 'said.log').write_text(said, encoding='utf-8')
+        for name in ('quarto', 'quarto.jsonl', 'offline'): shutil.move(tree / name, tree / 'kept')
+        shutil.move(tree / 'kept', kept)
+    return kept
 
 
 def hostile_books(proc: Path):
@@ -62,7 +90,7 @@ def hostile_books(proc: Path):
     outputs = [out('stream', text=bad), out('display_data', {'text/markdown': bad, 'text/plain': bad}), out('execute_result', {'text/plain': bad}),
                out('display_data', {'application/javascript': '__hit(4)'}), out('display_data', {'application/vnd.plotly.v1+json': figure})]
     cells = [new.new_raw_cell('---\ntitle: Start\ndescription: One line\n---'),
-             new.new_markdown_cell('![remote](https://evil.example/x.svg) [next](sub/01_b.ipynb#a_b)'),
+             new.new_markdown_cell('![remote](https://evil.example/badge.svg) [next](sub/01_b.ipynb#a_b)'),
              new.new_code_cell('print(text)', outputs=outputs)]
     (proc / 'sub').mkdir(parents=True)
     nbformat.write(new.new_notebook(cells=cells), proc / 'index.ipynb')

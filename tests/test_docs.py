@@ -1,25 +1,14 @@
 """The site: one navigation, one set of processed notebooks, two builders."""
 import json
-import os
 import re
 import sys
 
 import nbformat
 import pytest
-from built import ROOT, Page, broken, build, copy_tree, hostile_site, site
+from built import ROOT, Page, broken, hostile_site, sites
 
 sys.path.insert(0, str(ROOT / 'docs'))
 import make_site  # noqa: E402
-
-STAND_IN = """#!{python}
-import json, os, shutil, sys
-from pathlib import Path
-books = {{str(p.relative_to('.')): json.loads(p.read_text()) for p in Path('.').rglob('*.ipynb')}}
-seen = {{'arguments': sys.argv[1:], 'notebooks': books, 'settings': Path('_quarto.yml').read_text(), 'files': [p.name for p in Path('.').iterdir()]}}
-with open({log!r}, 'a') as f: f.write(json.dumps(seen) + '\\n')
-Path('_docs').mkdir()
-(Path('_docs') / 'index.html').write_text('<p>by the stand-in</p>')
-"""
 
 
 def test_the_navigation_is_complete():
@@ -40,13 +29,18 @@ def test_a_missing_page_is_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match='there is no nbs/a.ipynb'): make_site.process(tmp_path)
 
 
-def test_quarto_gets_the_same_notebooks_and_the_top_level_settings(tmp_path):
-    tree, log, command = copy_tree(tmp_path / 'tree'), tmp_path / 'called.jsonl', tmp_path / 'bin' / 'quarto'
-    command.parent.mkdir()
-    command.write_text(STAND_IN.format(python=sys.executable, log=str(log)))
-    command.chmod(0o755)
-    said = build(tree, tree / '_docs', path=f'{command.parent}{os.pathsep}{os.environ["PATH"]}')
-    call, = map(json.loads, log.read_text().splitlines())
+def test_both_builders(tmp_path_factory):
+    """One test, for the site is built once."""
+    kept = sites(lambda: tmp_path_factory.mktemp('tree'))
+    said = (kept / 'said.log').read_text(encoding='utf-8')
+    assert 'WARNING' not in said and 'pages by Sphinx' in said and 'pages by Quarto' in said
+    check_offline(kept / 'offline')
+    check_quarto(kept)
+
+
+def check_quarto(kept):
+    """Quarto is asked once, for the same notebooks, with the top-level settings."""
+    call, = map(json.loads, (kept / 'quarto.jsonl').read_text(encoding='utf-8').splitlines())
     pages = {p for section in make_site.navigation().values() for p in section}
     assert call['arguments'] == ['render'] and set(call['notebooks']) == pages
     assert call['settings'] == (ROOT / '_quarto.yml').read_text() and {'plotly.min.js', 'figures.js'} <= set(call['files'])
@@ -56,18 +50,15 @@ def test_quarto_gets_the_same_notebooks_and_the_top_level_settings(tmp_path):
         assert not any(re.search(r'^#\| *export', ''.join(c['source']), re.M) for c in nb['cells']), f'{page} still shows exported cells'
     shown = [c for c in call['notebooks']['05_models.ipynb']['cells'] if ''.join(c['source']).endswith('show_doc(LightGCN)')]
     assert 'edge_drop:float=0.0, # share of edges left out' in ''.join(shown[0]['outputs'][0]['data']['text/markdown'])
-    assert (tree / '_docs' / 'index.html').read_text() == '<p>by the stand-in</p>' and 'by Quarto' in said
-    assert all(name in (tree / '_docs' / 'llms.txt').read_text() for name in ('/models.html', '/howto/own_data.html', '/story.html'))
+    assert (kept / 'quarto' / 'index.html').read_text() == '<p>by the stand-in</p>'
+    assert (kept / 'quarto' / 'llms.txt').read_text() == (kept / 'offline' / 'llms.txt').read_text()
 
 
-def test_the_site_without_quarto(tmp_path_factory):
-    folder, said = site(lambda: tmp_path_factory.mktemp('tree'))
-    assert 'WARNING' not in said and 'by Sphinx' in said
-    where = {p: p for p in make_site.addresses(ROOT / 'nbs')}  # as they lie in nbs
+def check_offline(folder):
+    """Every page there and named, every link leads somewhere, signatures and figures as they should be."""
     named = re.findall(r'^- \[.+\]\(https://promax-nb.github.io/promax_nb/(.+)\): .{10}', (folder / 'llms.txt').read_text(encoding='utf-8'), re.M)
-    assert len(named) == len(where) and all((folder / page).is_file() for page in named)
-    made = {p.relative_to(folder).as_posix() for p in folder.rglob('*.html')} - {'search.html', 'genindex.html'}
-    assert made == set(named)
+    assert len(named) == sum(map(len, make_site.navigation().values())) and len({*named}) == len(named)
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob('*.html')} - {'search.html', 'genindex.html'} == set(named)
     assert broken(folder) == []
     models = (folder / 'models.html').read_text(encoding='utf-8')
     assert 'share of edges left out in each training step' in models and re.search(r'promax_nb/models\.py#L\d+"', models) and 'LNone' not in models
@@ -91,5 +82,5 @@ def test_outputs_stay_text(tmp_path):
     assert broken(out) == [] and 'https://site.example/x/sub/b.html' in (out / 'llms.txt').read_text()
     page, text = Page(out / 'index.html'), (out / 'index.html').read_text(encoding='utf-8')
     assert page.handlers == [] and not [s for s in page.scripts if '__hit' in s] and '__hit(4)' not in text
-    assert 'evil.example/x.svg' not in text and 'href="sub/b.html#a_b"' in text and '&lt;script&gt;__hit(1)' in text
+    assert 'evil.example/badge.svg' not in text and re.search('href="sub/b.html#a[-_]b"', text) and '&lt;script&gt;__hit(1)' in text
     assert text.count('class="math') == 0 and (out / 'sub' / 'b.html').read_text().count('class="math') == 1

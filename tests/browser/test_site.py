@@ -1,6 +1,6 @@
 """The site as a reader has it: from disk, with the network off, in light and dark, on a wide screen and on a phone."""
 import pytest
-from built import hostile_site, site
+from built import hostile_site, sites
 
 from .lab import Plot, assert_clean, assert_keeps_data, screenshot
 
@@ -17,7 +17,7 @@ EMPTY = "() => [...document.images].filter(i => !(i.complete && i.naturalWidth))
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory): return site(lambda: tmp_path_factory.mktemp('tree'))[0]
+def folder(tmp_path_factory): return sites(lambda: tmp_path_factory.mktemp('tree')) / 'offline'
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +55,9 @@ def test_search_finds_a_word(open_file, folder):
     found.first.click()
     watched.page.wait_for_load_state('load')
     assert 'whiten' in watched.page.locator('article').inner_text().lower()
-    assert_clean(watched)
+    seen = watched.problems()
+    own = seen.pop('live markup', ['a[href=javascript:SphinxHighlight.hideSearchWords()]'])  # Sphinx's link that takes the marks of the word away
+    assert not seen and own == ['a[href=javascript:SphinxHighlight.hideSearchWords()]']
 
 
 def test_a_figure_answers(open_file, folder):
@@ -81,10 +83,9 @@ def test_light_dark_and_phone(open_file, folder):
     shade = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
     light, dark = open_file(folder / 'index.html'), open_file(folder / 'index.html', color_scheme='dark')
     assert light.page.evaluate(shade) > 230 and dark.page.evaluate(shade) < 60
-    for name, page in (('front', 'index'), ('lesson', 'lessons/1_profiles'), ('reference', 'models'), ('howto', 'howto/own_data')):
-        for watched, how in ((light, 'light'), (dark, 'dark')):
-            watched.page.goto((folder / f'{page}.html').as_uri())
-            screenshot(watched, f'site-{name}-{how}')
+    for name, page, watched in (('front', 'index', light), ('lesson', 'lessons/profiles', light), ('reference', 'models', dark)):
+        watched.page.goto((folder / f'{page}.html').as_uri())
+        screenshot(watched, f'site-{name}')
     light.page.locator('.theme-toggle:visible').first.click()  # auto -> the other one
     light.page.locator('.theme-toggle:visible').first.click()
     assert light.page.evaluate('() => document.body.dataset.theme') in ('light', 'dark')
