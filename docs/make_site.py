@@ -147,6 +147,16 @@ def keep_figure(figure: dict, png: str, root: Path = ROOT):
     (folder / still_name(png)).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
+def drop_figures(root: Path = ROOT) -> list:
+    """Forget figures whose stills are in no notebook any more; returns their names."""
+    books = [nbformat.read(p, 4) for p in (root / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
+    data = [o.get('data', {}) for nb in books for c in nb.cells for o in c.get('outputs', [])]
+    stills = {still_name(d[PNG]) for d in data if PNG in d}
+    gone = [p for p in (root / 'docs' / 'figures').glob('*.json.gz') if p.name not in stills]
+    for p in gone: p.unlink()
+    return [p.name for p in gone]
+
+
 def figure_html(figure: dict, png: str | None, up: str, first: bool) -> str:
     """A figure to hover and zoom; its still stands there until the script has drawn it."""
     layout = figure.get('layout', {})
@@ -345,6 +355,7 @@ def main(argv=None):
     out = args.out.resolve()
     proc = process()
     if args.execute is not None: execute(args.execute or list(addresses(proc)), proc, args.keep_figures)
+    if args.keep_figures: drop_figures()
     enliven(proc)
     quarto = None if args.offline else shutil.which('quarto')
     (with_quarto if quarto else with_sphinx)(proc, out)

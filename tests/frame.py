@@ -47,9 +47,11 @@ def still(figure: dict) -> str:
 
 
 def tidy():
-    """Leave text and small stills in the notebooks' outputs: no progress bars, no widgets without their state, no figures as JSON."""
+    """Leave text and small stills in the notebooks' outputs: no progress bars, no widgets without their state, no figures as JSON (the site keeps these)."""
     import kaleido
     import nbformat
+    sys.path.insert(0, str(ROOT / 'docs'))
+    from make_site import drop_figures, keep_figure
     kaleido.start_sync_server(silence_warnings=True)  # one browser for all figures
     widget, figure = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
     for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
@@ -59,9 +61,12 @@ def tidy():
             for o in c.outputs:
                 data = o.get('data', {})
                 if data.pop(widget, None) is not None and not {'text/html', 'image/png'} & set(data): data.clear()
-                if figure in data: o['data'] = {'image/png': still(data[figure])}
+                if figure in data:
+                    o['data'] = {'image/png': still(data[figure])}
+                    keep_figure(data[figure], o['data']['image/png'])
             c.outputs = [o for o in c.outputs if o.get('name') != 'stderr' and ('data' not in o or o['data'])]
         nbformat.write(nb, path)
+    drop_figures()
     kaleido.stop_sync_server(silence_warnings=True)
 
 
