@@ -16,8 +16,8 @@ import pytest
 from promax_nb.cli import main, parser
 
 ROOT = Path(__file__).resolve().parent.parent
-FOREIGN = {  # placeholders, files that a recipe makes, and names of the data sets' files
-    'nbs/NN_name.ipynb', 'promax_nb/name.py', 'nbs/08_train.py', 'nbs/lessons/7_counting.ipynb', 'pkl', 'r0007'}
+FOREIGN = {  # placeholders, files that a recipe makes, names of the data sets' files, what `make docs` writes
+    'nbs/NN_name.ipynb', 'promax_nb/name.py', 'nbs/08_train.py', 'nbs/lessons/7_counting.ipynb', 'pkl', 'r0007', 'llms.txt'}
 SUFFIXES = tuple('.py .ipynb .md .ini .toml .cff .yml .yaml .js .css .html .json .parquet .csv .db .safetensors .txt'.split())
 
 
