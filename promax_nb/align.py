@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .data import claim_folder, toy_data, vocabulary_hash, write_atomic
+from .data import RecData, claim_folder, toy_data, vocabulary_hash, write_atomic
 from .explore import (STYLES, attribute_values, diversity, explore, faithfulness, history_prompts, read_slots, slot_prompt, split_history, styled,
                                true_tastes)
 from .judge import (PreflightError, best_profiles, fit_judge, judge, load_pairs, make_pairs, no_profile, paired_difference, predictions, preflight,
@@ -1030,8 +1030,9 @@ def ablation(
     if second is not None:
         again = profiles[profiles['writer'].isin(['none', 'as is', 'SFT', 'DPO', 'DPO shuffled'])]
         diff.append(_differences(predictions(again, data, history, second, store=kept, progress=False), {}, second.name))
-    table = _report_rows(judged, profiles, faith, {k: r.card['seconds'] for k, r in trained.items()})
-    return Ablation(table, pd.concat(diff, ignore_index=True), profiles, judged)
+    first = trained['SFT'].card['seconds'] if start == 'SFT' else 0.   # what DPO begins with has to be trained too
+    took = {k: r.card['seconds'] + (0. if k == 'SFT' else first) for k, r in trained.items()}
+    return Ablation(_report_rows(judged, profiles, faith, took), pd.concat(diff, ignore_index=True), profiles, judged)
 
 # %% ../nbs/11_align.ipynb #bedd4800
 def movement(
@@ -1052,11 +1053,10 @@ def _readers(
     users,  # (U,) row ids
 ):  # RecData of these users alone, numbered anew in this order
     """A shop that only these users visit."""
-    from promax_nb.data import RecData
     parts = {s: getattr(data, s)[users] for s in ('train', 'valid', 'test')}
     return RecData(**parts, users=data.users.iloc[users].reset_index(drop=True), items=data.items, name=f'{data.name}, {len(users)} users', meta=data.meta)
 
-
+# %% ../nbs/11_align.ipynb #26ee6851
 def close_loop(
     data,  # RecData
     profiles,  # dict condition -> DataFrame user, profile (one per user); users without one get an empty profile
@@ -1130,7 +1130,7 @@ class LettingoConfig:
     loop: bool = True  # close the loop with ProMax
     seed: int = 0  # of everything
 
-
+# %% ../nbs/11_align.ipynb #7588237a
 def _halves(
     history,  # DataFrame
     c,  # LettingoConfig

@@ -1018,7 +1018,7 @@ class _UserExplorer(Explorer):
 # %% ../nbs/13_widgets.ipynb #0089f81b
 CURVES = (('p', 'profile p', '#009E73', 'dot', ':'), ('q_before', 'before q', BASE, 'dash', '--'), ('q_after', "after q'", OURS, 'solid', '-'))
 ITEM_MARKS = (('train', 'training item', '#888888', 'square-open', 's'), ('test', 'held-out item', '#CC79A7', 'star', '*'),
-         ('added', 'added interaction', '#E69F00', 'triangle-up', '^'))
+              ('added', 'added interaction', '#E69F00', 'triangle-up', '^'))
 
 
 def curve_points(
@@ -1617,7 +1617,7 @@ _COLUMNS = {'history': 'user item sentiment role', 'profiles': 'user writer samp
             'pairs': 'user chosen rejected gap chosen_writer chosen_sample rejected_writer rejected_sample'}
 _ROLES = {'older': 'What the writer saw', 'recent': 'What the judge sees beside a profile', 'target': 'Held out: what the judge has to guess'}
 
-
+# %% ../nbs/13_widgets.ipynb #3edf9350
 class PairBrowser(_UserExplorer):
     """One user of LettinGo: history, held-out targets, candidate profiles with scores, the pairs made of them, the writer before and after alignment.
 

@@ -366,6 +366,7 @@ def test_all_stages_in_one_call(small_run):
     assert t.loc['best of as is', 'logp'] > t.loc['as is', 'logp'] and t.loc['style:true', 'accuracy'] > t.loc['style:invented', 'accuracy']
     assert t.loc['style:true', 'precision_history'] == 1 and t.loc['style:invented', 'precision_history'] < .5 and (t.users == 40).all()
     assert not set(r['pairs'].user) & set(r['ablation'].profiles.user)
+    assert t.loc['DPO', 'seconds'] > t.loc['SFT', 'seconds'] > 0   # DPO began after SFT, so its time holds both
     summary = json.loads((out / 'lettingo.json').read_text())
     assert summary['history']['like'] == 5 and summary['verdict'] and {'vectors', 'lexical', 'history', 'truth'} <= {d['judge'] for d in summary['differences']}
     for name in ('ablation', 'differences', 'test-profiles', 'profiles'): assert len(pd.read_parquet(out / f'{name}.parquet'))
