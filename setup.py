@@ -35,8 +35,8 @@ setup(
     license_files=['LICENSE'],
     keywords=cfg['keywords'].split(),
     python_requires=f">={cfg['min_python']}",
-    packages=[*find_packages(include=['promax_nb', 'promax_nb.*']), 'promax_nb.tiny_writer'],  # a folder of weights, without modules
-    package_data={'promax_nb': ['py.typed', '*.js', '*.css'], 'promax_nb.tiny_writer': ['*']},
+    packages=[*find_packages(include=['promax_nb', 'promax_nb.*']), 'promax_nb.lettingo.tiny_writer'],  # a folder of weights, without modules
+    package_data={'promax_nb': ['py.typed'], 'promax_nb.views': ['*.js', '*.css'], 'promax_nb.lettingo.tiny_writer': ['*']},
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
     entry_points={

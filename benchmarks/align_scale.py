@@ -27,7 +27,7 @@ def make(folder: Path, size: str, words: int):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from promax_nb.align import _practice, _tiny_tokenizer, _world_values
+    from promax_nb.lettingo.align import _practice, _tiny_tokenizer, _world_values
     texts = _practice(_world_values(), 256, 6, ['true', 'invented'], 0)
     tok = _tiny_tokenizer(_world_values(), texts['prompt'].tolist() + texts['text'].tolist())
     filler = ' ; '.join((_world_values() * (words // 80 + 1))[:words // 2]); pairs = texts.iloc[::2].reset_index(drop=True)
@@ -59,7 +59,7 @@ if __name__ == '__main__':
                     batch=args.batch, lr=1e-5, max_length=4096,
                     max_ratio=9., log_steps=1, save_steps=half, gradient_checkpointing=args.size != 'mini', precompute_batch=args.batch)
     file.write_text(''.join(f'{k} = {json.dumps(v)}\n' for k, v in settings.items()))
-    go = [sys.executable, '-c', f'from promax_nb.align import align_from_config; align_from_config({str(file)!r})']
+    go = [sys.executable, '-c', f'from promax_nb.lettingo.align import align_from_config; align_from_config({str(file)!r})']
     child = subprocess.Popen(go); written = out / 'run' / 'checkpoints' / f'checkpoint-{half}' / 'trainer_state.json'
     while child.poll() is None and not written.exists(): time.sleep(.2)
     if child.poll() is None: os.kill(child.pid, signal.SIGKILL)

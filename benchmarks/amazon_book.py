@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from promax_nb.data import from_rlmrec
-from promax_nb.evaluate import evaluate, held_out
-from promax_nb.models import GCCF, LightGCN, SimGCL
-from promax_nb.shape import BPR, ProMax
-from promax_nb.train import fit, versions
+from promax_nb.data.interactions import from_rlmrec
+from promax_nb.models.bases import GCCF, LightGCN, SimGCL
+from promax_nb.models.evaluate import evaluate, held_out
+from promax_nb.models.objectives import BPR, ProMax
+from promax_nb.models.train import fit, versions
 
 PUBLISHED = {  # Recall@20, NDCG@20, and where the number is from
     'lightgcn': (.1411, .0856, 'published baseline'), 'lightgcn13': (.147, None, 'our earlier measurement'), 'gccf': (.1343, .0807, 'published baseline'),

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from promax_nb.data import from_atomic, toy_data
-from promax_nb.explore import STYLES, _evidence, _said, attribute_values, explore, faithfulness, split_history, styled, true_tastes, value_table
-from promax_nb.judge import fit_judge, judge, make_pairs, no_profile, paired_difference, predictions, scores_of, sentiment_report, transfer
-from promax_nb.llm import template
+from promax_nb.data.interactions import from_atomic, toy_data
+from promax_nb.lettingo.explore import STYLES, _evidence, _said, attribute_values, explore, faithfulness, split_history, styled, true_tastes, value_table
+from promax_nb.lettingo.judge import fit_judge, judge, make_pairs, no_profile, paired_difference, predictions, scores_of, sentiment_report, transfer
+from promax_nb.profiles.llm import template
 
 
 def hidden(data, users):

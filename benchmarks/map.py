@@ -16,7 +16,7 @@ from pathlib import Path
 
 ARGS = ['--no-sandbox', '--disable-gpu', '--enable-unsafe-swiftshader', '--disable-background-networking']
 PROJECT = """import json, sys, time
-from promax_nb.views import open_run, project
+from promax_nb.views.scene import open_run, project
 scene = open_run(sys.argv[1]); spaces = {k: v for k, v in scene.spaces().items() if k != 'profiles'}
 began = time.time(); p = project(spaces); print(json.dumps({'seconds': time.time() - began, 'record': p.record}, default=str))"""
 SPOTS = """() => {
@@ -106,8 +106,8 @@ def main():
     p.add_argument('--only-make', action='store_true', help='make the run, measure nothing yet')
     a = p.parse_args()
     from promax_nb.cli import experiment
-    from promax_nb.data import toy_data
-    from promax_nb.train import versions
+    from promax_nb.data.interactions import toy_data
+    from promax_nb.models.train import versions
     target = Path(__file__).parent / 'results' / 'map.json'
     if a.only_page:
         target.write_text(json.dumps(json.loads(target.read_text()) | {'page': browse(a.out / 'map.html')}, indent=1))

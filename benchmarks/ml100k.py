@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from promax_nb.data import from_atomic, toy_data
-from promax_nb.embed import encode, whiten
-from promax_nb.evaluate import compare
-from promax_nb.llm import template
-from promax_nb.models import MF, LightGCN
-from promax_nb.profiles import item_prompts, user_prompts, write
-from promax_nb.retrieve import augment
-from promax_nb.shape import BPR, ProMax
-from promax_nb.train import TrainConfig, fit, load_fit, tune, versions
+from promax_nb.data.interactions import from_atomic, toy_data
+from promax_nb.models.bases import MF, LightGCN
+from promax_nb.models.evaluate import compare
+from promax_nb.models.objectives import BPR, ProMax
+from promax_nb.models.train import TrainConfig, fit, load_fit, tune, versions
+from promax_nb.profiles.llm import template
+from promax_nb.profiles.write import item_prompts, user_prompts, write
+from promax_nb.retrieval.augment import augment
+from promax_nb.retrieval.embed import encode, whiten
 
 BASES = {'LightGCN': LightGCN, 'MF': MF}
 WIDTH = 64

@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-import promax_nb.align as A
-from promax_nb.align import AlignConfig, alarms, align, align_from_config, last_checkpoint, load_align, reading, tiny_lm, writer
-from promax_nb.data import toy_data, vocabulary_hash
-from promax_nb.explore import STYLES, faithfulness, slot_prompt, split_history, styled
-from promax_nb.judge import PreflightError, save_pairs, shuffle_preferences
+import promax_nb.lettingo.align as A
+from promax_nb.data.interactions import toy_data, vocabulary_hash
+from promax_nb.lettingo.align import AlignConfig, alarms, align, align_from_config, last_checkpoint, load_align, reading, tiny_lm, writer
+from promax_nb.lettingo.explore import STYLES, faithfulness, slot_prompt, split_history, styled
+from promax_nb.lettingo.judge import PreflightError, save_pairs, shuffle_preferences
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='full size: set PROMAX_FULL=1')
@@ -54,7 +54,7 @@ def test_the_shipped_writer_reads(tiny, values):
     model, tok = tiny
     assert model.card['vocabulary_hash'] == vocabulary_hash() and model.card['seed'] == 0 and tuple(model.card['styles']) == STYLES
     assert reading(model, tok, values, n=64)['tastes'] > .95
-    files = list((ROOT / 'promax_nb' / 'tiny_writer').iterdir())
+    files = list((ROOT / 'promax_nb' / 'lettingo' / 'tiny_writer').iterdir())
     assert sum(f.stat().st_size for f in files) < 4e6 and not any(f.suffix in ('.bin', '.pt', '.pkl') for f in files)
 
 
@@ -239,7 +239,7 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
 
 KILLED = '''
 import sys, pandas as pd
-from promax_nb.align import align, tiny_lm
+from promax_nb.lettingo.align import align, tiny_lm
 align(tiny_lm(), pd.read_parquet(sys.argv[1]), out=sys.argv[2], max_steps=40, batch=4, lr=1e-3, max_ratio=9., min_users=5, log_steps=1, save_steps=5,
       progress=False)
 '''
@@ -295,7 +295,7 @@ def test_a_config_file_trains_and_wrong_ones_get_a_sentence(pairs, tmp_path):
 def test_two_processes_train_together(pairs, tmp_path):
     """accelerate launch with two CPU processes: one result, the same as one process with twice the batch."""
     pairs.head(64).to_parquet(tmp_path / 'p.parquet'); script = tmp_path / 'go.py'
-    script.write_text("import sys\nfrom promax_nb.align import align_from_config\nalign_from_config(sys.argv[1])\n")
+    script.write_text("import sys\nfrom promax_nb.lettingo.align import align_from_config\nalign_from_config(sys.argv[1])\n")
     common = dict(model='tiny', pairs=str(tmp_path / 'p.parquet'), max_steps=3, max_ratio=9., min_users=5, lr=1e-3, log_steps=1, device='cpu')
     for n, batch in ((2, 4), (1, 8)):
         own = common | {'out': str(tmp_path / f'out{n}'), 'batch': batch}
@@ -388,7 +388,7 @@ def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
 def test_http_round_trip_as_writer(tiny, tmp_path):
     """The small writer behind `transformers serve`, asked through chat like any hosted model."""
     for part in ('fastapi', 'uvicorn'): pytest.importorskip(part, reason='REDUCED RUN: pip install "transformers[serving]" to test the HTTP round trip')
-    from promax_nb.llm import ask, chat
+    from promax_nb.profiles.llm import ask, chat
     folder = tmp_path / 'served'; tiny[0].save_pretrained(folder); tiny[1].save_pretrained(folder)
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     serve = [str(Path(sys.executable).parent / 'transformers'), 'serve', str(folder), '--host', '127.0.0.1', '--port', str(port), '--device', 'cpu']

@@ -10,8 +10,8 @@ import pytest
 
 from promax_nb import cli
 from promax_nb.cli import RunConfig, experiment, main
-from promax_nb.data import toy_data
-from promax_nb.train import load_fit, load_tensors
+from promax_nb.data.interactions import toy_data
+from promax_nb.models.train import load_fit, load_tensors
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']
 

@@ -7,15 +7,15 @@ import jupytext
 import numpy as np
 import pytest
 
-from promax_nb.data import toy_data
-from promax_nb.evaluate import compare
-from promax_nb.explore import explore, split_history, styled
-from promax_nb.judge import judge, predictions
-from promax_nb.llm import template
-from promax_nb.profiles import item_prompts, user_prompts, write
-from promax_nb.shape import BPR, ProMax
+from promax_nb.data.interactions import toy_data
+from promax_nb.lettingo.explore import explore, split_history, styled
+from promax_nb.lettingo.judge import judge, predictions
+from promax_nb.models.evaluate import compare
+from promax_nb.models.objectives import BPR, ProMax
+from promax_nb.models.train import fit
+from promax_nb.profiles.llm import template
+from promax_nb.profiles.write import item_prompts, user_prompts, write
 from promax_nb.teach import fill_answers
-from promax_nb.train import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import sparse as sp
 
-from promax_nb.data import (
+from promax_nb.data.interactions import (
     SPLITS,
     RecData,
     attribute_names,

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from promax_nb import embed
-from promax_nb.embed import encode, whiten, whitening
+from promax_nb.retrieval import embed
+from promax_nb.retrieval.embed import encode, whiten, whitening
 
 
 class Toy:
@@ -286,5 +286,5 @@ def test_as_many_directions_as_there_are_is_fine():
 
 def test_import_is_light():
     import subprocess
-    code = "import sys, promax_nb.embed; print({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules))"
+    code = "import sys, promax_nb.retrieval.embed; print({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == 'set()'

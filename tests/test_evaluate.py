@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from promax_nb.evaluate import by_sparsity, compare, evaluate, held_out, paired, per_user, topk
+from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, paired, per_user, topk
 
 
 def by_hand(users, items, truth, seen, k):

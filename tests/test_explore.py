@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from scipy import sparse as sp
 
-from promax_nb import explore as E
-from promax_nb.data import RecData, audit, toy_data
-from promax_nb.explore import (
+from promax_nb.data.interactions import RecData, audit, toy_data
+from promax_nb.lettingo import explore as E
+from promax_nb.lettingo.explore import (
     STYLES,
     attribute_values,
     category_fields,
@@ -33,7 +33,7 @@ from promax_nb.explore import (
     true_tastes,
     value_table,
 )
-from promax_nb.llm import CLOSE, store_frame, template
+from promax_nb.profiles.llm import CLOSE, store_frame, template
 
 
 @pytest.fixture(scope='module')
@@ -283,8 +283,8 @@ def test_wrong_arguments_get_a_sentence(data, history, wrong, said):
 
 CHILD = '''
 import sys, time
-from promax_nb.data import toy_data
-from promax_nb.explore import explore, split_history, styled
+from promax_nb.data.interactions import toy_data
+from promax_nb.lettingo.explore import explore, split_history, styled
 data = toy_data(n_users=40, n_items=260, density='dense', reveal=.95, split='temporal', seed=1)
 class Slow(type(styled('true'))):
     batch = 8

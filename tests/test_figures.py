@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from promax_nb.data import RecData, toy_data
-from promax_nb.views import (
+from promax_nb.data.interactions import RecData, toy_data
+from promax_nb.views.scene import (
     Scene,
     alignment_uniformity,
     alignment_uniformity_plot,
@@ -95,7 +95,7 @@ def test_distributions_equal_plain_loops(scene):
 
 
 def test_distributions_equal_the_teacher_of_the_loss(scene):
-    from promax_nb.shape import Teacher, teacher
+    from promax_nb.models.objectives import Teacher, teacher
     p, w = teacher(*scene.vectors, tau=.1, floor=.2)
     for user in (0, 9, M - 1):
         t = distributions(scene, user, teacher_tau=.1, floor=.2)
@@ -120,7 +120,7 @@ def test_the_teacher_follows_tau_unless_it_has_its_own(scene):
 
 
 def test_change_of_basis(scene):
-    from promax_nb.embed import whiten
+    from promax_nb.retrieval.embed import whiten
     for shared in (True, False):
         su, si = whiten(*scene.raw, dim=6, shared=shared)
         np.testing.assert_allclose(distributions(scene, 2, shared=shared).p, distributions(replace(scene, vectors=(su, si)), 2).p, rtol=1e-3)
@@ -147,8 +147,8 @@ def test_an_empty_profile_fits_everything_alike(scene):
 def test_distributions_need_no_torch():
     code = '''
 import sys, numpy as np, scipy.sparse as sp
-from promax_nb.data import RecData
-from promax_nb.views import Scene, distributions, distribution_plot
+from promax_nb.data.interactions import RecData
+from promax_nb.views.scene import Scene, distributions, distribution_plot
 n = 20_000
 one = lambda k: sp.csr_matrix((np.ones(2, np.float32), ([0, 1], [k, k])), shape=(2, n))
 rng = np.random.default_rng(0)
@@ -290,7 +290,7 @@ def test_alignment_and_uniformity_against_plain_loops(scene):
 
 
 def test_retrieval_equals_the_evaluation(scene):
-    from promax_nb.evaluate import held_out, per_user
+    from promax_nb.models.evaluate import held_out, per_user
     t = retrieval_table(scene, (5, 10, 20, 9999))
     assert list(t.k) == [5, 10, 20]
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in scene.vectors]
@@ -309,7 +309,7 @@ def test_chance_is_what_random_vectors_find(scene):
 
 
 def test_the_gain_of_each_user(scene):
-    from promax_nb.evaluate import user_metrics
+    from promax_nb.models.evaluate import user_metrics
     fig = degree_gain_plot(scene, 'ndcg@10')
     a, b = (sum(s[1:], s[0])['ndcg@10'] / 2 for s in (user_metrics(r, scene.data, ks=(10,)) for r in (scene.before, scene.after)))
     dots = next(t for t in fig.data if t.name == 'a user')

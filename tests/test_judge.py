@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from promax_nb import judge as J
-from promax_nb.data import toy_data
-from promax_nb.explore import STYLES, explore, history_prompts, split_history, styled
-from promax_nb.judge import (
+from promax_nb.data.interactions import toy_data
+from promax_nb.lettingo import judge as J
+from promax_nb.lettingo.explore import STYLES, explore, history_prompts, split_history, styled
+from promax_nb.lettingo.judge import (
     PreflightError,
     best_profiles,
     fit_judge,
@@ -37,7 +37,7 @@ from promax_nb.judge import (
     shuffle_preferences,
     transfer,
 )
-from promax_nb.llm import CLOSE, LLMError, chat, local, store_frame
+from promax_nb.profiles.llm import CLOSE, LLMError, chat, local, store_frame
 
 TRAIN, KEYS = np.arange(140), ['user', 'writer', 'sample']
 
@@ -191,9 +191,9 @@ def test_the_store_keeps_judgements(tmp_path, profiles, data, history, lexical, 
 CHILD = '''
 import sys, time
 import numpy as np
-from promax_nb import judge as J
-from promax_nb.data import toy_data
-from promax_nb.explore import STYLES, explore, split_history, styled
+from promax_nb.lettingo import judge as J
+from promax_nb.data.interactions import toy_data
+from promax_nb.lettingo.explore import STYLES, explore, split_history, styled
 data = toy_data(n_users=240, n_items=260, density='dense', reveal=.95, split='temporal', seed=5)
 history = split_history(data, recent=5, older=90, targets=7, dislike=3, like=5)
 profiles = explore([styled(s) for s in STYLES], data, history, n=2, progress=False)

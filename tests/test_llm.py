@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from promax_nb import llm as L
-from promax_nb.llm import Answer, LLMError, ask, chat, local, one_of, scrub, store_frame, template
+from promax_nb.profiles.llm import Answer, LLMError, ask, chat, local, one_of, scrub, store_frame, template
+from promax_nb.profiles.write import llm as L
 
 CANARY = 'canary-7Hq2Zk9Xw4'
 
@@ -437,7 +437,7 @@ def test_several_threads_and_processes_share_a_store(tmp_path):
     store = tmp_path / 's.db'; prompts = [f'p{i}' for i in range(40)]
     with ThreadPoolExecutor(4) as pool: tables = list(pool.map(lambda k: ask(Echo(), prompts[k:] + prompts[:k], store, workers=3), range(0, 40, 10)))
     assert all((t['status'] == 'ok').all() for t in tables) and sorted(store_frame(store)['prompt']) == sorted(prompts)
-    code = ('import sys; from promax_nb.llm import *\ndef f(p): return p\n'
+    code = ('import sys; from promax_nb.profiles.llm import *\ndef f(p): return p\n'
             't = ask(f, [str(i) for i in range(150)], sys.argv[1])\nprint((t.status == "ok").sum())')
     runs = [subprocess.Popen([sys.executable, '-c', code, str(tmp_path / 'both.db')], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [r.communicate()[0].strip() for r in runs] == ['150', '150']
@@ -460,7 +460,7 @@ def test_odd_characters_survive(tmp_path):
 
 CHILD = '''
 import sys
-from promax_nb.llm import ask, chat
+from promax_nb.profiles.llm import ask, chat
 llm = chat('m', base_url=sys.argv[1], max_retries=4)
 out = ask(llm, [f'question {i}' for i in range(120)], sys.argv[2], workers=6)
 out = ask(llm, [f'question {i}' for i in range(120)], sys.argv[2], workers=6)
@@ -654,5 +654,5 @@ def test_plain():
 
 
 def test_import_is_light():
-    code = 'import sys, promax_nb.llm; print([m for m in ("torch", "transformers", "openai") if m in sys.modules])'
+    code = 'import sys, promax_nb.profiles.llm; print([m for m in ("torch", "transformers", "openai") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(__file__).parent.parent).stdout.strip() == '[]'

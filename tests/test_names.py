@@ -44,7 +44,7 @@ class House:
 
     def __init__(self):
         self.names = set(dir(builtins)) | set(keyword.kwlist) | set(packages_distributions()) | set(dir(np)) | set(dir(np.random.Generator))
-        for path in [*(ROOT / 'promax_nb').glob('*.py'), *(ROOT / 'benchmarks').glob('*.py'), ROOT / 'setup.py', ROOT / 'tests' / 'frame.py',
+        for path in [*(ROOT / 'promax_nb').rglob('*.py'), *(ROOT / 'benchmarks').glob('*.py'), ROOT / 'setup.py', ROOT / 'tests' / 'frame.py',
                      ROOT / 'tests' / 'conftest.py']:
             self.names |= {path.stem} | tree_names(path.read_text(encoding='utf-8'))
         self.targets = set(re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.M))

@@ -92,7 +92,7 @@ def test_what_the_wheel_and_the_sdist_hold(built):
         held = set(z.namelist())
         meta = message_from_string(z.read(next(n for n in held if n.endswith('METADATA'))).decode())
     mine = {p.relative_to(ROOT).as_posix() for p in (ROOT / 'promax_nb').rglob('*') if p.is_file() and '__pycache__' not in p.parts}
-    assert {'promax_nb/py.typed', 'promax_nb/explorer.js', 'promax_nb/explorer.css', 'promax_nb/tiny_writer/model.safetensors'} <= mine
+    assert {'promax_nb/py.typed', 'promax_nb/views/explorer.js', 'promax_nb/views/explorer.css', 'promax_nb/lettingo/tiny_writer/model.safetensors'} <= mine
     assert {n for n in held if '.dist-info/' not in n} == mine and any(n.endswith('licenses/LICENSE') for n in held)
     with tarfile.open(built[1]) as t: sources = {n.partition('/')[2] for n in t.getnames()}
     assert mine | set(PARTS) <= sources and not [n for n in sources if n.startswith(('tests', 'nbs', 'benchmarks'))]
@@ -222,8 +222,8 @@ def test_types_reach_who_uses_the_wheel(away, tmp_path):
 def test_rooms_give_different_names_to_different_things():
     """`from promax_nb.all import *` may not hide one room's name behind another's."""
     owner = {}
-    for room in re.findall(r'^from promax_nb\.(\w+) import \*', (ROOT / 'promax_nb' / 'all.py').read_text(), re.M):
-        tree = ast.parse((ROOT / 'promax_nb' / f'{room}.py').read_text(encoding='utf-8'))
+    for room in re.findall(r'^from promax_nb\.([\w.]+) import \*', (ROOT / 'promax_nb' / 'all.py').read_text(), re.M):
+        tree = ast.parse((ROOT / 'promax_nb' / f"{room.replace('.', '/')}.py").read_text(encoding='utf-8'))
         names = next(ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__')
         for name in names: owner.setdefault(name, []).append(room)
     twice = {n: rooms for n, rooms in owner.items() if len(rooms) > 1}

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from scipy import sparse as sp
 
-from promax_nb.data import RecData, toy_data
-from promax_nb.llm import CLOSE, OPEN, LLMError, ask, material, store_frame, tastes, template
-from promax_nb.profiles import check_profiles, clean_profile, fact_fields, facts, item_prompts, user_prompts, write
+from promax_nb.data.interactions import RecData, toy_data
+from promax_nb.profiles.llm import CLOSE, OPEN, LLMError, ask, material, store_frame, tastes, template
+from promax_nb.profiles.write import check_profiles, clean_profile, fact_fields, facts, item_prompts, user_prompts, write
 
 
 @pytest.fixture(scope='module')
@@ -335,7 +335,7 @@ def test_taste_lines_count_what_is_shown(data):
 
 def test_movielens(shared_data, tmp_path):
     """Real titles, plots and genres."""
-    from promax_nb.data import from_atomic
+    from promax_nb.data.interactions import from_atomic
     movies = from_atomic(shared_data / 'ml-100k')
     items = write(None, item_prompts(movies), tmp_path / 's.db'); people = write(None, user_prompts(movies, items), tmp_path / 's.db')
     toy = movies.items.index[movies.items['title'] == 'Toy Story'][0]

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from promax_nb.data import toy_data
-from promax_nb.views import Projection, Scene, clusters, nearest, neighbours_kept, procrustes, project, project_scene, trustworthiness, unit_rows
+from promax_nb.data.interactions import toy_data
+from promax_nb.views.scene import Projection, Scene, clusters, nearest, neighbours_kept, procrustes, project, project_scene, trustworthiness, unit_rows
 
 M, N, D = 70, 60, 10
 
@@ -174,7 +174,7 @@ def test_who_moved_in_the_space_moves_on_the_map(method):
 
 
 def test_a_large_map_is_chosen_on_a_sample(monkeypatch):
-    from promax_nb import views
+    from promax_nb.views import scene as views
     drawn, n = [], 5200
     def quick(method, x, y, near, how, tell):
         drawn.append((method, len(x)))
@@ -288,7 +288,7 @@ def small(spaces): return {'base': spaces['base'], 'reshaped': spaces['reshaped'
 @pytest.fixture()
 def no_umap(monkeypatch):
     """From when it is called on, drawing a map fails."""
-    from promax_nb import views
+    from promax_nb.views import scene as views
     def forbid():
         def never(*a, **k): raise AssertionError('UMAP was asked again')
         monkeypatch.setattr(views, '_umap', never)
@@ -310,7 +310,7 @@ def test_the_same_map_is_not_drawn_twice(small, tmp_path, no_umap):
 
 
 def test_another_version_of_umap_is_another_map(small, kept_map, no_umap, monkeypatch):
-    from promax_nb import views
+    from promax_nb.views import scene as views
     no_umap()
     assert project({'base': small['base']}, cache=kept_map[0], progress=False).record == kept_map[1].record
     monkeypatch.setattr(views, '_versions', lambda: {'umap-learn': '9.9'})

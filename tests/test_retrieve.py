@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix, identity
 
-from promax_nb.data import from_rlmrec, toy_data
-from promax_nb.embed import whiten
-from promax_nb.llm import material, template
-from promax_nb.retrieve import augment, candidates, level_shift, parse_ranking, rerank, rerank_prompt, search, similar_users
+from promax_nb.data.interactions import from_rlmrec, toy_data
+from promax_nb.profiles.llm import material, template
+from promax_nb.retrieval.augment import augment, candidates, level_shift, parse_ranking, rerank, rerank_prompt, search, similar_users
+from promax_nb.retrieval.embed import whiten
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import urllib.request
 
 import pytest
 
-from promax_nb.data import toy_data
-from promax_nb.explore import SENTIMENTS, explore, split_history, styled
-from promax_nb.judge import judge, predictions
-from promax_nb.llm import chat, store_frame
+from promax_nb.data.interactions import toy_data
+from promax_nb.lettingo.explore import SENTIMENTS, explore, split_history, styled
+from promax_nb.lettingo.judge import judge, predictions
+from promax_nb.profiles.llm import chat, store_frame
 
 pytest.importorskip('fastapi', reason='the server needs the extra serve: pip install promax_nb[serve]')
 ECHO = "{% for m in messages %}{{ m['content'] }}{% endfor %}"

@@ -5,9 +5,9 @@ import reference as ref
 import scipy.sparse as sp
 import torch
 
-from promax_nb import shape
-from promax_nb.models import MF, LightGCN, SimGCL, infonce, softmax_term
-from promax_nb.shape import BPR, ProMax, Teacher
+from promax_nb.models import objectives as shape
+from promax_nb.models.bases import MF, LightGCN, SimGCL, infonce, softmax_term
+from promax_nb.models.objectives import BPR, ProMax, Teacher
 
 
 def draw(seed, *sizes): return [torch.randn(*s, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k), requires_grad=True)

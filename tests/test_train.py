@@ -11,9 +11,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from promax_nb.models import GCCF, MF, LightGCN, SimGCL
-from promax_nb.shape import BPR, ProMax
-from promax_nb.train import PairSampler, TrainConfig, fit, load_fit, load_tensors, save_tensors, should_stop, tune
+from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
+from promax_nb.models.objectives import BPR, ProMax
+from promax_nb.models.train import PairSampler, TrainConfig, fit, load_fit, load_tensors, save_tensors, should_stop, tune
 
 QUICK = TrainConfig(epochs=9, batch=64, lr=.01, min_steps=0, device='cpu', checkpoint_seconds=0)
 

@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 import traitlets
 
-from promax_nb.data import toy_data
-from promax_nb.evaluate import held_out, topk
-from promax_nb.retrieve import augment
-from promax_nb.shape import teacher
-from promax_nb.views import Scene, distributions, plain
-from promax_nb.widgets import (
+from promax_nb.data.interactions import toy_data
+from promax_nb.models.evaluate import held_out, topk
+from promax_nb.models.objectives import teacher
+from promax_nb.retrieval.augment import augment
+from promax_nb.views.browser import (
     EDITABLE,
     CandidateExplorer,
     DistributionExplorer,
@@ -32,6 +31,7 @@ from promax_nb.widgets import (
     why_none,
     write_table,
 )
+from promax_nb.views.scene import Scene, distributions, plain
 
 HOSTILE = [
     '<script>alert(1)</script>', '<img src=x onerror=alert(2)>', '"><img src=x onerror=alert(3)>', "'><svg onload=alert(4)>",
@@ -248,8 +248,8 @@ def test_meaning_falls_back_to_words_and_says_so(scene, parts, said):
 
 
 def test_another_kind_searches_again_but_loads_no_encoder(browser, monkeypatch):
-    import promax_nb.embed
-    monkeypatch.setattr(promax_nb.embed, 'encode', lambda *a, **k: pytest.fail('the encoder was asked'))
+    import promax_nb.retrieval.embed
+    monkeypatch.setattr(promax_nb.retrieval.embed, 'encode', lambda *a, **k: pytest.fail('the encoder was asked'))
     browser.query.value = 'r0003'
     browser.kind.value = 'item'
     assert browser.results.row.tolist() == list(range(40)) and set(browser.results.kind) == {'item'} and 'the first ones are listed' in browser.status.value
@@ -549,7 +549,7 @@ def test_users_that_are_not_there(scene, text, said):
 
 
 def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
-    import promax_nb.widgets as room
+    import promax_nb.views.browser as room
     def none(*a, **k): raise ModuleNotFoundError('gone', name='plotly')
     monkeypatch.setattr(room, '_empty_figure', none)
     w = DistributionExplorer(scene)
@@ -700,7 +700,7 @@ def test_controls_are_labelled(scene):
 def test_lists_stay_short_for_many_nodes():
     import scipy.sparse as sp
 
-    from promax_nb.data import RecData
+    from promax_nb.data.interactions import RecData
     m, n, rng = 10_000, 10_000, np.random.default_rng(0)
     def wheel(*steps): return sum(sp.identity(n, format='csc', dtype=np.float32)[:, np.roll(np.arange(n), k)] for k in steps).tocsr()
     train = wheel(0, 1, 2, 3, 4)
@@ -728,8 +728,8 @@ def test_profile_change_is_zero_without_a_change(scene):
 @pytest.fixture(scope='module')
 def lettingo():
     """Styles explored, judged and paired on a small dense bookshop whose first title is hostile."""
-    from promax_nb.explore import explore, split_history, styled
-    from promax_nb.judge import fit_judge, judge, make_pairs
+    from promax_nb.lettingo.explore import explore, split_history, styled
+    from promax_nb.lettingo.judge import fit_judge, judge, make_pairs
     data = toy_data(60, 250, density='dense', split='temporal')
     data.items.loc[0, 'title'] = '<img src=x onerror=alert(1)>'
     past = split_history(data, targets=12, dislike=3, like=5, users=range(40))

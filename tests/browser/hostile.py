@@ -93,9 +93,9 @@ def _profiles(texts: list, sources: list, mild: bool) -> pd.DataFrame:
 
 
 def _scene(user_ids, item_ids, titles, texts, profiles, columns, mild, seed, **names):
-    from promax_nb.data import RecData
-    from promax_nb.retrieve import augment
-    from promax_nb.views import Scene
+    from promax_nb.data.interactions import RecData
+    from promax_nb.retrieval.augment import augment
+    from promax_nb.views.scene import Scene
     M, N = len(user_ids), len(item_ids)
     zu, zi, split = _world(M, N, seed)
     rng = np.random.default_rng(seed + 1)
@@ -147,7 +147,7 @@ def small_scene(n_users: int = 60, n_items: int = 60, seed: int = 0):
 
 def flat_maps(scene, hostile: bool = False):
     """A Projection made without UMAP (which would compile for half a minute): the first two principal directions of each space."""
-    from promax_nb import views
+    from promax_nb.views import scene as views
 
     class Flat(views.Projection):
         def describe(self): return self.record['note']
@@ -169,9 +169,9 @@ def flat_maps(scene, hostile: bool = False):
 
 def pair_tables(hostile: bool = False) -> tuple:
     """What PairBrowser shows: a small shop, histories, candidate profiles, scores, pairs, texts after alignment."""
-    from promax_nb.data import toy_data
-    from promax_nb.explore import explore, split_history, styled
-    from promax_nb.judge import fit_judge, judge, make_pairs
+    from promax_nb.data.interactions import toy_data
+    from promax_nb.lettingo.explore import explore, split_history, styled
+    from promax_nb.lettingo.judge import fit_judge, judge, make_pairs
     data = toy_data(24, 250, density='dense', split='temporal')
     past = split_history(data, targets=12, dislike=3, like=5, users=range(20))
     texts = explore([styled(s) for s in ('true', 'invented', 'vague')], data, past, n=2, progress=False)

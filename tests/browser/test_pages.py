@@ -8,7 +8,7 @@ from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
 def _figures(scene, maps) -> dict:
     """Every figure there is, under headings and with names that are hostile too."""
-    from promax_nb import views
+    from promax_nb.views import scene as views
     bad = list(TEXTS.values())
     paired = pd.DataFrame({'base': .1, 'ours': .11, 'difference': .01, 'low': .005, 'high': .015}, index=bad[:20])
     groups = pd.DataFrame({'from': [1, 3], 'to': [2, 9], 'users': [3, 9], 'base': [.1, .2], 'ours': [.2, .3], 'difference': [.1, .1], 'low': [.0, .05],
@@ -27,7 +27,7 @@ def _figures(scene, maps) -> dict:
 
 @pytest.fixture(scope='module')
 def page(open_file, tmp_path_factory):
-    from promax_nb.views import save_html
+    from promax_nb.views.scene import save_html
     scene = hostile_scene()
     path = save_html(_figures(scene, flat_maps(scene, True)), tmp_path_factory.mktemp('page') / 'figures.html', title=TEXTS['close-title'])
     return open_file(path)
