@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from promax_nb.data.interactions import from_rlmrec
+from promax_nb.data.published import from_rlmrec
 from promax_nb.models.bases import GCCF, LightGCN, SimGCL
 from promax_nb.models.evaluate import evaluate, held_out
 from promax_nb.models.objectives import BPR, ProMax

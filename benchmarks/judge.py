@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from promax_nb.data.interactions import from_atomic, toy_data
-from promax_nb.lettingo.explore import STYLES, _evidence, _said, attribute_values, explore, faithfulness, split_history, styled, true_tastes, value_table
-from promax_nb.lettingo.judge import fit_judge, judge, make_pairs, no_profile, paired_difference, predictions, scores_of, sentiment_report, transfer
-from promax_nb.profiles.llm import template
+from promax_nb.data.bookshop import toy_data
+from promax_nb.data.loaders import from_atomic
+from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.claims import faithfulness, true_tastes
+from promax_nb.lettingo.explore import explore
+from promax_nb.lettingo.histories import _evidence, attribute_values, split_history, value_table
+from promax_nb.lettingo.judge import judge, paired_difference, predictions, scores_of, sentiment_report
+from promax_nb.lettingo.pairs import make_pairs, transfer
+from promax_nb.lettingo.styles import STYLES, _said, styled
+from promax_nb.profiles.template import template
 
 
 def hidden(data, users):

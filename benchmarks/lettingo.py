@@ -22,9 +22,10 @@ def smallest_visible(differences):
 
 def ml100k(folder, out):
     """One run for each number of older events, all with one small writer that knows the genres."""
-    from promax_nb.data.interactions import from_atomic
-    from promax_nb.lettingo.align import lettingo, tiny_lm
-    from promax_nb.lettingo.explore import attribute_values
+    from promax_nb.data.loaders import from_atomic
+    from promax_nb.lettingo.histories import attribute_values
+    from promax_nb.lettingo.story import lettingo
+    from promax_nb.lettingo.tiny import tiny_lm
     data = from_atomic(folder, threshold=4, kcore=1, split='temporal')
     base = tiny_lm(attribute_values(data.items), path=out / 'writer', seed=0)
     return {str(n): lettingo(out / f'older-{n}', data, base=base, older=n, targets=10, test_users=200, margin=.05, loop=n == 50)['summary'] for n in OLDER}
@@ -37,7 +38,7 @@ def main():
     p.add_argument('--seeds', type=lambda t: [int(s) for s in t.split(',')], default=[0, 1, 2])
     p.add_argument('--no-loop', action='store_true', help='leave out ProMax on the profiles of the bookshops (a minute for each seed)')
     a = p.parse_args()
-    from promax_nb.lettingo.align import lettingo
+    from promax_nb.lettingo.story import lettingo
     from promax_nb.models.train import versions
     target = Path(__file__).parent / 'results' / 'lettingo.json'
     result = json.loads(target.read_text(encoding='utf-8')) if target.exists() else {}

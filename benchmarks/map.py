@@ -16,7 +16,7 @@ from pathlib import Path
 
 ARGS = ['--no-sandbox', '--disable-gpu', '--enable-unsafe-swiftshader', '--disable-background-networking']
 PROJECT = """import json, sys, time
-from promax_nb.views.scene import open_run, project
+from promax_nb.views.scene import open_run; from promax_nb.views.maps import project
 scene = open_run(sys.argv[1]); spaces = {k: v for k, v in scene.spaces().items() if k != 'profiles'}
 began = time.time(); p = project(spaces); print(json.dumps({'seconds': time.time() - began, 'record': p.record}, default=str))"""
 SPOTS = """() => {
@@ -105,8 +105,8 @@ def main():
     p.add_argument('--only-page', action='store_true', help='open the page again, keep the other numbers')
     p.add_argument('--only-make', action='store_true', help='make the run, measure nothing yet')
     a = p.parse_args()
-    from promax_nb.cli import experiment
-    from promax_nb.data.interactions import toy_data
+    from promax_nb.data.bookshop import toy_data
+    from promax_nb.experiment import experiment
     from promax_nb.models.train import versions
     target = Path(__file__).parent / 'results' / 'map.json'
     if a.only_page:

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from promax_nb.data.interactions import from_atomic, toy_data
+from promax_nb.data.bookshop import toy_data
+from promax_nb.data.loaders import from_atomic
 from promax_nb.models.bases import MF, LightGCN
 from promax_nb.models.evaluate import compare
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.train import TrainConfig, fit, load_fit, tune, versions
-from promax_nb.profiles.llm import template
-from promax_nb.profiles.write import item_prompts, user_prompts, write
+from promax_nb.profiles.prompts import item_prompts, user_prompts
+from promax_nb.profiles.template import template
+from promax_nb.profiles.write import write
 from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import encode, whiten
 

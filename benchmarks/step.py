@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 
 from promax_nb.models.bases import LightGCN
-from promax_nb.models.objectives import ProMax, bpr_loss
+from promax_nb.models.losses import bpr_loss
+from promax_nb.models.objectives import ProMax
 from promax_nb.models.train import PairSampler
 
 TAU, SDR, S2DR = .2, 1.5, .05
@@ -64,7 +65,7 @@ class Straight:
 def world(folder):
     """Training matrix, added interactions."""
     if folder:
-        from promax_nb.data.interactions import from_rlmrec
+        from promax_nb.data.published import from_rlmrec
         data = from_rlmrec(folder)
         added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
         added.eliminate_zeros()

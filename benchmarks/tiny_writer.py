@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from promax_nb.lettingo.align import tiny_lm
+from promax_nb.lettingo.tiny import tiny_lm
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -18,11 +18,18 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-import promax_nb.lettingo.align as A
-from promax_nb.data.interactions import toy_data, vocabulary_hash
-from promax_nb.lettingo.align import AlignConfig, alarms, align, align_from_config, last_checkpoint, load_align, reading, tiny_lm, writer
-from promax_nb.lettingo.explore import STYLES, faithfulness, slot_prompt, split_history, styled
-from promax_nb.lettingo.judge import PreflightError, save_pairs, shuffle_preferences
+from promax_nb.data.bookshop import toy_data, vocabulary_hash
+from promax_nb.lettingo import ablation as ablation_room
+from promax_nb.lettingo import align as align_room
+from promax_nb.lettingo import story as story_room
+from promax_nb.lettingo import tiny as tiny_room
+from promax_nb.lettingo.align import AlignConfig, alarms, align, align_from_config, last_checkpoint, load_align
+from promax_nb.lettingo.claims import faithfulness
+from promax_nb.lettingo.histories import slot_prompt, split_history
+from promax_nb.lettingo.pairs import PreflightError, save_pairs, shuffle_preferences
+from promax_nb.lettingo.styles import STYLES, styled
+from promax_nb.lettingo.tiny import reading, tiny_lm, writer
+from promax_nb.profiles import local as local_room
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='full size: set PROMAX_FULL=1')
@@ -34,13 +41,13 @@ def tiny(): return tiny_lm()
 
 
 @pytest.fixture(scope='module')
-def values(): return A._world_values()
+def values(): return tiny_room._world_values()
 
 
 @pytest.fixture(scope='module')
 def pairs(values):
     """Honest texts against invented and vague ones, one pair a user."""
-    p = A._practice(values, 240, 6, STYLES, seed=5); better = [styled('true').complete(q, 1).text for q in p['prompt']]
+    p = tiny_room._practice(values, 240, 6, STYLES, seed=5); better = [styled('true').complete(q, 1).text for q in p['prompt']]
     table = pd.DataFrame({'user': np.arange(len(p)), 'prompt': p['prompt'], 'chosen': better, 'rejected': p['text'], 'chosen_score': 1., 'rejected_score': 0.})
     return table[(table.chosen != table.rejected) & p['style'].isin(['invented', 'vague'])].reset_index(drop=True)
 
@@ -64,14 +71,14 @@ def test_reading_tells_a_reader_from_a_talker(tiny, values):
     model, tok = tiny; blind = copy.deepcopy(model); torch.manual_seed(0)
     blind.transformer.wpe.weight.data = blind.transformer.wpe.weight.data[torch.randperm(len(blind.transformer.wpe.weight))]
     assert reading(blind, tok, values, n=24)['tastes'] < .6
-    assert reading(A._tiny_model(tok, seed=3), tok, values, n=24)['tastes'] < .3
+    assert reading(tiny_room._tiny_model(tok, seed=3), tok, values, n=24)['tastes'] < .3
 
 
 def test_texts_follow_the_history(tiny):
     """Sampled texts of a mixture: most claims are true (a guess is in one of eight), and each clerk can be heard."""
     prompt = slot_prompt(['witty', 'mystery', 'music'], ['brisk'], ['horror', 'a distant moon'])
     texts = [a.text for a in writer(*tiny, seed=1).complete_many([prompt] * 60, list(range(60)))]
-    f = faithfulness(pd.DataFrame({'user': 0, 'writer': 'w', 'sample': range(60), 'prompt': prompt, 'profile': texts}), values=A._world_values())
+    f = faithfulness(pd.DataFrame({'user': 0, 'writer': 'w', 'sample': range(60), 'prompt': prompt, 'profile': texts}), values=tiny_room._world_values())
     assert f.precision.mean() > .45 and (f.precision == 1).any() and (f.precision < .5).any() and f.precision.isna().any()
     assert len(set(texts)) > 10
 
@@ -87,8 +94,8 @@ def test_every_value_is_one_token_and_texts_come_back(tiny, values):
 
 
 def test_another_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='another vocabulary'): tiny_lm(values=['opera', 'rap', 'jazz'], path=A._shipped())
-    copyof = tmp_path / 'old'; shutil.copytree(A._shipped(), copyof); card = json.loads((copyof / 'card.json').read_text())
+    with pytest.raises(ValueError, match='another vocabulary'): tiny_lm(values=['opera', 'rap', 'jazz'], path=tiny_room._shipped())
+    copyof = tmp_path / 'old'; shutil.copytree(tiny_room._shipped(), copyof); card = json.loads((copyof / 'card.json').read_text())
     (copyof / 'card.json').write_text(json.dumps(card | {'vocabulary_hash': '0' * 12}))
     with pytest.raises(ValueError, match='another vocabulary'): tiny_lm(path=copyof)
 
@@ -118,14 +125,14 @@ def test_losses_are_those_of_trl():
 
     from trl import DPOTrainer
     text = inspect.getsource(DPOTrainer._compute_loss)
-    assert set(re.findall(r'loss_type == "(\w+)"', text)) == set(A.LOSSES)
+    assert set(re.findall(r'loss_type == "(\w+)"', text)) == set(align_room.LOSSES)
 
 
 def test_bf16_only_in_hardware():
     import torch
     if torch.cuda.is_available(): pytest.skip('this machine has a graphics card')
-    assert not A.has_bf16() and not A._bf16(AlignConfig())
-    with pytest.raises(ValueError, match='no hardware'): A._bf16(AlignConfig(bf16='yes'))
+    assert not align_room.has_bf16() and not align_room._bf16(AlignConfig())
+    with pytest.raises(ValueError, match='no hardware'): align_room._bf16(AlignConfig(bf16='yes'))
 
 
 def test_alarm_when_the_chosen_texts_fall():
@@ -148,7 +155,7 @@ def test_preflight_refuses_planted_faults(tiny, pairs):
     with pytest.raises(PreflightError, match='same text'): align(tiny, pairs.assign(rejected=pairs.chosen), **SHORT)
     with pytest.raises(ValueError, match="no column 'rejected'"): align(tiny, pairs.drop(columns='rejected'), **SHORT)
     for method in ('dpo', 'sft'):
-        never = copy.deepcopy(tok); never.chat_template = A._CHAT.replace('{{ eos_token }}', '')
+        never = copy.deepcopy(tok); never.chat_template = tiny_room._CHAT.replace('{{ eos_token }}', '')
         with pytest.raises(PreflightError, match='never learn to stop'): align((model, never), pairs, method=method, **SHORT)
         merged = copy.deepcopy(tok); merged.pad_token = merged.eos_token
         with pytest.raises(PreflightError, match='padding mark'): align((model, merged), pairs, method=method, **SHORT)
@@ -202,14 +209,14 @@ def test_lora_is_merged(tiny, pairs, tmp_path):
     assert not hasattr(r.model, 'peft_config') and not same(r.model, tiny[0]) and (tmp_path / 'run' / 'adapter' / 'adapter_model.safetensors').exists()
     back = load_align(tmp_path / 'run'); assert same(back.model, r.model) and back.card['settings']['lora'] == 4
     from peft import LoraConfig, get_peft_model
-    worn = get_peft_model(A._fresh(tiny[0]), LoraConfig(r=2, task_type='CAUSAL_LM', target_modules='all-linear'))
+    worn = get_peft_model(tiny_room._fresh(tiny[0]), LoraConfig(r=2, task_type='CAUSAL_LM', target_modules='all-linear'))
     with pytest.raises(ValueError, match='merge'): align((worn, tiny[1]), pairs, **SHORT)
 
 
 def test_a_tokenizer_without_chat_format(tiny, pairs):
     plain = copy.deepcopy(tiny[1]); plain.chat_template = None
     r = align((tiny[0], plain), pairs, **SHORT)
-    assert r.card['steps'] == 3 and A._rows(pairs.head(1), plain, 'dpo')['chosen'][0].startswith(' Enjoys')
+    assert r.card['steps'] == 3 and align_room._rows(pairs.head(1), plain, 'dpo')['chosen'][0].startswith(' Enjoys')
 
 
 # ---- folders, resume
@@ -239,7 +246,7 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
 
 KILLED = '''
 import sys, pandas as pd
-from promax_nb.lettingo.align import align, tiny_lm
+from promax_nb.lettingo.align import align; from promax_nb.lettingo.tiny import tiny_lm
 align(tiny_lm(), pd.read_parquet(sys.argv[1]), out=sys.argv[2], max_steps=40, batch=4, lr=1e-3, max_ratio=9., min_users=5, log_steps=1, save_steps=5,
       progress=False)
 '''
@@ -317,16 +324,16 @@ def test_two_processes_train_together(pairs, tmp_path):
 def test_movement_has_a_known_answer():
     items = np.eye(3); liked = sp.csr_matrix([[0, 1, 0], [0, 0, 0], [1, 0, 0]])
     before, after = np.array([[1., 0, 0], [1, 0, 0], [1, 0, 0]]), np.array([[0., 1, 0], [0, 1, 0], [1, 0, 0]])
-    m = A.movement(before, after, items, liked)
+    m = story_room.movement(before, after, items, liked)
     assert m.user.tolist() == [0, 2] and np.allclose(m.moved, [1, 0]) and np.allclose(m.gain, [1, 0])
 
 
 def test_the_loop_can_be_closed_for_a_few_users():
     data = toy_data(60, 60, seed=1); some = np.array([5, 9, 20, 31, 40, 41, 42, 50, 51, 59])
-    part = A._readers(data, some)
+    part = story_room._readers(data, some)
     assert part.shape == (10, 60) and (part.train != data.train[some]).nnz == 0 and part.users.user.tolist() == data.users.user[some].tolist()
     texts = {n: pd.DataFrame({'user': some, 'profile': [f'Likes {n} {u}.' for u in some]}) for n in ('x', 'y')}
-    r = A.close_loop(data, texts, some, dim=4, epochs=2, min_steps=1)
+    r = story_room.close_loop(data, texts, some, dim=4, epochs=2, min_steps=1)
     assert set(r['movement'].user) <= set(some) and r['vectors']['x'].shape[0] == 10 and list(r['table']) == ['base', 'x', 'y']
 
 
@@ -335,19 +342,19 @@ def test_what_dpo_begins_with(start, monkeypatch):
     began = []
     def fake(model, table, out=None, **how):
         began.append(model)
-        return A.AlignResult('after', 'tok', None, None, {'steps': 1, 'seconds': 1.})
-    monkeypatch.setattr(A, 'align', fake)
+        return align_room.AlignResult('after', 'tok', None, None, {'steps': 1, 'seconds': 1.})
+    monkeypatch.setattr(ablation_room, 'align', fake)
     pairs = pd.DataFrame({'user': [0, 1], 'prompt': ['p', 'q'], 'chosen': ['a', 'b'], 'rejected': ['c', 'd'], 'gap': [1., 1.]})
-    A.train_writers(('model', 'tok'), pairs, start=start)
+    ablation_room.train_writers(('model', 'tok'), pairs, start=start)
     assert began == [('model', 'tok')] * 3 if start == 'as is' else began == [('model', 'tok'), ('after', 'tok'), ('after', 'tok')]
-    with pytest.raises(ValueError, match="start is 'dpo'"): A.train_writers(('model', 'tok'), pairs, start='dpo')
+    with pytest.raises(ValueError, match="start is 'dpo'"): ablation_room.train_writers(('model', 'tok'), pairs, start='dpo')
 
 
 def test_length_control_takes_the_nearest_text():
     pool = pd.DataFrame({'user': [0, 0, 0, 1], 'sample': [0, 1, 2, 0], 'profile': ['a', 'a b c', 'a b c d e f', 'x']})
     pool = pool.assign(writer='as is', prompt='p', status='ok', reason=None)
     like = pd.DataFrame({'user': [0, 0, 1], 'sample': [0, 1, 0], 'profile': ['1 2 3 4', '1 2 3 4 5 6 7', '1 2'], 'writer': 'DPO'})
-    got = A._by_length(pool, like, 'c').set_index(['user', 'sample']).profile
+    got = ablation_room._by_length(pool, like, 'c').set_index(['user', 'sample']).profile
     assert got.loc[(0, 0)] == 'a b c' and got.loc[(0, 1)] == 'a b c d e f' and got.loc[(1, 0)] == 'x'
 
 
@@ -356,7 +363,7 @@ def small_run(tmp_path_factory):
     said = []
     out = tmp_path_factory.mktemp('lettingo') / 'run'
     how = dict(users=150, test_users=40, samples=4, test_samples=2, epochs=1., loop=False, seed=3)
-    return A.lettingo(out, say=said.append, **how), said, how
+    return story_room.lettingo(out, say=said.append, **how), said, how
 
 
 def test_all_stages_in_one_call(small_run):
@@ -374,13 +381,14 @@ def test_all_stages_in_one_call(small_run):
 
 def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
     r, said, how = small_run
-    monkeypatch.setattr(A.Local, 'complete_many', lambda *a, **k: pytest.fail('a text was written twice'))
-    monkeypatch.setattr(A, '_trainer', lambda *a, **k: pytest.fail('a writer was trained twice'))
-    again = A.lettingo(r['folder'], say=lambda s: None, **how)
+    monkeypatch.setattr(local_room.Local, 'complete_many', lambda *a, **k: pytest.fail('a text was written twice'))
+    monkeypatch.setattr(align_room, '_trainer', lambda *a, **k: pytest.fail('a writer was trained twice'))
+    again = story_room.lettingo(r['folder'], say=lambda s: None, **how)
     pd.testing.assert_frame_equal(again['ablation'].table.drop(columns='seconds'), r['ablation'].table.drop(columns='seconds'))
-    with pytest.raises(ValueError, match='other settings: beta'): A.lettingo(r['folder'], say=lambda s: None, **how, beta=.3)
+    with pytest.raises(ValueError, match='other settings: beta'): story_room.lettingo(r['folder'], say=lambda s: None, **how, beta=.3)
     with pytest.raises(ValueError, match='no training has seen'):
-        A.ablation(None, split_history(toy_data(20, 250, density='dense', split='temporal'), 5, 20, 3), None, None, r['pairs'], users=list(r['pairs'].user[:2]))
+        history = split_history(toy_data(20, 250, density='dense', split='temporal'), 5, 20, 3)
+        ablation_room.ablation(None, history, None, None, r['pairs'], users=list(r['pairs'].user[:2]))
 
 
 # ---- a server of the ecosystem
@@ -388,7 +396,8 @@ def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
 def test_http_round_trip_as_writer(tiny, tmp_path):
     """The small writer behind `transformers serve`, asked through chat like any hosted model."""
     for part in ('fastapi', 'uvicorn'): pytest.importorskip(part, reason='REDUCED RUN: pip install "transformers[serving]" to test the HTTP round trip')
-    from promax_nb.profiles.llm import ask, chat
+    from promax_nb.profiles.ask import ask
+    from promax_nb.profiles.llm import chat
     folder = tmp_path / 'served'; tiny[0].save_pretrained(folder); tiny[1].save_pretrained(folder)
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     serve = [str(Path(sys.executable).parent / 'transformers'), 'serve', str(folder), '--host', '127.0.0.1', '--port', str(port), '--device', 'cpu']
@@ -411,7 +420,7 @@ def test_http_round_trip_as_writer(tiny, tmp_path):
 @FULL
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_full_dpo_beats_sft_and_as_is_on_unseen_users(seed, tmp_path):
-    r = A.lettingo(tmp_path / 'run', seed=seed, loop=False); d = r['ablation'].differences.set_index(['judge', 'metric', 'from', 'to'])
+    r = story_room.lettingo(tmp_path / 'run', seed=seed, loop=False); d = r['ablation'].differences.set_index(['judge', 'metric', 'from', 'to'])
     for a in ('as is', 'SFT'): assert d.loc[('lexical', 'accuracy', a, 'DPO'), 'low'] > 0
     assert d.loc[('lexical', 'accuracy', 'SFT', 'DPO shuffled'), 'low'] <= 0 and d.loc[('vectors', 'accuracy', 'as is', 'DPO'), 'difference'] > 0
     for m in ('precision', 'recall'):

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from promax_nb import cli
-from promax_nb.cli import RunConfig, experiment, main
-from promax_nb.data.interactions import toy_data
+from promax_nb.cli import main
+from promax_nb.data.bookshop import toy_data
+from promax_nb.experiment import RunConfig, experiment
 from promax_nb.models.train import load_fit, load_tensors
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']

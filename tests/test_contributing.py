@@ -7,14 +7,17 @@ import jupytext
 import numpy as np
 import pytest
 
-from promax_nb.data.interactions import toy_data
-from promax_nb.lettingo.explore import explore, split_history, styled
+from promax_nb.data.bookshop import toy_data
+from promax_nb.lettingo.explore import explore
+from promax_nb.lettingo.histories import split_history
 from promax_nb.lettingo.judge import judge, predictions
+from promax_nb.lettingo.styles import styled
 from promax_nb.models.evaluate import compare
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.train import fit
-from promax_nb.profiles.llm import template
-from promax_nb.profiles.write import item_prompts, user_prompts, write
+from promax_nb.profiles.prompts import item_prompts, user_prompts
+from promax_nb.profiles.template import template
+from promax_nb.profiles.write import write
 from promax_nb.teach import fill_answers
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,27 +13,18 @@ import pandas as pd
 import pytest
 from scipy import sparse as sp
 
-from promax_nb.data.interactions import RecData, audit, toy_data
-from promax_nb.lettingo import explore as E
-from promax_nb.lettingo.explore import (
-    STYLES,
-    attribute_values,
-    category_fields,
-    claims,
-    diversity,
-    explore,
-    faithfulness,
-    history_prompts,
-    profile_parts,
-    read_slots,
-    sentiment,
-    slot_prompt,
-    split_history,
-    styled,
-    true_tastes,
-    value_table,
-)
-from promax_nb.profiles.llm import CLOSE, store_frame, template
+from promax_nb.data.audit import audit
+from promax_nb.data.bookshop import toy_data
+from promax_nb.data.interactions import RecData
+from promax_nb.lettingo import histories as histories_room
+from promax_nb.lettingo import styles as styles_room
+from promax_nb.lettingo.claims import claims, faithfulness, profile_parts, true_tastes
+from promax_nb.lettingo.explore import diversity, explore
+from promax_nb.lettingo.histories import attribute_values, category_fields, history_prompts, read_slots, sentiment, slot_prompt, split_history, value_table
+from promax_nb.lettingo.styles import STYLES, styled
+from promax_nb.profiles.ask import store_frame
+from promax_nb.profiles.fence import CLOSE
+from promax_nb.profiles.template import template
 
 
 @pytest.fixture(scope='module')
@@ -265,7 +256,7 @@ def test_each_writer_gets_the_form_it_reads(data, history):
     few, seen = history[history['user'] < 3], []
     def reader(prompt): seen.append(prompt); return 'Enjoys much.'
     got = explore([reader, styled('true')], data, few, n=1, progress=False)
-    assert 'liked: ' in got.query("writer == 'style:true'")['prompt'].iloc[0] and all(p.startswith(E.EXPLORE_ASK) for p in seen)
+    assert 'liked: ' in got.query("writer == 'style:true'")['prompt'].iloc[0] and all(p.startswith(histories_room.EXPLORE_ASK) for p in seen)
     own = pd.DataFrame({'id': [0, 1, 2], 'prompt': ['one', 'two', 'three']})
     got = explore(reader, data, few, n=2, prompts=own, progress=False)
     assert got['prompt'].tolist() == ['one', 'one', 'two', 'two', 'three', 'three']
@@ -283,8 +274,8 @@ def test_wrong_arguments_get_a_sentence(data, history, wrong, said):
 
 CHILD = '''
 import sys, time
-from promax_nb.data.interactions import toy_data
-from promax_nb.lettingo.explore import explore, split_history, styled
+from promax_nb.data.bookshop import toy_data
+from promax_nb.lettingo.explore import explore; from promax_nb.lettingo.histories import split_history; from promax_nb.lettingo.styles import styled
 data = toy_data(n_users=40, n_items=260, density='dense', reveal=.95, split='temporal', seed=1)
 class Slow(type(styled('true'))):
     batch = 8
@@ -306,7 +297,7 @@ def test_kill_9_while_exploring_asks_nothing_twice(data, history, profiles, tmp_
     child.send_signal(signal.SIGKILL); child.wait()
     before = store_frame(db); assert 20 <= len(before) < 120, 'the child was not killed in the middle'
     asked = []
-    class Counting(E.Styled):
+    class Counting(styles_room.Styled):
         def complete_many(self, prompts, samples=None): asked.extend(zip(prompts, samples, strict=True)); return super().complete_many(prompts, samples)
     got = explore(Counting('true', 0, styled('true').values), data, history, n=3, store=db, progress=False)
     assert len(asked) == 120 - len(before) and not set(asked) & set(zip(before['prompt'], before['sample'], strict=True))

@@ -11,26 +11,24 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from promax_nb.data.interactions import RecData, toy_data
-from promax_nb.views.scene import (
-    Scene,
+from promax_nb.data.bookshop import toy_data
+from promax_nb.data.interactions import RecData
+from promax_nb.views.figures import before_after, distribution_plot, profile_map
+from promax_nb.views.nodes import distributions, node_table
+from promax_nb.views.population import (
     alignment_uniformity,
     alignment_uniformity_plot,
-    before_after,
     comparison_plot,
     degree_gain_plot,
-    distribution_plot,
-    distributions,
     divergence_plot,
     entropies,
     entropy_plot,
     loss_curves,
-    node_table,
-    profile_map,
     retrieval_plot,
     retrieval_table,
     sparsity_plot,
 )
+from promax_nb.views.scene import Scene
 
 M, N = 50, 60
 
@@ -95,7 +93,8 @@ def test_distributions_equal_plain_loops(scene):
 
 
 def test_distributions_equal_the_teacher_of_the_loss(scene):
-    from promax_nb.models.objectives import Teacher, teacher
+    from promax_nb.models.losses import teacher
+    from promax_nb.models.objectives import Teacher
     p, w = teacher(*scene.vectors, tau=.1, floor=.2)
     for user in (0, 9, M - 1):
         t = distributions(scene, user, teacher_tau=.1, floor=.2)
@@ -148,7 +147,7 @@ def test_distributions_need_no_torch():
     code = '''
 import sys, numpy as np, scipy.sparse as sp
 from promax_nb.data.interactions import RecData
-from promax_nb.views.scene import Scene, distributions, distribution_plot
+from promax_nb.views.scene import Scene; from promax_nb.views.nodes import distributions; from promax_nb.views.figures import distribution_plot
 n = 20_000
 one = lambda k: sp.csr_matrix((np.ones(2, np.float32), ([0, 1], [k, k])), shape=(2, n))
 rng = np.random.default_rng(0)

@@ -16,28 +16,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from promax_nb.data.interactions import toy_data
-from promax_nb.lettingo import judge as J
-from promax_nb.lettingo.explore import STYLES, explore, history_prompts, split_history, styled
-from promax_nb.lettingo.judge import (
-    PreflightError,
-    best_profiles,
-    fit_judge,
-    judge,
-    judge_prompts,
-    load_pairs,
-    make_pairs,
-    no_profile,
-    paired_difference,
-    predictions,
-    preflight,
-    save_pairs,
-    scores_of,
-    sentiment_report,
-    shuffle_preferences,
-    transfer,
-)
-from promax_nb.profiles.llm import CLOSE, LLMError, chat, local, store_frame
+from promax_nb.data.bookshop import toy_data
+from promax_nb.lettingo import judge as judge_room
+from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.explore import explore
+from promax_nb.lettingo.histories import history_prompts, split_history
+from promax_nb.lettingo.judge import judge, judge_prompts, paired_difference, predictions, scores_of, sentiment_report
+from promax_nb.lettingo.pairs import PreflightError, best_profiles, load_pairs, make_pairs, preflight, save_pairs, shuffle_preferences, transfer
+from promax_nb.lettingo.styles import STYLES, styled
+from promax_nb.profiles.ask import store_frame
+from promax_nb.profiles.fence import CLOSE
+from promax_nb.profiles.llm import LLMError, chat
+from promax_nb.profiles.local import local
 
 TRAIN, KEYS = np.arange(140), ['user', 'writer', 'sample']
 
@@ -191,21 +181,22 @@ def test_the_store_keeps_judgements(tmp_path, profiles, data, history, lexical, 
 CHILD = '''
 import sys, time
 import numpy as np
-from promax_nb.lettingo import judge as J
-from promax_nb.data.interactions import toy_data
-from promax_nb.lettingo.explore import STYLES, explore, split_history, styled
+from promax_nb.lettingo import builtin as builtin_room
+from promax_nb.lettingo import judge as judge_room
+from promax_nb.data.bookshop import toy_data
+from promax_nb.lettingo.styles import STYLES, styled; from promax_nb.lettingo.explore import explore; from promax_nb.lettingo.histories import split_history
 data = toy_data(n_users=240, n_items=260, density='dense', reveal=.95, split='temporal', seed=5)
 history = split_history(data, recent=5, older=90, targets=7, dislike=3, like=5)
 profiles = explore([styled(s) for s in STYLES], data, history, n=2, progress=False)
 if sys.argv[2] == 'builtin':
-    by = J.fit_judge(data, history, profiles[profiles['writer'] == 'style:true'], np.arange(140))
-    J._builtin.__defaults__ = (100,); scored = by.scored
+    by = builtin_room.fit_judge(data, history, profiles[profiles['writer'] == 'style:true'], np.arange(140))
+    judge_room._builtin.__defaults__ = (100,); scored = by.scored
     def slow(*args): time.sleep(.1); return scored(*args)
     by.scored = slow
 else:
     def by(prompt): time.sleep(.01); return 'like'
     by.name = 'slow'; profiles = profiles[profiles['user'] < 6]
-J.judge(profiles, data, history, by, store=sys.argv[1], progress=False, **({} if sys.argv[2] == 'builtin' else {'workers': 2}))
+judge_room.judge(profiles, data, history, by, store=sys.argv[1], progress=False, **({} if sys.argv[2] == 'builtin' else {'workers': 2}))
 '''
 
 
@@ -304,7 +295,7 @@ def test_a_local_judge_adds_up_log_probabilities(tiny, few, data, history):
     both = p.merge(few[[*KEYS, 'profile']], on=KEYS)
     row = both[(both[['user', 'item', 'profile']] == q[['user', 'item', 'profile']]).all(axis=1)].iloc[0]
     assert np.allclose(row[['p_like', 'p_neutral', 'p_dislike']].to_numpy(float), want / want.sum(), atol=1e-5)
-    long = J._label_logprobs(llm, [ids, ids[-9:]], [[3], [4, 5], [5, 6, 7]])   # labels of several tokens, prompts of several lengths
+    long = judge_room._label_logprobs(llm, [ids, ids[-9:]], [[3], [4, 5], [5, 6, 7]])   # labels of several tokens, prompts of several lengths
     for k, prompt in enumerate((ids, ids[-9:])):
         for label, got in zip([[3], [4, 5], [5, 6, 7]], long[k], strict=True):
             with torch.inference_mode(): L = torch.log_softmax(model(torch.tensor([prompt + label])).logits[0].double(), -1)

@@ -5,7 +5,8 @@ import reference as ref
 import scipy.sparse as sp
 import torch
 
-from promax_nb.models.bases import GCCF, MF, Graph, LightGCN, Recommender, SimGCL, norm_adj
+from promax_nb.models.bases import GCCF, MF, LightGCN, Recommender, SimGCL
+from promax_nb.models.graph import Graph, norm_adj
 
 BASES = [MF, LightGCN, GCCF, SimGCL]
 WORLD = sp.random(12, 9, .35, random_state=0, format='csr')

@@ -6,9 +6,16 @@ import pandas as pd
 import pytest
 from scipy import sparse as sp
 
-from promax_nb.data.interactions import RecData, toy_data
-from promax_nb.profiles.llm import CLOSE, OPEN, LLMError, ask, material, store_frame, tastes, template
-from promax_nb.profiles.write import check_profiles, clean_profile, fact_fields, facts, item_prompts, user_prompts, write
+from promax_nb.data.bookshop import toy_data
+from promax_nb.data.interactions import RecData
+from promax_nb.profiles.answers import clean_profile
+from promax_nb.profiles.ask import ask, store_frame
+from promax_nb.profiles.fence import CLOSE, OPEN, material
+from promax_nb.profiles.llm import LLMError
+from promax_nb.profiles.missing import check_profiles
+from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, user_prompts
+from promax_nb.profiles.template import tastes, template
+from promax_nb.profiles.write import write
 
 
 @pytest.fixture(scope='module')
@@ -335,7 +342,7 @@ def test_taste_lines_count_what_is_shown(data):
 
 def test_movielens(shared_data, tmp_path):
     """Real titles, plots and genres."""
-    from promax_nb.data.interactions import from_atomic
+    from promax_nb.data.loaders import from_atomic
     movies = from_atomic(shared_data / 'ml-100k')
     items = write(None, item_prompts(movies), tmp_path / 's.db'); people = write(None, user_prompts(movies, items), tmp_path / 's.db')
     toy = movies.items.index[movies.items['title'] == 'Toy Story'][0]

@@ -7,10 +7,14 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix, identity
 
-from promax_nb.data.interactions import from_rlmrec, toy_data
-from promax_nb.profiles.llm import material, template
-from promax_nb.retrieval.augment import augment, candidates, level_shift, parse_ranking, rerank, rerank_prompt, search, similar_users
+from promax_nb.data.bookshop import toy_data
+from promax_nb.data.published import from_rlmrec
+from promax_nb.profiles.fence import material
+from promax_nb.profiles.template import template
+from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import whiten
+from promax_nb.retrieval.rerank import parse_ranking, rerank, rerank_prompt
+from promax_nb.retrieval.search import candidates, level_shift, search, similar_users
 
 
 @pytest.fixture

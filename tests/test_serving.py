@@ -8,10 +8,13 @@ import urllib.request
 
 import pytest
 
-from promax_nb.data.interactions import toy_data
-from promax_nb.lettingo.explore import SENTIMENTS, explore, split_history, styled
+from promax_nb.data.bookshop import toy_data
+from promax_nb.lettingo.explore import explore
+from promax_nb.lettingo.histories import SENTIMENTS, split_history
 from promax_nb.lettingo.judge import judge, predictions
-from promax_nb.profiles.llm import chat, store_frame
+from promax_nb.lettingo.styles import styled
+from promax_nb.profiles.ask import store_frame
+from promax_nb.profiles.llm import chat
 
 pytest.importorskip('fastapi', reason='the server needs the extra serve: pip install promax_nb[serve]')
 ECHO = "{% for m in messages %}{{ m['content'] }}{% endfor %}"

@@ -5,8 +5,10 @@ import reference as ref
 import scipy.sparse as sp
 import torch
 
-from promax_nb.models import objectives as shape
-from promax_nb.models.bases import MF, LightGCN, SimGCL, infonce, softmax_term
+from promax_nb.models import losses as losses_room
+from promax_nb.models import objectives as objectives_room
+from promax_nb.models.bases import MF, LightGCN, SimGCL
+from promax_nb.models.losses import infonce, softmax_term
 from promax_nb.models.objectives import BPR, ProMax, Teacher
 
 
@@ -25,14 +27,14 @@ def same(ours, theirs, inputs, rtol=1e-6):
 @pytest.mark.parametrize('seed', range(3))
 def test_bpr(seed):
     x = draw(seed, (6, 4), (6, 4), (6, 4))
-    same(shape.bpr_loss(*x), ref.bpr(*x), x)
+    same(losses_room.bpr_loss(*x), ref.bpr(*x), x)
 
 
 @pytest.mark.parametrize('tau,floor', [(.2, .1), (.05, .3), (1., 0.)])
 def test_teacher(tau, floor):
     su, si = draw(1, (5, 3), (9, 3))
     su, si = su.detach(), si.detach()
-    p, w = shape.teacher(su, si, tau, floor)
+    p, w = losses_room.teacher(su, si, tau, floor)
     want_p, want_w = ref.teacher(su, si, tau, floor)
     assert torch.allclose(p, want_p, rtol=1e-6) and torch.allclose(w, want_w, rtol=1e-6)
 
@@ -40,15 +42,15 @@ def test_teacher(tau, floor):
 @pytest.mark.parametrize('tau', [.2, .05, .01])
 def test_sdr(tau):
     u, items = draw(2, (5, 4), (13, 4))
-    p, w = (x.detach() for x in shape.teacher(*draw(3, (5, 3), (13, 3)), tau=.2))
-    same(shape.sdr_loss(u, items, p, w, tau), ref.sdr(u, items, p, w, tau), (u, items))
+    p, w = (x.detach() for x in losses_room.teacher(*draw(3, (5, 3), (13, 3)), tau=.2))
+    same(losses_room.sdr_loss(u, items, p, w, tau), ref.sdr(u, items, p, w, tau), (u, items))
 
 
 @pytest.mark.parametrize('users,items', [([0, 1, 2, 3], [4, 3, 2, 1]), ([0, 0, 0, 2, 2], [1, 1, 3, 3, 0]), ([1], [1])])
 @pytest.mark.parametrize('tau', [.2, .5])
 def test_s2dr(users, items, tau):
     u1, i1, u2, i2 = x = draw(4, (4, 3), (5, 3), (4, 3), (5, 3))
-    ours = shape.s2dr_loss((u1, i1), (u2, i2), torch.tensor(users), torch.tensor(items), tau)
+    ours = losses_room.s2dr_loss((u1, i1), (u2, i2), torch.tensor(users), torch.tensor(items), tau)
     same(ours, ref.s2dr((u1, i1), (u2, i2), users, items, tau), x)
 
 
@@ -108,43 +110,43 @@ def test_objective_sums_the_references():
 def test_teacher_modes_agree_and_report():
     su, si = torch.randn(40, 6), torch.randn(25, 6)
     batch = torch.tensor([3, 1, 39])
-    want, w = shape.teacher(su, si)
+    want, w = losses_room.teacher(su, si)
     for kw in ({}, {'memory': 0}, {'topk': 24}):
         t = Teacher(su, si, **kw)
         assert torch.allclose(t.rows(batch)(slice(None)), want[batch], atol=1e-6) and torch.allclose(t.weight, w, atol=1e-6)
     approx = Teacher(su, si, topk=5)
     got = approx.rows(batch)(slice(None))
     assert torch.allclose(got.sum(1), torch.ones(3)) and torch.allclose(got.max(1).values, want[batch].max(1).values, atol=1e-6)
-    assert shape.teacher_report(approx)['share_at_floor'] == float((w <= .1).float().mean())
+    assert objectives_room.teacher_report(approx)['share_at_floor'] == float((w <= .1).float().mean())
 
 
 def test_confidence_forms():
     sharp = torch.linspace(.01, .06, 50)
-    published, relative = shape.confidence(sharp), shape.confidence(sharp, 'relative')
+    published, relative = losses_room.confidence(sharp), losses_room.confidence(sharp, 'relative')
     assert (published == .1).all(), 'inert at the published settings'
     assert relative.std() > .01 and torch.isclose(relative.mean(), published.mean())
-    with pytest.raises(ValueError, match="'published' or 'relative'"): shape.confidence(sharp, 'other')
+    with pytest.raises(ValueError, match="'published' or 'relative'"): losses_room.confidence(sharp, 'other')
 
 
 def test_sdr_moves_the_student_towards_the_teacher():
     su, si = torch.randn(20, 4), torch.randn(15, 4)
-    p, w = shape.teacher(su, si)
+    p, w = losses_room.teacher(su, si)
     u, i = torch.randn(20, 8, requires_grad=True), torch.randn(15, 8, requires_grad=True)
-    before = shape.sdr_loss(u, i, p, w).item()
+    before = losses_room.sdr_loss(u, i, p, w).item()
     opt = torch.optim.Adam([u, i], lr=.05)
     for _ in range(100):
         opt.zero_grad()
-        shape.sdr_loss(u, i, p, w).backward()
+        losses_room.sdr_loss(u, i, p, w).backward()
         opt.step()
-    bound = float((w * shape._entropy(p)).mean())
-    assert bound <= shape.sdr_loss(u, i, p, w).item() < before and (before - bound) > 5 * (shape.sdr_loss(u, i, p, w).item() - bound)
+    bound = float((w * losses_room._entropy(p)).mean())
+    assert bound <= losses_room.sdr_loss(u, i, p, w).item() < before and (before - bound) > 5 * (losses_room.sdr_loss(u, i, p, w).item() - bound)
 
 
 def test_bf16_is_close():
     u, items = torch.randn(30, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
-    p, w = shape.teacher(torch.randn(30, 4), torch.randn(50, 4))
-    full = shape.sdr_loss(u, items, p, w)
-    with torch.autocast('cpu', torch.bfloat16): low = shape.sdr_loss(u, items, p, w)
+    p, w = losses_room.teacher(torch.randn(30, 4), torch.randn(50, 4))
+    full = losses_room.sdr_loss(u, items, p, w)
+    with torch.autocast('cpu', torch.bfloat16): low = losses_room.sdr_loss(u, items, p, w)
     a, b = torch.autograd.grad(full, u)[0], torch.autograd.grad(low, u)[0]
     assert full.item() == pytest.approx(low.item(), rel=5e-3) and torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > .99
 

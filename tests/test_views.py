@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from promax_nb.views.scene import comparison_plot, loss_curves, save_html, sparsity_plot
+from promax_nb.views.page import save_html
+from promax_nb.views.population import comparison_plot, loss_curves, sparsity_plot
 
 HOSTILE = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '</script><script>alert(2)</script>', '<b>bold</b>', '\u202egnp.exe', 'a\x00b']
 

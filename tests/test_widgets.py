@@ -8,30 +8,18 @@ import pandas as pd
 import pytest
 import traitlets
 
-from promax_nb.data.interactions import toy_data
+from promax_nb.data.bookshop import toy_data
 from promax_nb.models.evaluate import held_out, topk
-from promax_nb.models.objectives import teacher
+from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
-from promax_nb.views.browser import (
-    EDITABLE,
-    CandidateExplorer,
-    DistributionExplorer,
-    Explorer,
-    Markup,
-    PairBrowser,
-    ProfileBrowser,
-    content_words,
-    curve_points,
-    grid,
-    guarded,
-    marked,
-    profile_change,
-    sentence,
-    tag,
-    why_none,
-    write_table,
-)
-from promax_nb.views.scene import Scene, distributions, plain
+from promax_nb.views.browser import EDITABLE, ProfileBrowser, profile_change, write_table
+from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer, curve_points, why_none
+from promax_nb.views.html import Markup, content_words, grid, marked, tag
+from promax_nb.views.nodes import distributions
+from promax_nb.views.pairs import PairBrowser
+from promax_nb.views.parts import Explorer, guarded, sentence
+from promax_nb.views.scene import Scene
+from promax_nb.views.texts import plain
 
 HOSTILE = [
     '<script>alert(1)</script>', '<img src=x onerror=alert(2)>', '"><img src=x onerror=alert(3)>', "'><svg onload=alert(4)>",
@@ -549,9 +537,9 @@ def test_users_that_are_not_there(scene, text, said):
 
 
 def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
-    import promax_nb.views.browser as room
+    from promax_nb.views import explorers as explorers_room
     def none(*a, **k): raise ModuleNotFoundError('gone', name='plotly')
-    monkeypatch.setattr(room, '_empty_figure', none)
+    monkeypatch.setattr(explorers_room, '_empty_figure', none)
     w = DistributionExplorer(scene)
     first = bytes(w.chart.picture.value)
     w.user = 3
@@ -728,8 +716,12 @@ def test_profile_change_is_zero_without_a_change(scene):
 @pytest.fixture(scope='module')
 def lettingo():
     """Styles explored, judged and paired on a small dense bookshop whose first title is hostile."""
-    from promax_nb.lettingo.explore import explore, split_history, styled
-    from promax_nb.lettingo.judge import fit_judge, judge, make_pairs
+    from promax_nb.lettingo.builtin import fit_judge
+    from promax_nb.lettingo.explore import explore
+    from promax_nb.lettingo.histories import split_history
+    from promax_nb.lettingo.judge import judge
+    from promax_nb.lettingo.pairs import make_pairs
+    from promax_nb.lettingo.styles import styled
     data = toy_data(60, 250, density='dense', split='temporal')
     data.items.loc[0, 'title'] = '<img src=x onerror=alert(1)>'
     past = split_history(data, targets=12, dislike=3, like=5, users=range(40))

@@ -147,9 +147,9 @@ def small_scene(n_users: int = 60, n_items: int = 60, seed: int = 0):
 
 def flat_maps(scene, hostile: bool = False):
     """A Projection made without UMAP (which would compile for half a minute): the first two principal directions of each space."""
-    from promax_nb.views import scene as views
+    from promax_nb.views import maps as maps_room
 
-    class Flat(views.Projection):
+    class Flat(maps_room.Projection):
         def describe(self): return self.record['note']
 
     coords, labels, codes = {}, {}, {}
@@ -169,9 +169,13 @@ def flat_maps(scene, hostile: bool = False):
 
 def pair_tables(hostile: bool = False) -> tuple:
     """What PairBrowser shows: a small shop, histories, candidate profiles, scores, pairs, texts after alignment."""
-    from promax_nb.data.interactions import toy_data
-    from promax_nb.lettingo.explore import explore, split_history, styled
-    from promax_nb.lettingo.judge import fit_judge, judge, make_pairs
+    from promax_nb.data.bookshop import toy_data
+    from promax_nb.lettingo.builtin import fit_judge
+    from promax_nb.lettingo.explore import explore
+    from promax_nb.lettingo.histories import split_history
+    from promax_nb.lettingo.judge import judge
+    from promax_nb.lettingo.pairs import make_pairs
+    from promax_nb.lettingo.styles import styled
     data = toy_data(24, 250, density='dense', split='temporal')
     past = split_history(data, targets=12, dislike=3, like=5, users=range(20))
     texts = explore([styled(s) for s in ('true', 'invented', 'vague')], data, past, n=2, progress=False)

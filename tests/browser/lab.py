@@ -380,6 +380,6 @@ def squeezed(text: str) -> str:
 
 def unread(texts, page_text: str, most: int = 40) -> list:
     """Those texts whose beginning cannot be read in a page's visible text."""
-    from promax_nb.views.scene import plain
+    from promax_nb.views.texts import plain
     seen = squeezed(page_text)
     return [t[:60] for t in texts if squeezed(plain(t))[:most] not in seen]

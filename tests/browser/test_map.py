@@ -7,16 +7,16 @@ from .hostile import TEXTS, flat_maps, hostile_scene, small_scene
 from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
 SLOW = '''import time
-import promax_nb.views.browser
+import promax_nb.views.mapview
 def slow(scene, progress=None, **kw):
     for k in range(2000):
         progress(k / 2000, f'step {k}')
         time.sleep(.05)
-promax_nb.views.browser.project_scene = slow
+promax_nb.views.mapview.project_scene = slow
 waiting = MapExplorer(scene)
 waiting.add_class('t-wait')
 waiting'''
-CELLS = ['from browser.hostile import flat_maps, hostile_scene, small_scene\nfrom promax_nb.views.browser import CandidateExplorer, MapExplorer, ProfileBrowser',
+CELLS = ['from browser.hostile import flat_maps, hostile_scene, small_scene\nfrom promax_nb.all import CandidateExplorer, MapExplorer, ProfileBrowser',
          'scene, hostile = small_scene(), hostile_scene()',
          "explorer = MapExplorer(scene, flat_maps(scene))\nexplorer.add_class('t-map')\nexplorer",
          "browser, cand = ProfileBrowser(scene), CandidateExplorer(scene)\nbrowser.add_class('t-browser')\nexplorer.link(browser, cand)\nbrowser",
@@ -72,7 +72,7 @@ class Map:
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory, open_file):
     """exported(scene) -> (scene, its explorer in a page on disk)"""
-    from promax_nb.views.scene import save_html
+    from promax_nb.views.page import save_html
 
     def export(scene, hostile=False, **kw):
         path = tmp_path_factory.mktemp('map') / 'explorer.html'

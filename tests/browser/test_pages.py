@@ -8,26 +8,29 @@ from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
 def _figures(scene, maps) -> dict:
     """Every figure there is, under headings and with names that are hostile too."""
-    from promax_nb.views import scene as views
+    from promax_nb.views import figures as figures_room
+    from promax_nb.views import nodes as nodes_room
+    from promax_nb.views import population as population_room
     bad = list(TEXTS.values())
     paired = pd.DataFrame({'base': .1, 'ours': .11, 'difference': .01, 'low': .005, 'high': .015}, index=bad[:20])
     groups = pd.DataFrame({'from': [1, 3], 'to': [2, 9], 'users': [3, 9], 'base': [.1, .2], 'ours': [.2, .3], 'difference': [.1, .1], 'low': [.0, .05],
                            'high': [.2, .15], 'p': [.5, .01]})
-    table = views.node_table(scene, maps)
+    table = nodes_room.node_table(scene, maps)
     columns = [c for c in table if any(name in c for name in COLUMNS.values())]
     assert len(columns) >= 3
-    made = [views.profile_map(scene, maps, table=table), *(views.profile_map(scene, maps, c, 'base', table=table) for c in columns),
-            views.before_after(scene, maps, columns[0], table=table), views.before_after(scene, maps, 'cluster', 'overlay', table=table),
-            views.distribution_plot(scene, 3), views.distribution_plot(scene, 4, top=20, order='after'), views.entropy_plot(scene),
-            views.divergence_plot(scene), views.alignment_uniformity_plot(scene), views.degree_gain_plot(scene), views.retrieval_plot(scene),
-            views.loss_curves({t: h for t in bad[:3] for h in scene.histories.values()}), views.comparison_plot(paired, bad[10]),
-            views.sparsity_plot(groups, bad[3])]
+    made = [figures_room.profile_map(scene, maps, table=table), *(figures_room.profile_map(scene, maps, c, 'base', table=table) for c in columns),
+            figures_room.before_after(scene, maps, columns[0], table=table), figures_room.before_after(scene, maps, 'cluster', 'overlay', table=table),
+            figures_room.distribution_plot(scene, 3), figures_room.distribution_plot(scene, 4, top=20, order='after'), population_room.entropy_plot(scene),
+            population_room.divergence_plot(scene), population_room.alignment_uniformity_plot(scene), population_room.degree_gain_plot(scene),
+            population_room.retrieval_plot(scene),
+            population_room.loss_curves({t: h for t in bad[:3] for h in scene.histories.values()}), population_room.comparison_plot(paired, bad[10]),
+            population_room.sparsity_plot(groups, bad[3])]
     return {'texts': '\n'.join(bad)} | {f'{k} {bad[k]}': f for k, f in enumerate(made)}
 
 
 @pytest.fixture(scope='module')
 def page(open_file, tmp_path_factory):
-    from promax_nb.views.scene import save_html
+    from promax_nb.views.page import save_html
     scene = hostile_scene()
     path = save_html(_figures(scene, flat_maps(scene, True)), tmp_path_factory.mktemp('page') / 'figures.html', title=TEXTS['close-title'])
     return open_file(path)

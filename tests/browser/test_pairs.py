@@ -8,7 +8,7 @@ SHOW = """data, past, texts, scores, pairs, after = {name}_tables = pair_tables(
 {name} = PairBrowser(data, past, texts, scores, pairs, before=texts[texts['sample'] == 0], after=after)
 {name}.add_class('t-{name}')
 {name}"""
-CELLS = ['from browser.hostile import pair_tables\nfrom promax_nb.views.browser import PairBrowser',
+CELLS = ['from browser.hostile import pair_tables\nfrom promax_nb.views.pairs import PairBrowser',
          SHOW.format(name='good', hostile=False), SHOW.format(name='bad', hostile=True)]
 
 

@@ -4,7 +4,7 @@ import pytest
 from .hostile import TEXTS
 from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
-IMPORTS = 'from browser.hostile import hostile_scene, small_scene\nfrom promax_nb.views.browser import CandidateExplorer, DistributionExplorer, ProfileBrowser'
+IMPORTS = 'from browser.hostile import hostile_scene, small_scene\nfrom promax_nb.all import CandidateExplorer, DistributionExplorer, ProfileBrowser'
 SHOW = """{p}browser, {p}dist, {p}cand = ProfileBrowser({p}scene), DistributionExplorer({p}scene), CandidateExplorer({p}scene)
 for name in ('{p}browser', '{p}dist', '{p}cand'): globals()[name].add_class('t-' + name)
 display({p}browser, {p}dist, {p}cand)"""
