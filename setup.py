@@ -1,4 +1,5 @@
 """Package metadata comes from settings.ini, the one place that states name, version and requirements."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -16,10 +17,10 @@ def wanted(*names):
 
 
 extras = {
-    'align': wanted('align'),                                # SFT and DPO: align(), lettingo()
-    'serve': wanted('serve'),                                # transformers serve: a local writer or judge behind chat()
-    'all': wanted('align', 'serve', 'all'),                  # whatever a user may want: both, JupyterLab, still pictures
-    'dev': wanted('align', 'serve', 'all', 'dev'),           # make test, make docs
+    'align': wanted('align'),  # SFT and DPO: align(), lettingo()
+    'serve': wanted('serve'),  # transformers serve: a local writer or judge behind chat()
+    'all': wanted('align', 'serve', 'all'),  # whatever a user may want: both, JupyterLab, still pictures
+    'dev': wanted('align', 'serve', 'all', 'dev'),  # make test, make docs
 }
 
 setup(
@@ -35,8 +36,15 @@ setup(
     license_files=['LICENSE'],
     keywords=cfg['keywords'].split(),
     python_requires=f">={cfg['min_python']}",
-    packages=[*find_packages(include=['promax_nb', 'promax_nb.*']), 'promax_nb.lettingo.tiny_writer'],  # a folder of weights, without modules
-    package_data={'promax_nb': ['py.typed'], 'promax_nb.views': ['*.js', '*.css'], 'promax_nb.lettingo.tiny_writer': ['*']},
+    packages=[
+        *find_packages(include=['promax_nb', 'promax_nb.*']),
+        'promax_nb.lettingo.tiny_writer',
+    ],  # a folder of weights, without modules
+    package_data={
+        'promax_nb': ['py.typed'],
+        'promax_nb.views': ['*.js', '*.css'],
+        'promax_nb.lettingo.tiny_writer': ['*'],
+    },
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
     entry_points={

@@ -5,6 +5,7 @@
 Every (configuration, seed) is one training with its own checkpoint in --out and one JSON of numbers in benchmarks/results/amazon_book. What has its JSON is not
 run again. Choices use validation only: the test split is read once, by the model that validation chose.
 """
+
 import argparse
 import json
 import time
@@ -20,42 +21,78 @@ from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.train import fit, versions
 
 PUBLISHED = {  # Recall@20, NDCG@20, and where the number is from
-    'lightgcn': (.1411, .0856, 'published baseline'), 'lightgcn13': (.147, None, 'our earlier measurement'), 'gccf': (.1343, .0807, 'published baseline'),
-    'simgcl': (.1512, .0919, 'published baseline'), 's2dr': (.160, .098, 'our earlier measurement')}
+    'lightgcn': (0.1411, 0.0856, 'published baseline'),
+    'lightgcn13': (0.147, None, 'our earlier measurement'),
+    'gccf': (0.1343, 0.0807, 'published baseline'),
+    'simgcl': (0.1512, 0.0919, 'published baseline'),
+    's2dr': (0.160, 0.098, 'our earlier measurement'),
+}
 
-TITLES = {'lightgcn': 'LightGCN, layers 0..3, 80 % of edges', 'lightgcn13': 'LightGCN, layers 1..3', 'gccf': 'GCCF', 'simgcl': 'SimGCL',
-          's2dr': 'LightGCN, layers 1..3, + S2DR 0.05 over the published augmented matrix'}
+TITLES = {
+    'lightgcn': 'LightGCN, layers 0..3, 80 % of edges',
+    'lightgcn13': 'LightGCN, layers 1..3',
+    'gccf': 'GCCF',
+    'simgcl': 'SimGCL',
+    's2dr': 'LightGCN, layers 1..3, + S2DR 0.05 over the published augmented matrix',
+}
 
 
 def build(name, data, seed):
     """Model, objective and training settings of one configuration."""
     common = {'seed': seed, 'patience': 20, 'min_steps': 3000}
-    if name == 'lightgcn': return LightGCN(data, edge_drop=.2, seed=seed), BPR(), common
-    if name == 'lightgcn13': return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), BPR(), common
-    if name == 'gccf': return GCCF(data, seed=seed), BPR(), common
-    if name == 'simgcl': return SimGCL(data, seed=seed), BPR(), common | {'reg': 1e-5, 'min_steps': 0}
+    if name == 'lightgcn':
+        return LightGCN(data, edge_drop=0.2, seed=seed), BPR(), common
+    if name == 'lightgcn13':
+        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), BPR(), common
+    if name == 'gccf':
+        return GCCF(data, seed=seed), BPR(), common
+    if name == 'simgcl':
+        return SimGCL(data, seed=seed), BPR(), common | {'reg': 1e-5, 'min_steps': 0}
     if name == 's2dr':
         added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
         added.eliminate_zeros()
-        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=.05), common
+        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=0.05), common
     raise ValueError(f'unknown configuration {name!r}: choose from {", ".join(TITLES)}.')
 
 
 def one(name, seed, data, out, results):
     """Train and measure one configuration with one seed, unless that is done."""
     target = results / f'{name}-{seed}.json'
-    if target.exists(): return
+    if target.exists():
+        return
     model, objective, settings = build(name, data, seed)
     began = time.time()
     result = fit(model, objective, data, folder=out / f'{name}-{seed}', **settings)
-    scores = {mask: evaluate(result.users, result.items, *held_out(data, 'test', mask)) for mask in ('train', 'train+valid')}
+    scores = {
+        mask: evaluate(result.users, result.items, *held_out(data, 'test', mask)) for mask in ('train', 'train+valid')
+    }
     result.save(out / f'{name}-{seed}')
-    target.write_text(json.dumps({
-        'name': name, 'seed': seed, 'title': TITLES[name], 'reference': PUBLISHED[name],
-        'test': scores, 'valid recall@20': result.best_score, 'best_epoch': result.best_epoch,
-        'epochs': len(result.history), 'seconds per epoch (median)': float(np.median(result.history.seconds)), 'wall seconds': time.time() - began,
-        'threads': torch.get_num_threads(), 'versions': versions()}, indent=1))
-    print(target.name, {k: round(v, 4) for k, v in scores['train'].items() if k in ('recall@20', 'ndcg@20')}, 'best epoch', result.best_epoch, flush=True)
+    target.write_text(
+        json.dumps(
+            {
+                'name': name,
+                'seed': seed,
+                'title': TITLES[name],
+                'reference': PUBLISHED[name],
+                'test': scores,
+                'valid recall@20': result.best_score,
+                'best_epoch': result.best_epoch,
+                'epochs': len(result.history),
+                'seconds per epoch (median)': float(np.median(result.history.seconds)),
+                'wall seconds': time.time() - began,
+                'threads': torch.get_num_threads(),
+                'versions': versions(),
+            },
+            indent=1,
+        )
+    )
+    print(
+        target.name,
+        {k: round(v, 4) for k, v in scores['train'].items() if k in ('recall@20', 'ndcg@20')},
+        'best epoch',
+        result.best_epoch,
+        flush=True,
+    )
 
 
 def main():
@@ -65,13 +102,18 @@ def main():
     p.add_argument('--only', nargs='+', default=list(TITLES), choices=list(TITLES), help='configurations')
     p.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     p.add_argument('--threads', type=int, default=None, help='torch threads')
-    p.add_argument('--results', type=Path, default=Path(__file__).parent / 'results' / 'amazon_book', help='folder for the numbers')
+    p.add_argument(
+        '--results', type=Path, default=Path(__file__).parent / 'results' / 'amazon_book', help='folder for the numbers'
+    )
     a = p.parse_args()
     a.results.mkdir(parents=True, exist_ok=True)
-    if a.threads: torch.set_num_threads(a.threads)
+    if a.threads:
+        torch.set_num_threads(a.threads)
     data = from_rlmrec(a.data)
     for seed in a.seeds:
-        for name in a.only: one(name, seed, data, a.out, a.results)
+        for name in a.only:
+            one(name, seed, data, a.out, a.results)
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

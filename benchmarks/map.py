@@ -5,6 +5,7 @@
 Makes a run on generated data (short trainings: the vectors only have to be real, not good), then runs `promax map` in a process of its own, then opens the
 page in a headless Chromium with the network off and software WebGL. Numbers go to benchmarks/results/map.json.
 """
+
 import argparse
 import json
 import os
@@ -51,6 +52,7 @@ PAGE = """async () => {
 def lasso(page, share):
     """Milliseconds from letting go of the mouse to the list of what was selected."""
     import math
+
     page.evaluate("""() => {
       const e = document.querySelector('.px-mount').explorer;
       e.setSelected(null);
@@ -58,10 +60,12 @@ def lasso(page, share):
     }""")
     page.wait_for_timeout(2000)
     box = page.locator('.px-plot').first.bounding_box()
-    turn = [(.5 + .5 * share * math.cos(k / 4), .5 + share * math.sin(k / 4)) for k in range(25)]
+    turn = [(0.5 + 0.5 * share * math.cos(k / 4), 0.5 + share * math.sin(k / 4)) for k in range(25)]
     at = [(box['x'] + box['width'] * x, box['y'] + box['height'] * y) for x, y in turn]
-    page.mouse.move(*at[0]); page.mouse.down()
-    for x, y in at[1:]: page.mouse.move(x, y)
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for x, y in at[1:]:
+        page.mouse.move(x, y)
     page.wait_for_timeout(500)
     page.mouse.up()
     began = time.time()
@@ -73,6 +77,7 @@ def browse(page_file):
     """Milliseconds (median, most) of what a person does on the page; hover is measured with the mouse."""
     import numpy as np
     from playwright.sync_api import sync_playwright
+
     exe = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))))
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=exe, args=ARGS)
@@ -89,12 +94,18 @@ def browse(page_file):
           const seen = () => { if (!tip.hidden) window.__t.push(performance.now() - window.__m); };
           new MutationObserver(seen).observe(tip, {childList: true, attributes: true}); }""")
         for x, y in spots:
-            page.mouse.move(5, 5); page.wait_for_timeout(150); page.mouse.move(x, y); page.wait_for_timeout(400)
+            page.mouse.move(5, 5)
+            page.wait_for_timeout(150)
+            page.mouse.move(x, y)
+            page.wait_for_timeout(400)
         hover = page.evaluate('() => window.__t')
-        times = page.evaluate(PAGE) | {'hover': hover, 'lasso by mouse': [lasso(page, r) for r in (.3, .35, .3)]}
+        times = page.evaluate(PAGE) | {'hover': hover, 'lasso by mouse': [lasso(page, r) for r in (0.3, 0.35, 0.3)]}
         print('by mouse:', page.locator('.px-selection h3').inner_text())
         browser.close()
-    return {'open, seconds': opened, **{k: {'median ms': float(np.median(v)), 'most ms': float(np.max(v)), 'n': len(v)} for k, v in times.items()}}
+    return {
+        'open, seconds': opened,
+        **{k: {'median ms': float(np.median(v)), 'most ms': float(np.max(v)), 'n': len(v)} for k, v in times.items()},
+    }
 
 
 def main():
@@ -108,23 +119,42 @@ def main():
     from promax_nb.data.bookshop import toy_data
     from promax_nb.experiment import experiment
     from promax_nb.models.train import versions
+
     target = Path(__file__).parent / 'results' / 'map.json'
     if a.only_page:
         target.write_text(json.dumps(json.loads(target.read_text()) | {'page': browse(a.out / 'map.html')}, indent=1))
         return print(target.read_text())
-    if not (a.out / 'metrics.json').exists(): experiment(toy_data(a.users, a.items, seed=0), a.out, epochs=6, sdr=1., s2dr=.01, memory=2.)
-    if a.only_make: return
-    cold = json.loads(subprocess.run([sys.executable, '-c', PROJECT, str(a.out)], check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    if not (a.out / 'metrics.json').exists():
+        experiment(toy_data(a.users, a.items, seed=0), a.out, epochs=6, sdr=1.0, s2dr=0.01, memory=2.0)
+    if a.only_make:
+        return
+    cold = json.loads(
+        subprocess.run(
+            [sys.executable, '-c', PROJECT, str(a.out)], check=True, capture_output=True, text=True
+        ).stdout.splitlines()[-1]
+    )
     shutil.rmtree(a.out / 'maps', ignore_errors=True)
     began = time.time()
-    subprocess.run([sys.executable, '-c', 'import sys; from promax_nb.cli import main; sys.exit(main())', 'map', str(a.out)], check=True)
+    subprocess.run(
+        [sys.executable, '-c', 'import sys; from promax_nb.cli import main; sys.exit(main())', 'map', str(a.out)],
+        check=True,
+    )
     whole = time.time() - began
     page = a.out / 'map.html'
-    result = {'users': a.users, 'items': a.items, 'projection of base and reshaped, cold process, seconds': cold['seconds'],
-              'promax map, whole command, seconds': whole, 'file, MB': page.stat().st_size / 1e6, 'page': browse(page), 'cores': os.cpu_count(),
-              'record': cold['record'], 'versions': versions()}
+    result = {
+        'users': a.users,
+        'items': a.items,
+        'projection of base and reshaped, cold process, seconds': cold['seconds'],
+        'promax map, whole command, seconds': whole,
+        'file, MB': page.stat().st_size / 1e6,
+        'page': browse(page),
+        'cores': os.cpu_count(),
+        'record': cold['record'],
+        'versions': versions(),
+    }
     target.write_text(json.dumps(result, indent=1))
     print(json.dumps({k: v for k, v in result.items() if k != 'record'}, indent=1))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

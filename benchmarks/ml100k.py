@@ -5,6 +5,7 @@
 Weights are chosen first, on validation data of seed 0 (`tune`, whose data has no test split); seeds 1 to 3 are then trained with the chosen weights and
 compared on test. Every finished training is kept and not run again. `--world toy` does the same on the generated bookshop, without a data folder.
 """
+
 import argparse
 import json
 import time
@@ -27,7 +28,7 @@ from promax_nb.retrieval.embed import encode, whiten
 
 BASES = {'LightGCN': LightGCN, 'MF': MF}
 WIDTH = 64
-GRID = {'sdr': [.1, .5, 1.5, 5.], 's2dr': [.002, .01, .05, .2]}
+GRID = {'sdr': [0.1, 0.5, 1.5, 5.0], 's2dr': [0.002, 0.01, 0.05, 0.2]}
 
 
 class World:
@@ -42,19 +43,30 @@ class World:
         self.added = {b: augment(data, *v)[0] for b, v in self.vectors.items()}
         self.shuffled = np.random.default_rng(0).permutation(data.n_users)
 
-    def objective(self, basis='shared', confidence='published', sdr=0., s2dr=0., shuffle=False, teacher_tau=None):
+    def objective(self, basis='shared', confidence='published', sdr=0.0, s2dr=0.0, shuffle=False, teacher_tau=None):
         su, si = self.vectors[basis]
-        return ProMax(su[self.shuffled] if shuffle else su, si, self.added[basis], sdr, s2dr, confidence=confidence, teacher_tau=teacher_tau)
+        return ProMax(
+            su[self.shuffled] if shuffle else su,
+            si,
+            self.added[basis],
+            sdr,
+            s2dr,
+            confidence=confidence,
+            teacher_tau=teacher_tau,
+        )
 
 
 def cases(sdr, s2dr):
     """Name -> arguments of World.objective; None is the base."""
     out = {'base': None}
     for basis in ('shared', 'separate'):
-        for form in ('published', 'relative'): out[f'SDR, {basis} basis, {form} weights'] = dict(basis=basis, confidence=form, sdr=sdr)
-    for basis in ('shared', 'separate'): out[f'S2DR, {basis} basis'] = dict(basis=basis, s2dr=s2dr)
+        for form in ('published', 'relative'):
+            out[f'SDR, {basis} basis, {form} weights'] = dict(basis=basis, confidence=form, sdr=sdr)
     for basis in ('shared', 'separate'):
-        for form in ('published', 'relative'): out[f'ProMax, {basis} basis, {form} weights'] = dict(basis=basis, confidence=form, sdr=sdr, s2dr=s2dr)
+        out[f'S2DR, {basis} basis'] = dict(basis=basis, s2dr=s2dr)
+    for basis in ('shared', 'separate'):
+        for form in ('published', 'relative'):
+            out[f'ProMax, {basis} basis, {form} weights'] = dict(basis=basis, confidence=form, sdr=sdr, s2dr=s2dr)
     out['SDR, profiles shuffled over users'] = dict(sdr=sdr, shuffle=True)
     return out
 
@@ -65,7 +77,14 @@ def choose(world, base, config, out):
     if not file.exists():
         found = {}
         for name, values in GRID.items():
-            t = tune(lambda: BASES[base](world.data, seed=0), lambda **c: world.objective(**c), {name: values}, world.data, config, out / f'tune-{base}-{name}')
+            t = tune(
+                lambda: BASES[base](world.data, seed=0),
+                lambda **c: world.objective(**c),
+                {name: values},
+                world.data,
+                config,
+                out / f'tune-{base}-{name}',
+            )
             found[name] = {'chosen': float(t[name][0]), 'tried': t.to_dict('records')}
         file.write_text(json.dumps(found, indent=1))
     return json.loads(file.read_text())
@@ -74,19 +93,33 @@ def choose(world, base, config, out):
 def collect(world, out, file, seeds, config):
     """Compare every case with its own base; numbers only."""
     settings = {k: getattr(config, k) for k in ('batch', 'lr', 'reg', 'patience', 'min_steps')}
-    result = {'data': repr(world.data), 'seeds': seeds, 'versions': versions(), 'settings': settings, 'width': WIDTH, 'bases': {}}
+    result = {
+        'data': repr(world.data),
+        'seeds': seeds,
+        'versions': versions(),
+        'settings': settings,
+        'width': WIDTH,
+        'bases': {},
+    }
     for base in BASES:
         chosen, rows = choose(world, base, config, out), []
         runs = {name: [load_fit(out / f'{base}-{k}-{s}') for s in seeds] for k, name in enumerate(cases(0, 0))}
         for name, fits in runs.items():
             t = compare(runs['base'], fits, world.data)
             teacher = fits[0].card['objective'].get('teacher', {})
-            row = {'case': name, 'epochs': float(np.mean([f.best_epoch for f in fits])), 'at floor': teacher.get('share_at_floor'),
-                   'seconds per epoch': float(np.median(np.concatenate([f.history.seconds for f in fits])))}
-            for m in ('recall@20', 'ndcg@20'): row[m] = {k: float(t.loc[m, k]) for k in ('base', 'ours', 'difference', 'low', 'high', 'p', 'ours_sd')}
+            row = {
+                'case': name,
+                'epochs': float(np.mean([f.best_epoch for f in fits])),
+                'at floor': teacher.get('share_at_floor'),
+                'seconds per epoch': float(np.median(np.concatenate([f.history.seconds for f in fits]))),
+            }
+            for m in ('recall@20', 'ndcg@20'):
+                row[m] = {k: float(t.loc[m, k]) for k in ('base', 'ours', 'difference', 'low', 'high', 'p', 'ours_sd')}
             rows.append(row)
             r = row['recall@20']
-            print(f"{base:9} {name:42} R@20 {r['ours']:.4f}  {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}]  N@20 {row['ndcg@20']['ours']:.4f}")
+            print(
+                f"{base:9} {name:42} R@20 {r['ours']:.4f}  {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}]  N@20 {row['ndcg@20']['ours']:.4f}"
+            )
         result['bases'][base] = {'chosen': chosen, 'rows': rows}
     Path(file).write_text(json.dumps(result, indent=1, default=float))
 
@@ -101,24 +134,36 @@ def main():
     p.add_argument('--threads', type=int)
     p.add_argument('--collect', type=Path, help='write the numbers here and stop')
     a = p.parse_args()
-    if a.world == 'ml100k' and not a.data: p.error('the ML-100K folder is needed (or --world toy).')
-    if a.threads: torch.set_num_threads(a.threads)
+    if a.world == 'ml100k' and not a.data:
+        p.error('the ML-100K folder is needed (or --world toy).')
+    if a.threads:
+        torch.set_num_threads(a.threads)
     a.out.mkdir(parents=True, exist_ok=True)
-    config = TrainConfig(batch=2048, min_steps=500, patience=10) if a.world == 'ml100k' else TrainConfig(batch=512, lr=3e-3, min_steps=300, patience=10)
+    config = (
+        TrainConfig(batch=2048, min_steps=500, patience=10)
+        if a.world == 'ml100k'
+        else TrainConfig(batch=512, lr=3e-3, min_steps=300, patience=10)
+    )
     world = World(from_atomic(a.data) if a.world == 'ml100k' else toy_data(1000, 500), a.out)
-    if a.collect: return collect(world, a.out, a.collect, a.seeds, config)
+    if a.collect:
+        return collect(world, a.out, a.collect, a.seeds, config)
     for base in a.only:
         chosen = {k: v['chosen'] for k, v in choose(world, base, config, a.out).items()}
         print(base, 'chosen on validation:', chosen, flush=True)
         for seed in a.seeds:
             for k, (name, how) in enumerate(cases(**chosen).items()):
                 folder = a.out / f'{base}-{k}-{seed}'
-                if (folder / 'card.json').exists(): continue
+                if (folder / 'card.json').exists():
+                    continue
                 began = time.time()
                 objective = BPR() if how is None else world.objective(**how)
                 result = fit(BASES[base](world.data, seed=seed), objective, world.data, config, folder, seed=seed)
                 result.save(folder)
-                print(f'{base} seed {seed} {name}: valid {result.best_score:.4f}, epoch {result.best_epoch}, {time.time() - began:.0f} s', flush=True)
+                print(
+                    f'{base} seed {seed} {name}: valid {result.best_score:.4f}, epoch {result.best_epoch}, {time.time() - began:.0f} s',
+                    flush=True,
+                )
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -5,6 +5,7 @@
 Uses the trainings of benchmarks/ml100k.py (run that first): the base and SDR with the shared basis, all seeds. Writes coordinates and numbers, no titles and
 no texts, to benchmarks/results/story.json.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -35,12 +36,19 @@ def main():
     scene = Scene(world.data, vectors=world.vectors['shared'], before=before, after=after, settings={'width': 64})
     projection = project_scene(scene)
     table = node_table(scene, projection)
-    users = table.iloc[:world.data.n_users]
+    users = table.iloc[: world.data.n_users]
     far = entropies(scene)
     columns = ('interactions', 'confidence weight', 'profile sharpness', 'neighbours kept', 'distance moved')
     result = {
-        'data': repr(world.data), 'base': a.base, 'case': a.case, 'seeds': a.seeds, 'versions': versions(), 'record': projection.record,
-        'text': projection.describe(), 'n_users': world.data.n_users, 'n_items': world.data.n_items,
+        'data': repr(world.data),
+        'base': a.base,
+        'case': a.case,
+        'seeds': a.seeds,
+        'versions': versions(),
+        'record': projection.record,
+        'text': projection.describe(),
+        'n_users': world.data.n_users,
+        'n_items': world.data.n_items,
         'coords': {k: np.round(v.astype(float), 2).tolist() for k, v in projection.coords.items()},
         'columns': {c: np.round(table[c].to_numpy(float, na_value=np.nan), 4).tolist() for c in columns},
         'divergence': {c: np.round(far[c].to_numpy(float), 5).tolist() for c in far if far[c].dtype.kind == 'f'},
@@ -53,7 +61,11 @@ def main():
     print(target, f'{target.stat().st_size / 1e3:.0f} kB')
     print(result['text'])
     for c, rows in result['gain'].items():
-        for r in rows: print(f"{c:20} {r['group']:22} {r['users']:4} users  {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}]")
+        for r in rows:
+            print(
+                f"{c:20} {r['group']:22} {r['users']:4} users  {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}]"
+            )
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

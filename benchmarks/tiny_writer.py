@@ -5,6 +5,7 @@
 It reads three lists of tastes and writes in a mixture of four styles (see chapter 11). Everything follows from the seed and the vocabulary of the
 generated world; the card beside the weights says both. About six minutes on one quiet thread.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -15,7 +16,9 @@ if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--steps', type=int, default=1500)
     p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--out', type=Path, default=Path(__file__).resolve().parent.parent / 'promax_nb' / 'lettingo' / 'tiny_writer')
+    p.add_argument(
+        '--out', type=Path, default=Path(__file__).resolve().parent.parent / 'promax_nb' / 'lettingo' / 'tiny_writer'
+    )
     args = p.parse_args()
     model, _ = tiny_lm(path=args.out, retrain=True, seed=args.seed, steps=args.steps)
     size = sum(f.stat().st_size for f in args.out.iterdir()) / 1e6

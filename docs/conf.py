@@ -1,4 +1,5 @@
 """Sphinx, for the site without Quarto; make_site.py gives the rest (pages, static files)."""
+
 import sys
 from pathlib import Path
 
@@ -25,7 +26,9 @@ html_show_sourcelink = html_copy_source = html_show_sphinx = False
 html_show_search_summary = False  # it reads the pages with fetch, which a browser refuses for files on disk
 html_theme_options = {'sidebar_hide_name': False, 'top_of_page_buttons': []}
 mathjax_path = 'mathjax.js'
-mathjax3_config = {'options': {'ignoreHtmlClass': '.*|', 'processHtmlClass': 'math', 'enableMenu': False}}  # formulas of the prose, never an output's text
+mathjax3_config = {
+    'options': {'ignoreHtmlClass': '.*|', 'processHtmlClass': 'math', 'enableMenu': False}
+}  # formulas of the prose, never an output's text
 
 
 def setup(app):
@@ -35,6 +38,8 @@ def setup(app):
 def name_sections(app, doctree):
     """Headings answer to Pandoc's names too: links of nbdev (models.html#norm_adj) lead there."""
     from docutils import nodes
+
     for section in doctree.findall(nodes.section):
         name = section.get('slug') or slug(section.next_node(nodes.title).astext())
-        if name not in section['ids']: section['ids'].append(name)
+        if name not in section['ids']:
+            section['ids'].append(name)

@@ -3,6 +3,7 @@
 With quarto on PATH, Quarto renders it; without, Sphinx, MyST-NB and Furo do, from the same processed notebooks, with the same navigation (_quarto.yml).
 Pages made by Sphinx ask nothing of the network when they are read: plotly.js and MathJax lie beside them.
 """
+
 import argparse
 import base64
 import functools
@@ -25,29 +26,53 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PLOTLY, PNG = 'application/vnd.plotly.v1+json', 'image/png'
-LIVE = ('application/vnd.jupyter.widget-view+json', 'application/javascript', 'text/markdown', 'text/latex')  # never shown as they are
+LIVE = (
+    'application/vnd.jupyter.widget-view+json',
+    'application/javascript',
+    'text/markdown',
+    'text/latex',
+)  # never shown as they are
 
 
 # what there is ----------------------------------------------------------------------------------------------------------
+
 
 def navigation(root: Path = ROOT) -> dict:
     """{section: {page: its name in the navigation or None}} as _quarto.yml has it; pages outside of sections are in section ''."""
     sidebar = yaml.safe_load((root / '_quarto.yml').read_text(encoding='utf-8'))['website']['sidebar']
     found = {'': {}}
-    def entry(e): return (e, None) if isinstance(e, str) else (e['href'], e.get('text'))
+
+    def entry(e):
+        return (e, None) if isinstance(e, str) else (e['href'], e.get('text'))
+
     for e in sidebar['contents']:
-        if isinstance(e, dict) and 'section' in e: found[e['section']] = dict(map(entry, e['contents']))
-        else: found[''].update([entry(e)])
+        if isinstance(e, dict) and 'section' in e:
+            found[e['section']] = dict(map(entry, e['contents']))
+        else:
+            found[''].update([entry(e)])
     return found
 
 
 def check_navigation(root: Path = ROOT) -> list:
     """Sentences about pages that _quarto.yml names and nobody wrote, and about notebooks that no reader could find."""
     named = [p for pages in navigation(root).values() for p in pages]
-    there = {p.relative_to(root / 'nbs').as_posix() for p in (root / 'nbs').rglob('*.ipynb') if not any(x[0] in '._' for x in p.relative_to(root).parts)}
-    return ([f'_quarto.yml names {p}, and there is no nbs/{p}: write it, or take the line out.' for p in named if p not in there] +
-            [f'nbs/{p} is in no section of _quarto.yml: name it there, or no reader will find it.' for p in sorted(there - set(named))] +
-            [f'_quarto.yml names {p} twice.' for p in sorted({p for p in named if named.count(p) > 1})])
+    there = {
+        p.relative_to(root / 'nbs').as_posix()
+        for p in (root / 'nbs').rglob('*.ipynb')
+        if not any(x[0] in '._' for x in p.relative_to(root).parts)
+    }
+    return (
+        [
+            f'_quarto.yml names {p}, and there is no nbs/{p}: write it, or take the line out.'
+            for p in named
+            if p not in there
+        ]
+        + [
+            f'nbs/{p} is in no section of _quarto.yml: name it there, or no reader will find it.'
+            for p in sorted(there - set(named))
+        ]
+        + [f'_quarto.yml names {p} twice.' for p in sorted({p for p in named if named.count(p) > 1})]
+    )
 
 
 def read(path: Path):
@@ -59,6 +84,7 @@ def read(path: Path):
 
 
 # the notebooks, processed -----------------------------------------------------------------------------------------------
+
 
 def _documenter():
     """nbdev's processor for signatures, without running the notebook: what `show_doc` needs is in the installed module already.
@@ -75,7 +101,8 @@ def _documenter():
 
         def __call__(self, cell):
             shown = re.search(r'^show_doc\((\w+)\)', cell.source or '', re.M) if cell.cell_type == 'code' else None
-            if not shown: return
+            if not shown:
+                return
             thing = getattr(self.module, shown[1])
             docs = [described(thing, shown[1], 3)] + [described(m, f'{shown[1]}.{n}', 4) for n, m in methods(thing)]
             cell.outputs = [nbformat.v4.new_output('display_data', {'text/markdown': '\n\n'.join(docs)})]
@@ -87,27 +114,39 @@ def described(thing, name: str, level: int) -> str:
     """What nbdev's `show_doc` says of a function or class; a class is called one, and the source has its line."""
     from nbdev.doclinks import _get_exps
     from nbdev.showdoc import show_doc
+
     path = thing.__module__.replace('.', '/') + '.py'
-    text = show_doc(thing, name=name, title_level=level)._repr_markdown_().replace('#LNone', f'#L{_get_exps(path)[name]}')
+    text = (
+        show_doc(thing, name=name, title_level=level)._repr_markdown_().replace('#LNone', f'#L{_get_exps(path)[name]}')
+    )
     return text.replace('```python\ndef ', '```python\nclass ', 1) if isinstance(thing, type) else text
 
 
 def methods(thing) -> list:
     """(name, function) of what a class offers beside its constructor, as far as it says what it does."""
-    if not isinstance(thing, type): return []
-    return [(n, m) for n, m in vars(thing).items() if n[0] != '_' and callable(m) and not isinstance(m, type) and getattr(m, '__doc__', None)]
+    if not isinstance(thing, type):
+        return []
+    return [
+        (n, m)
+        for n, m in vars(thing).items()
+        if n[0] != '_' and callable(m) and not isinstance(m, type) and getattr(m, '__doc__', None)
+    ]
 
 
 def process(root: Path = ROOT) -> Path:
     """The folder of notebooks as nbdev prepares them for a site, with figures that can be used."""
     problems = check_navigation(root)
-    if problems: sys.exit('\n'.join(problems))
+    if problems:
+        sys.exit('\n'.join(problems))
     os.chdir(root)
     sys.path.insert(0, str(root))
     import nbdev.doclinks
     import nbdev.processors
     from nbdev.serve import proc_nbs
-    nbdev.doclinks._get_exps = functools.cache(nbdev.doclinks._get_exps)  # else it reads a module anew for each of its names
+
+    nbdev.doclinks._get_exps = functools.cache(
+        nbdev.doclinks._get_exps
+    )  # else it reads a module anew for each of its names
     nbdev.processors.exec_show_docs = _documenter()
     return Path(proc_nbs(n_workers=0, force=True))
 
@@ -115,6 +154,7 @@ def process(root: Path = ROOT) -> Path:
 def execute(pages: list, proc: Path, keep: bool = False, root: Path = ROOT):
     """Run notebooks and put what comes out into the processed ones; keep: also keep their figures beside the stills that the notebooks hold."""
     from nbclient import NotebookClient
+
     for page in pages:
         nb = nbformat.read(root / 'nbs' / page, 4)
         print(f'running {page} ...', flush=True)
@@ -123,16 +163,19 @@ def execute(pages: list, proc: Path, keep: bool = False, root: Path = ROOT):
         new = {c.id: c.outputs for c in nb.cells if c.cell_type == 'code'}
         done = read(proc / page)
         for c in done.cells:
-            if c.id not in new: continue
+            if c.id not in new:
+                continue
             figures = [o.data[PLOTLY] for o in new[c.id] if PLOTLY in o.get('data', {})]
             stills = [o.data[PNG] for o in c.outputs if PNG in o.get('data', {})]
             if keep and len(figures) == len(stills):
-                for figure, png in zip(figures, stills, strict=True): keep_figure(figure, png, root)
+                for figure, png in zip(figures, stills, strict=True):
+                    keep_figure(figure, png, root)
             c.outputs = new[c.id]
         nbformat.write(done, proc / page)
 
 
 # figures ----------------------------------------------------------------------------------------------------------------
+
 
 def still_name(png: str) -> str:
     """A figure's data is kept under the name of its still picture, so that the two cannot part."""
@@ -153,7 +196,8 @@ def drop_figures(root: Path = ROOT) -> list:
     data = [o.get('data', {}) for nb in books for c in nb.cells for o in c.get('outputs', [])]
     stills = {still_name(d[PNG]) for d in data if PNG in d}
     gone = [p for p in (root / 'docs' / 'figures').glob('*.json.gz') if p.name not in stills]
-    for p in gone: p.unlink()
+    for p in gone:
+        p.unlink()
     return [p.name for p in gone]
 
 
@@ -164,7 +208,9 @@ def figure_html(figure: dict, png: str | None, up: str, first: bool) -> str:
     label = re.sub('<[^>]*>', ' ', str((title.get('text') if isinstance(title, dict) else title) or 'figure'))
     data = json.dumps({'data': figure['data'], 'layout': layout}, separators=(',', ':')).replace('<', '\\u003c')
     still = f'<img alt="{html.escape(html.unescape(label))}" src="data:image/png;base64,{png}">' if png else ''
-    scripts = f'<script defer src="{up}plotly.min.js"></script><script defer src="{up}figures.js"></script>' if first else ''
+    scripts = (
+        f'<script defer src="{up}plotly.min.js"></script><script defer src="{up}figures.js"></script>' if first else ''
+    )
     place = f'<div class="promax-figure" style="height:{int(layout.get("height") or 480)}px">{still}</div>'
     return f'{place}<script type="application/json">{data}</script>{scripts}'
 
@@ -172,17 +218,23 @@ def figure_html(figure: dict, png: str | None, up: str, first: bool) -> str:
 def enliven(proc: Path, root: Path = ROOT):
     """Figures of the processed notebooks, stills with kept data and fresh ones, become HTML that draws itself with the plotly.js beside the pages."""
     import plotly
+
     shutil.copy(Path(plotly.__file__).parent / 'package_data' / 'plotly.min.js', proc)
     shutil.copy(root / 'docs' / 'figures.js', proc)
     for path in sorted(proc.rglob('*.ipynb')):
         nb, first = read(path), True
-        for c in nb.cells:  # a widget leaves a card and a picture: a page shows only one form of an output, so they become two
+        for c in (
+            nb.cells
+        ):  # a widget leaves a card and a picture: a page shows only one form of an output, so they become two
             for k, o in reversed(list(enumerate(c.get('outputs', [])))):
-                if {'text/html', PNG} <= set(o.get('data', {})): c.outputs.insert(k, nbformat.v4.new_output('display_data', {PNG: o.data.pop(PNG)}))
+                if {'text/html', PNG} <= set(o.get('data', {})):
+                    c.outputs.insert(k, nbformat.v4.new_output('display_data', {PNG: o.data.pop(PNG)}))
         for o in [o for c in nb.cells if c.cell_type == 'code' for o in c.outputs if 'data' in o]:
             png = ''.join(o.data.get(PNG, '')).strip()
             kept = root / 'docs' / 'figures' / still_name(png) if png else None
-            figure = o.data.get(PLOTLY) or (json.loads(gzip.decompress(kept.read_bytes())) if kept and kept.exists() else None)
+            figure = o.data.get(PLOTLY) or (
+                json.loads(gzip.decompress(kept.read_bytes())) if kept and kept.exists() else None
+            )
             if figure:
                 o.data = {'text/html': figure_html(figure, png, '../' * (len(path.relative_to(proc).parts) - 1), first)}
                 first = False
@@ -191,15 +243,19 @@ def enliven(proc: Path, root: Path = ROOT):
 
 # with Quarto ------------------------------------------------------------------------------------------------------------
 
+
 def with_quarto(proc: Path, out: Path):
     done = subprocess.run(['quarto', 'render'], cwd=proc)
-    if done.returncode: sys.exit(f'quarto render ended with {done.returncode}; its message is above.')
-    if not (proc / '_docs').is_dir(): sys.exit('quarto render made no _docs folder; is output-dir in _quarto.yml still _docs?')
+    if done.returncode:
+        sys.exit(f'quarto render ended with {done.returncode}; its message is above.')
+    if not (proc / '_docs').is_dir():
+        sys.exit('quarto render made no _docs folder; is output-dir in _quarto.yml still _docs?')
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(proc / '_docs', out)
 
 
 # without ----------------------------------------------------------------------------------------------------------------
+
 
 def front(nb) -> dict:
     """The front matter that nbdev wrote."""
@@ -229,10 +285,14 @@ def links(text: str, page: str, where: dict, site: str, anchors: dict) -> str:
 
     def local(m):
         target, _, anchor = m[1].partition('#')
-        if target.startswith(site): name = pages.get(target[len(site):].strip('/').removesuffix('.html') or 'index')
-        elif re.match(r'\w+:', target) or not target.endswith('.ipynb'): return m[0]
-        else: name = where.get(posixpath.normpath(posixpath.join(posixpath.dirname(page), target)))
-        if name is None: return m[0]
+        if target.startswith(site):
+            name = pages.get(target[len(site) :].strip('/').removesuffix('.html') or 'index')
+        elif re.match(r'\w+:', target) or not target.endswith('.ipynb'):
+            return m[0]
+        else:
+            name = where.get(posixpath.normpath(posixpath.join(posixpath.dirname(page), target)))
+        if name is None:
+            return m[0]
         return f"]({posixpath.relpath(name, here or '.')}.ipynb{'#' + anchor if anchor in anchors[name] else ''})"
 
     text = re.sub(r'!\[([^\]]*)\]\(https?:[^)]*\)', r'\1', text)
@@ -244,21 +304,28 @@ def for_sphinx(nb, page: str, where: dict, site: str, anchors: dict):
     about = front(nb)
     cells = [nbformat.v4.new_markdown_cell(f"# {about.get('title', page)}\n\n{about.get('description', '')}")]
     for c in nb.cells:
-        if c.cell_type == 'markdown' and not c.source.startswith('<!-- WARNING'): cells.append(nbformat.v4.new_markdown_cell(c.source))
-        if c.cell_type != 'code': continue
+        if c.cell_type == 'markdown' and not c.source.startswith('<!-- WARNING'):
+            cells.append(nbformat.v4.new_markdown_cell(c.source))
+        if c.cell_type != 'code':
+            continue
         if re.search(r'^show_doc\(', c.source, re.M):
             cells += [nbformat.v4.new_markdown_cell(signature(''.join(o.data['text/markdown']))) for o in c.outputs]
             continue
         hidden = re.search(r'^#\|\s*echo:\s*false', c.source, re.M)
         source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M).strip()
         for o in c.outputs:
-            if 'data' in o: o.data = {k: v for k, v in o.data.items() if k not in LIVE}
+            if 'data' in o:
+                o.data = {k: v for k, v in o.data.items() if k not in LIVE}
         outputs = [o for o in c.outputs if 'data' not in o or o.data]
         meta = {'tags': ['remove-input'] if hidden else [], 'mystnb': {'image': {'alt': 'what the code above draws'}}}
-        if source or outputs: cells.append(nbformat.v4.new_code_cell(source, outputs=outputs, metadata=meta))
+        if source or outputs:
+            cells.append(nbformat.v4.new_code_cell(source, outputs=outputs, metadata=meta))
     for c in cells:
-        if c.cell_type == 'markdown': c.source = links(c.source, page, where, site, anchors)
-    return nbformat.v4.new_notebook(cells=cells, metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
+        if c.cell_type == 'markdown':
+            c.source = links(c.source, page, where, site, anchors)
+    return nbformat.v4.new_notebook(
+        cells=cells, metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}
+    )
 
 
 def signature(text: str) -> str:
@@ -269,8 +336,16 @@ def signature(text: str) -> str:
 
 def headings(nb) -> set:
     """Anchors that a page offers."""
-    text = '\n'.join([c.source for c in nb.cells if c.cell_type == 'markdown'] +
-                     [''.join(o.data['text/markdown']) for c in nb.cells if c.cell_type == 'code' for o in c.outputs if 'text/markdown' in o.get('data', {})])
+    text = '\n'.join(
+        [c.source for c in nb.cells if c.cell_type == 'markdown']
+        + [
+            ''.join(o.data['text/markdown'])
+            for c in nb.cells
+            if c.cell_type == 'code'
+            for o in c.outputs
+            if 'text/markdown' in o.get('data', {})
+        ]
+    )
     text = re.sub(r'^```.*?^```', '', text, flags=re.M | re.S)
     return {slug(re.sub('`', '', t)) for t in re.findall(r'^#+ (.*)$', text, re.M)}
 
@@ -280,18 +355,32 @@ def toctrees(where: dict, root: Path) -> str:
     blocks = []
     for section, pages in navigation(root).items():
         lines = [f'{text} <{where[p]}>' if text else where[p] for p, text in pages.items() if where[p] != 'index']
-        if lines: blocks.append('```{toctree}\n:hidden:\n' + (f':caption: {section}\n' if section else '') + '\n' + '\n'.join(lines) + '\n```')
+        if lines:
+            blocks.append(
+                '```{toctree}\n:hidden:\n'
+                + (f':caption: {section}\n' if section else '')
+                + '\n'
+                + '\n'.join(lines)
+                + '\n```'
+            )
     return '\n\n'.join(blocks)
 
 
 def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
     """The site by Sphinx; a warning is an error, for it means that a reader would see something broken."""
-    try: mathjax = metadata.distribution('sphinx-mathjax-offline').locate_file('sphinx-mathjax-offline/static/mathjax/tex-svg-full.js')
-    except metadata.PackageNotFoundError: mathjax = None
+    try:
+        mathjax = metadata.distribution('sphinx-mathjax-offline').locate_file(
+            'sphinx-mathjax-offline/static/mathjax/tex-svg-full.js'
+        )
+    except metadata.PackageNotFoundError:
+        mathjax = None
     if mathjax is None or any(importlib.util.find_spec(name) is None for name in ('sphinx', 'myst_nb', 'furo')):
-        sys.exit("without Quarto the site needs Sphinx, MyST-NB, Furo and sphinx-mathjax-offline: make install, or pip install 'promax_nb[dev]'.")
+        sys.exit(
+            "without Quarto the site needs Sphinx, MyST-NB, Furo and sphinx-mathjax-offline: make install, or pip install 'promax_nb[dev]'."
+        )
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
+
     stage = root / '.cache' / 'docs'
     shutil.rmtree(stage, ignore_errors=True)
     (stage / 'assets').mkdir(parents=True)
@@ -301,24 +390,41 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
     site = yaml.safe_load((root / '_quarto.yml').read_text(encoding='utf-8'))['website']['site-url']
     for page, nb in books.items():
         nb = for_sphinx(nb, page, where, site, anchors)
-        if where[page] == 'index': nb.cells.append(nbformat.v4.new_markdown_cell(toctrees(where, root)))
+        if where[page] == 'index':
+            nb.cells.append(nbformat.v4.new_markdown_cell(toctrees(where, root)))
         path = stage / 'pages' / f'{where[page]}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(nb, path)
     shutil.copy(mathjax, stage / 'assets' / 'mathjax.js')
-    extra = {'html_extra_path': [str(proc / 'plotly.min.js'), str(proc / 'figures.js')],
-             'html_static_path': [str(root / 'docs' / 'static'), str(stage / 'assets')]}
+    extra = {
+        'html_extra_path': [str(proc / 'plotly.min.js'), str(proc / 'figures.js')],
+        'html_static_path': [str(root / 'docs' / 'static'), str(stage / 'assets')],
+    }
     with patch_docutils(), docutils_namespace():
-        app = Sphinx(stage / 'pages', root / 'docs', stage / 'html', stage / 'doctrees', 'html', confoverrides=extra, status=None, warningiserror=True)
+        app = Sphinx(
+            stage / 'pages',
+            root / 'docs',
+            stage / 'html',
+            stage / 'doctrees',
+            'html',
+            confoverrides=extra,
+            status=None,
+            warningiserror=True,
+        )
         app.build(force_all=True)
-    if app.statuscode: sys.exit('Sphinx had warnings (above), and a warning here is a page with something broken: mend the notebook it names.')
-    for name in ('.buildinfo', 'objects.inv'): (stage / 'html' / name).unlink(missing_ok=True)
+    if app.statuscode:
+        sys.exit(
+            'Sphinx had warnings (above), and a warning here is a page with something broken: mend the notebook it names.'
+        )
+    for name in ('.buildinfo', 'objects.inv'):
+        (stage / 'html' / name).unlink(missing_ok=True)
     (stage / 'html' / '.nojekyll').touch()
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(stage / 'html', out)
 
 
 # for language models ----------------------------------------------------------------------------------------------------
+
 
 def llms(proc: Path, out: Path, root: Path = ROOT):
     """llms.txt: every page with one line; llms-full.txt: their text."""
@@ -329,7 +435,9 @@ def llms(proc: Path, out: Path, root: Path = ROOT):
         for page in pages:
             nb = read(proc / page)
             about = front(nb)
-            lines.append(f"- [{about.get('title', page)}]({site['site-url']}/{where[page]}.html): {about.get('description', '')}")
+            lines.append(
+                f"- [{about.get('title', page)}]({site['site-url']}/{where[page]}.html): {about.get('description', '')}"
+            )
             full += [f"# {about.get('title', page)}", about.get('description', ''), *map(plain, nb.cells)]
     (out / 'llms.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
     (out / 'llms-full.txt').write_text('\n\n'.join(filter(None, full)) + '\n', encoding='utf-8')
@@ -337,11 +445,16 @@ def llms(proc: Path, out: Path, root: Path = ROOT):
 
 def plain(cell) -> str:
     """A cell as text: prose, code, what it prints."""
-    if cell.cell_type == 'markdown': return '' if cell.source.startswith('<!-- WARNING') else cell.source
-    if cell.cell_type != 'code': return ''
+    if cell.cell_type == 'markdown':
+        return '' if cell.source.startswith('<!-- WARNING') else cell.source
+    if cell.cell_type != 'code':
+        return ''
     data = [o.get('data', {}) for o in cell.outputs]
-    shown = ''.join(o.get('text', '') for o in cell.outputs) + '\n'.join(''.join(d['text/plain']) for d in data if 'text/plain' in d)
-    if re.search(r'^show_doc\(', cell.source, re.M): return '\n'.join(signature(''.join(d.get('text/markdown', ''))).replace('{.source}', '') for d in data)
+    shown = ''.join(o.get('text', '') for o in cell.outputs) + '\n'.join(
+        ''.join(d['text/plain']) for d in data if 'text/plain' in d
+    )
+    if re.search(r'^show_doc\(', cell.source, re.M):
+        return '\n'.join(signature(''.join(d.get('text/markdown', ''))).replace('{.source}', '') for d in data)
     return f'```python\n{cell.source}\n```' + (f'\n\n```\n{shown.strip()}\n```' if shown.strip() else '')
 
 
@@ -349,13 +462,24 @@ def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--out', type=Path, default=ROOT / '_docs', help='folder of the site (default: _docs)')
     p.add_argument('--offline', action='store_true', help='build with Sphinx also where Quarto is installed')
-    p.add_argument('--execute', nargs='*', metavar='PAGE', help='run these notebooks first (all, when none is named): story.ipynb, lessons/4_maps.ipynb')
-    p.add_argument('--keep-figures', action='store_true', help='keep the figures of these notebooks in docs/figures, for sites built without running them')
+    p.add_argument(
+        '--execute',
+        nargs='*',
+        metavar='PAGE',
+        help='run these notebooks first (all, when none is named): story.ipynb, lessons/4_maps.ipynb',
+    )
+    p.add_argument(
+        '--keep-figures',
+        action='store_true',
+        help='keep the figures of these notebooks in docs/figures, for sites built without running them',
+    )
     args = p.parse_args(argv)
     out = args.out.resolve()
     proc = process()
-    if args.execute is not None: execute(args.execute or list(addresses(proc)), proc, args.keep_figures)
-    if args.keep_figures: drop_figures()
+    if args.execute is not None:
+        execute(args.execute or list(addresses(proc)), proc, args.keep_figures)
+    if args.keep_figures:
+        drop_figures()
     enliven(proc)
     quarto = None if args.offline else shutil.which('quarto')
     (with_quarto if quarto else with_sphinx)(proc, out)
@@ -364,4 +488,5 @@ def main(argv=None):
     print(f"{len(list(out.rglob('*.html')))} pages by {by}: {out / 'index.html'}")
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

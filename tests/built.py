@@ -1,4 +1,5 @@
 """The site, built once for all tests that look at it, and what is wrong with its links."""
+
 import hashlib
 import os
 import shutil
@@ -16,8 +17,10 @@ def copy_tree(where: Path) -> Path:
     """What the site is made from, in another folder: a build leaves nothing behind in this one."""
     unwanted = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', 'nbdev.yml', 'sidebar.yml')
     for name in PARTS:
-        if (ROOT / name).is_dir(): shutil.copytree(ROOT / name, where / name, ignore=unwanted)
-        else: shutil.copy(ROOT / name, where)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, where / name, ignore=unwanted)
+        else:
+            shutil.copy(ROOT / name, where)
     return where
 
 
@@ -48,7 +51,13 @@ def build(tree: Path) -> str:
     command.parent.mkdir()
     command.write_text(STAND_IN.format(python=sys.executable, log=str(tree / 'quarto.jsonl')))
     command.chmod(0o755)
-    done = subprocess.run([sys.executable, '-c', BOTH], cwd=tree, env=os.environ | {'PYTHONPATH': str(tree)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', BOTH],
+        cwd=tree,
+        env=os.environ | {'PYTHONPATH': str(tree)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
 
@@ -58,7 +67,8 @@ def fingerprint() -> str:
     h = hashlib.sha256(Path(__file__).read_bytes())
     for name in PARTS:
         for p in sorted((ROOT / name).rglob('*')) if (ROOT / name).is_dir() else [ROOT / name]:
-            if p.is_file() and '__pycache__' not in p.parts: h.update(p.relative_to(ROOT).as_posix().encode() + p.read_bytes())
+            if p.is_file() and '__pycache__' not in p.parts:
+                h.update(p.relative_to(ROOT).as_posix().encode() + p.read_bytes())
     return h.hexdigest()[:16]
 
 
@@ -74,7 +84,8 @@ def sites(make_folder) -> Path:
         kept.parent.mkdir(parents=True)
         (tree / 'kept').mkdir()
         (tree / 'kept' / 'said.log').write_text(said, encoding='utf-8')
-        for name in ('quarto', 'quarto.jsonl', 'offline'): shutil.move(tree / name, tree / 'kept')
+        for name in ('quarto', 'quarto.jsonl', 'offline'):
+            shutil.move(tree / name, tree / 'kept')
         shutil.move(tree / 'kept', kept)
     return kept
 
@@ -83,18 +94,34 @@ def hostile_books(proc: Path):
     """Two processed pages whose outputs try to become part of the page."""
     import nbformat
     from browser.hostile import TEXTS
+
     new, out = nbformat.v4, nbformat.v4.new_output
-    bad = '\n'.join(TEXTS.values()) + '\n```{raw} html\n<script>__hit(1)</script>\n```\n$\\href{javascript:__hit(1)}{x}$ \\(\\alpha\\)'
-    figure = {'data': [{'type': 'scatter', 'y': [1, 2], 'name': '</script><script>__hit(2)</script>'}],
-              'layout': {'title': {'text': '"><img src=x onerror=__hit(3)>'}}}
-    outputs = [out('stream', text=bad), out('display_data', {'text/markdown': bad, 'text/plain': bad}), out('execute_result', {'text/plain': bad}),
-               out('display_data', {'application/javascript': '__hit(4)'}), out('display_data', {'application/vnd.plotly.v1+json': figure})]
-    cells = [new.new_raw_cell('---\ntitle: Start\ndescription: One line\n---'),
-             new.new_markdown_cell('![remote](https://evil.example/badge.svg) [next](sub/01_b.ipynb#a_b)'),
-             new.new_code_cell('print(text)', outputs=outputs)]
+    bad = (
+        '\n'.join(TEXTS.values())
+        + '\n```{raw} html\n<script>__hit(1)</script>\n```\n$\\href{javascript:__hit(1)}{x}$ \\(\\alpha\\)'
+    )
+    figure = {
+        'data': [{'type': 'scatter', 'y': [1, 2], 'name': '</script><script>__hit(2)</script>'}],
+        'layout': {'title': {'text': '"><img src=x onerror=__hit(3)>'}},
+    }
+    outputs = [
+        out('stream', text=bad),
+        out('display_data', {'text/markdown': bad, 'text/plain': bad}),
+        out('execute_result', {'text/plain': bad}),
+        out('display_data', {'application/javascript': '__hit(4)'}),
+        out('display_data', {'application/vnd.plotly.v1+json': figure}),
+    ]
+    cells = [
+        new.new_raw_cell('---\ntitle: Start\ndescription: One line\n---'),
+        new.new_markdown_cell('![remote](https://evil.example/badge.svg) [next](sub/01_b.ipynb#a_b)'),
+        new.new_code_cell('print(text)', outputs=outputs),
+    ]
     (proc / 'sub').mkdir(parents=True)
     nbformat.write(new.new_notebook(cells=cells), proc / 'index.ipynb')
-    cells = [new.new_raw_cell('---\ntitle: B\noutput-file: b.html\n---'), new.new_markdown_cell('# a_b\n\n[back](https://site.example/x/index.html), $x^2$')]
+    cells = [
+        new.new_raw_cell('---\ntitle: B\noutput-file: b.html\n---'),
+        new.new_markdown_cell('# a_b\n\n[back](https://site.example/x/index.html), $x^2$'),
+    ]
     nbformat.write(new.new_notebook(cells=cells), proc / 'sub' / '01_b.ipynb')
 
 
@@ -102,9 +129,12 @@ def hostile_site(folder: Path) -> Path:
     """A site of two pages with hostile outputs, built."""
     sys.path.insert(0, str(ROOT / 'docs'))
     import make_site
+
     (folder / 'docs').symlink_to(ROOT / 'docs')
-    (folder / '_quarto.yml').write_text('website: {title: t, description: d, site-url: "https://site.example/x",\n'
-                                        '          sidebar: {contents: [index.ipynb, sub/01_b.ipynb]}}')
+    (folder / '_quarto.yml').write_text(
+        'website: {title: t, description: d, site-url: "https://site.example/x",\n'
+        '          sidebar: {contents: [index.ipynb, sub/01_b.ipynb]}}'
+    )
     hostile_books(folder / 'proc')
     make_site.enliven(folder / 'proc', folder)
     make_site.with_sphinx(folder / 'proc', folder / 'out', folder)
@@ -125,13 +155,17 @@ class Page(HTMLParser):
         self.in_script = tag == 'script' and a.get('type') != 'application/json'
         self.handlers += [f'{tag} {k}={v}' for k, v in attrs if k.startswith('on') or 'javascript:' in (v or '')]
         self.ids |= {a[k] for k in ('id', 'name') if a.get(k)}
-        if tag in ('a', 'link') and a.get('href'): (self.links if tag == 'a' else self.sources).append(a['href'])
-        if tag in ('img', 'script', 'iframe', 'source', 'video', 'audio', 'embed') and a.get('src'): self.sources.append(a['src'])
+        if tag in ('a', 'link') and a.get('href'):
+            (self.links if tag == 'a' else self.sources).append(a['href'])
+        if tag in ('img', 'script', 'iframe', 'source', 'video', 'audio', 'embed') and a.get('src'):
+            self.sources.append(a['src'])
 
     def handle_data(self, data):
-        if self.in_script: self.scripts.append(data)
+        if self.in_script:
+            self.scripts.append(data)
 
-    def handle_endtag(self, tag): self.in_script = False
+    def handle_endtag(self, tag):
+        self.in_script = False
 
 
 def broken(folder: Path) -> list:
@@ -142,10 +176,12 @@ def broken(folder: Path) -> list:
         for target in page.links + page.sources:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
-                if target in page.sources and parts.scheme != 'data': wrong.append(f'{name} fetches {target}')
+                if target in page.sources and parts.scheme != 'data':
+                    wrong.append(f'{name} fetches {target}')
                 continue
             to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not to.is_file(): wrong.append(f'{name} leads to {target}, and there is no such file')
+            if not to.is_file():
+                wrong.append(f'{name} leads to {target}, and there is no such file')
             elif parts.fragment and to in pages and unquote(parts.fragment) not in pages[to].ids:
                 wrong.append(f'{name} leads to {target}, and that page has no such place')
     return wrong

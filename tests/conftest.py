@@ -1,4 +1,5 @@
 """Fixtures shared by all tests: one thread, no network, real data where it is."""
+
 import os
 import socket
 from pathlib import Path
@@ -19,7 +20,8 @@ def loopback_only(monkeypatch):
 
     def guarded(self, address, *args):
         host = address[0] if isinstance(address, tuple) else 'localhost'
-        if host not in ('127.0.0.1', '::1', 'localhost'): raise AssertionError(f'a test tried to reach {host}: tests use no network.')
+        if host not in ('127.0.0.1', '::1', 'localhost'):
+            raise AssertionError(f'a test tried to reach {host}: tests use no network.')
         return connect(self, address, *args)
 
     monkeypatch.setattr(socket.socket, 'connect', guarded)
@@ -34,13 +36,20 @@ def _shared():
 @pytest.fixture(scope='session')
 def needed():
     """What a test needs, handed through. Absent: a loud skip on a person's machine, a failure where the environment variable is set."""
+
     def check(found, variable, why):
-        if found is None: (pytest.fail if os.environ.get(variable) else pytest.skip)(f'REDUCED RUN: {why}')
+        if found is None:
+            (pytest.fail if os.environ.get(variable) else pytest.skip)(f'REDUCED RUN: {why}')
         return found
+
     return check
 
 
 @pytest.fixture(scope='session')
 def shared_data(needed):
     """Real data (ml-100k, amazon-book)."""
-    return needed(_shared(), 'PROMAX_REQUIRE_DATA', 'real data not found; set PROMAX_DATA to a folder with ml-100k/ and amazon-book/ to run this test.')
+    return needed(
+        _shared(),
+        'PROMAX_REQUIRE_DATA',
+        'real data not found; set PROMAX_DATA to a folder with ml-100k/ and amazon-book/ to run this test.',
+    )

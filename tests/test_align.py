@@ -1,4 +1,5 @@
 """Alignment: a small writer that reads, training that refuses harm, survives being killed and leaves its input alone, and comparisons with known answers."""
+
 import copy
 import dataclasses
 import json
@@ -33,34 +34,52 @@ from promax_nb.profiles import local as local_room
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='full size: set PROMAX_FULL=1')
-SHORT = dict(max_steps=3, batch=4, lr=1e-3, max_ratio=9., min_users=5, log_steps=1, progress=False)
+SHORT = dict(max_steps=3, batch=4, lr=1e-3, max_ratio=9.0, min_users=5, log_steps=1, progress=False)
 
 
 @pytest.fixture(scope='module')
-def tiny(): return tiny_lm()
+def tiny():
+    return tiny_lm()
 
 
 @pytest.fixture(scope='module')
-def values(): return tiny_room._world_values()
+def values():
+    return tiny_room._world_values()
 
 
 @pytest.fixture(scope='module')
 def pairs(values):
     """Honest texts against invented and vague ones, one pair a user."""
-    p = tiny_room._practice(values, 240, 6, STYLES, seed=5); better = [styled('true').complete(q, 1).text for q in p['prompt']]
-    table = pd.DataFrame({'user': np.arange(len(p)), 'prompt': p['prompt'], 'chosen': better, 'rejected': p['text'], 'chosen_score': 1., 'rejected_score': 0.})
+    p = tiny_room._practice(values, 240, 6, STYLES, seed=5)
+    better = [styled('true').complete(q, 1).text for q in p['prompt']]
+    table = pd.DataFrame(
+        {
+            'user': np.arange(len(p)),
+            'prompt': p['prompt'],
+            'chosen': better,
+            'rejected': p['text'],
+            'chosen_score': 1.0,
+            'rejected_score': 0.0,
+        }
+    )
     return table[(table.chosen != table.rejected) & p['style'].isin(['invented', 'vague'])].reset_index(drop=True)
 
 
-def same(a, b): return all((x == y).all() for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+def same(a, b):
+    return all((x == y).all() for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 # ---- the small writer
 
+
 def test_the_shipped_writer_reads(tiny, values):
     model, tok = tiny
-    assert model.card['vocabulary_hash'] == vocabulary_hash() and model.card['seed'] == 0 and tuple(model.card['styles']) == STYLES
-    assert reading(model, tok, values, n=64)['tastes'] > .95
+    assert (
+        model.card['vocabulary_hash'] == vocabulary_hash()
+        and model.card['seed'] == 0
+        and tuple(model.card['styles']) == STYLES
+    )
+    assert reading(model, tok, values, n=64)['tastes'] > 0.95
     files = list((ROOT / 'promax_nb' / 'lettingo' / 'tiny_writer').iterdir())
     assert sum(f.stat().st_size for f in files) < 4e6 and not any(f.suffix in ('.bin', '.pt', '.pkl') for f in files)
 
@@ -68,18 +87,31 @@ def test_the_shipped_writer_reads(tiny, values):
 def test_reading_tells_a_reader_from_a_talker(tiny, values):
     """The same weights with positions shuffled still speak the language but cannot point at a place; untrained weights know nothing."""
     import torch
-    model, tok = tiny; blind = copy.deepcopy(model); torch.manual_seed(0)
-    blind.transformer.wpe.weight.data = blind.transformer.wpe.weight.data[torch.randperm(len(blind.transformer.wpe.weight))]
-    assert reading(blind, tok, values, n=24)['tastes'] < .6
-    assert reading(tiny_room._tiny_model(tok, seed=3), tok, values, n=24)['tastes'] < .3
+
+    model, tok = tiny
+    blind = copy.deepcopy(model)
+    torch.manual_seed(0)
+    blind.transformer.wpe.weight.data = blind.transformer.wpe.weight.data[
+        torch.randperm(len(blind.transformer.wpe.weight))
+    ]
+    assert reading(blind, tok, values, n=24)['tastes'] < 0.6
+    assert reading(tiny_room._tiny_model(tok, seed=3), tok, values, n=24)['tastes'] < 0.3
 
 
 def test_texts_follow_the_history(tiny):
     """Sampled texts of a mixture: most claims are true (a guess is in one of eight), and each clerk can be heard."""
     prompt = slot_prompt(['witty', 'mystery', 'music'], ['brisk'], ['horror', 'a distant moon'])
     texts = [a.text for a in writer(*tiny, seed=1).complete_many([prompt] * 60, list(range(60)))]
-    f = faithfulness(pd.DataFrame({'user': 0, 'writer': 'w', 'sample': range(60), 'prompt': prompt, 'profile': texts}), values=tiny_room._world_values())
-    assert f.precision.mean() > .45 and (f.precision == 1).any() and (f.precision < .5).any() and f.precision.isna().any()
+    f = faithfulness(
+        pd.DataFrame({'user': 0, 'writer': 'w', 'sample': range(60), 'prompt': prompt, 'profile': texts}),
+        values=tiny_room._world_values(),
+    )
+    assert (
+        f.precision.mean() > 0.45
+        and (f.precision == 1).any()
+        and (f.precision < 0.5).any()
+        and f.precision.isna().any()
+    )
     assert len(set(texts)) > 10
 
 
@@ -88,35 +120,56 @@ def test_every_value_is_one_token_and_texts_come_back(tiny, values):
     assert all(len(tok(v)['input_ids']) == 1 for v in values)
     for style in STYLES:
         for k in range(20):
-            text = styled(style).complete(slot_prompt(values[k:k + 4], [], values[-3:]), k).text
+            text = styled(style).complete(slot_prompt(values[k : k + 4], [], values[-3:]), k).text
             assert tok.decode(tok(text)['input_ids']) == text and tok.unk_token_id not in tok(text)['input_ids']
     assert tok('quasar')['input_ids'] == [tok.unk_token_id]
 
 
 def test_another_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='another vocabulary'): tiny_lm(values=['opera', 'rap', 'jazz'], path=tiny_room._shipped())
-    copyof = tmp_path / 'old'; shutil.copytree(tiny_room._shipped(), copyof); card = json.loads((copyof / 'card.json').read_text())
+    with pytest.raises(ValueError, match='another vocabulary'):
+        tiny_lm(values=['opera', 'rap', 'jazz'], path=tiny_room._shipped())
+    copyof = tmp_path / 'old'
+    shutil.copytree(tiny_room._shipped(), copyof)
+    card = json.loads((copyof / 'card.json').read_text())
     (copyof / 'card.json').write_text(json.dumps(card | {'vocabulary_hash': '0' * 12}))
-    with pytest.raises(ValueError, match='another vocabulary'): tiny_lm(path=copyof)
+    with pytest.raises(ValueError, match='another vocabulary'):
+        tiny_lm(path=copyof)
 
 
 def test_a_writer_of_other_values_is_trained_kept_and_reproduced(tmp_path):
     kinds = ['opera', 'rap', 'jazz', 'hip-hop', "children's songs", 'blues']
     a, tok = tiny_lm(kinds, path=tmp_path / 'w', steps=3, batch=8, slots=2, width=32, layers=1)
-    assert a.card['values'] == 6 and a.card['vocabulary_hash'] is None and len(tok("children's songs")['input_ids']) == 1
-    b, _ = tiny_lm(kinds, path=tmp_path / 'w'); assert same(a, b)
-    c, _ = tiny_lm(kinds, steps=3, batch=8, slots=2, width=32, layers=1, retrain=True); assert same(a, c)
-    with pytest.raises(ValueError, match='at least three'): tiny_lm(['one', 'two'])
+    assert (
+        a.card['values'] == 6 and a.card['vocabulary_hash'] is None and len(tok("children's songs")['input_ids']) == 1
+    )
+    b, _ = tiny_lm(kinds, path=tmp_path / 'w')
+    assert same(a, b)
+    c, _ = tiny_lm(kinds, steps=3, batch=8, slots=2, width=32, layers=1, retrain=True)
+    assert same(a, c)
+    with pytest.raises(ValueError, match='at least three'):
+        tiny_lm(['one', 'two'])
 
 
 # ---- settings
 
-@pytest.mark.parametrize('wrong, said', [
-    (dict(loss='sigmiod'), 'unknown'), (dict(loss='sigmoid+'), 'unknown'), (dict(method='ppo'), "'dpo'"), (dict(lr=0), 'above 0'),
-    (dict(batch=0), 'at least 1'), (dict(loss='exo_pair'), 'label_smoothing'), (dict(loss='robust', label_smoothing=.6), 'below 0.5'),
-    (dict(bf16='maybe'), 'unknown'), (dict(lora=-1), 'negative')])
+
+@pytest.mark.parametrize(
+    'wrong, said',
+    [
+        (dict(loss='sigmiod'), 'unknown'),
+        (dict(loss='sigmoid+'), 'unknown'),
+        (dict(method='ppo'), "'dpo'"),
+        (dict(lr=0), 'above 0'),
+        (dict(batch=0), 'at least 1'),
+        (dict(loss='exo_pair'), 'label_smoothing'),
+        (dict(loss='robust', label_smoothing=0.6), 'below 0.5'),
+        (dict(bf16='maybe'), 'unknown'),
+        (dict(lora=-1), 'negative'),
+    ],
+)
 def test_wrong_settings_get_a_sentence(wrong, said):
-    with pytest.raises(ValueError, match=said): AlignConfig(**wrong)
+    with pytest.raises(ValueError, match=said):
+        AlignConfig(**wrong)
 
 
 def test_losses_are_those_of_trl():
@@ -124,69 +177,101 @@ def test_losses_are_those_of_trl():
     import inspect
 
     from trl import DPOTrainer
+
     text = inspect.getsource(DPOTrainer._compute_loss)
     assert set(re.findall(r'loss_type == "(\w+)"', text)) == set(align_room.LOSSES)
 
 
 def test_bf16_only_in_hardware():
     import torch
-    if torch.cuda.is_available(): pytest.skip('this machine has a graphics card')
+
+    if torch.cuda.is_available():
+        pytest.skip('this machine has a graphics card')
     assert not align_room.has_bf16() and not align_room._bf16(AlignConfig())
-    with pytest.raises(ValueError, match='no hardware'): align_room._bf16(AlignConfig(bf16='yes'))
+    with pytest.raises(ValueError, match='no hardware'):
+        align_room._bf16(AlignConfig(bf16='yes'))
 
 
 def test_alarm_when_the_chosen_texts_fall():
-    t = pd.DataFrame({'step': range(0, 50, 5), 'loss': .5, 'chosen_shift': -.3})
+    t = pd.DataFrame({'step': range(0, 50, 5), 'loss': 0.5, 'chosen_shift': -0.3})
     assert alarms(t, AlignConfig()) == []
-    fell = alarms(t.assign(chosen_shift=np.linspace(0, -9, 10)), AlignConfig(beta=.3))
+    fell = alarms(t.assign(chosen_shift=np.linspace(0, -9, 10)), AlignConfig(beta=0.3))
     assert len(fell) == 1 and 'less likely' in fell[0] and "'sigmoid+sft'" in fell[0] and '0.3' in fell[0]
-    once = t.assign(chosen_shift=[0, 0, 0, -7, 0, 0, 0, 0, 0, 0]); assert alarms(once, AlignConfig()) == []   # one log is no trend
-    assert 'not a number' in alarms(t.assign(loss=[.5] * 9 + [np.nan]), AlignConfig())[0]
+    once = t.assign(chosen_shift=[0, 0, 0, -7, 0, 0, 0, 0, 0, 0])
+    assert alarms(once, AlignConfig()) == []  # one log is no trend
+    assert 'not a number' in alarms(t.assign(loss=[0.5] * 9 + [np.nan]), AlignConfig())[0]
 
 
 # ---- what must not be trained on
 
+
 def test_preflight_refuses_planted_faults(tiny, pairs):
     model, tok = tiny
-    with pytest.raises(PreflightError, match='max_length'): align(tiny, pairs, **SHORT | {'max_length': 44})
-    with pytest.raises(PreflightError, match='users'): align(tiny, pairs.head(3), **SHORT)
-    with pytest.raises(PreflightError, match='users'): align(tiny, pairs.head(3), method='sft', **SHORT)
-    with pytest.raises(PreflightError, match='cut at'): align(tiny, pairs, method='sft', **SHORT | {'max_length': 44})
-    with pytest.raises(PreflightError, match='same text'): align(tiny, pairs.assign(rejected=pairs.chosen), **SHORT)
-    with pytest.raises(ValueError, match="no column 'rejected'"): align(tiny, pairs.drop(columns='rejected'), **SHORT)
+    with pytest.raises(PreflightError, match='max_length'):
+        align(tiny, pairs, **SHORT | {'max_length': 44})
+    with pytest.raises(PreflightError, match='users'):
+        align(tiny, pairs.head(3), **SHORT)
+    with pytest.raises(PreflightError, match='users'):
+        align(tiny, pairs.head(3), method='sft', **SHORT)
+    with pytest.raises(PreflightError, match='cut at'):
+        align(tiny, pairs, method='sft', **SHORT | {'max_length': 44})
+    with pytest.raises(PreflightError, match='same text'):
+        align(tiny, pairs.assign(rejected=pairs.chosen), **SHORT)
+    with pytest.raises(ValueError, match="no column 'rejected'"):
+        align(tiny, pairs.drop(columns='rejected'), **SHORT)
     for method in ('dpo', 'sft'):
-        never = copy.deepcopy(tok); never.chat_template = tiny_room._CHAT.replace('{{ eos_token }}', '')
-        with pytest.raises(PreflightError, match='never learn to stop'): align((model, never), pairs, method=method, **SHORT)
-        merged = copy.deepcopy(tok); merged.pad_token = merged.eos_token
-        with pytest.raises(PreflightError, match='padding mark'): align((model, merged), pairs, method=method, **SHORT)
+        never = copy.deepcopy(tok)
+        never.chat_template = tiny_room._CHAT.replace('{{ eos_token }}', '')
+        with pytest.raises(PreflightError, match='never learn to stop'):
+            align((model, never), pairs, method=method, **SHORT)
+        merged = copy.deepcopy(tok)
+        merged.pad_token = merged.eos_token
+        with pytest.raises(PreflightError, match='padding mark'):
+            align((model, merged), pairs, method=method, **SHORT)
 
 
 def test_a_model_without_what_it_needs_gets_a_sentence(tiny, pairs, tmp_path):
-    model, _ = tiny; folder = tmp_path / 'bare'; model.save_pretrained(folder)
-    with pytest.raises(FileNotFoundError, match='no tokenizer'): align(folder, pairs, **SHORT)
-    with pytest.raises(FileNotFoundError, match='cannot be loaded'): align(tmp_path / 'nowhere', pairs, **SHORT)
-    (tmp_path / 'lora').mkdir(); (tmp_path / 'lora' / 'adapter_config.json').write_text('{}')
-    with pytest.raises(ValueError, match='adapter'): align(tmp_path / 'lora', pairs, **SHORT)
+    model, _ = tiny
+    folder = tmp_path / 'bare'
+    model.save_pretrained(folder)
+    with pytest.raises(FileNotFoundError, match='no tokenizer'):
+        align(folder, pairs, **SHORT)
+    with pytest.raises(FileNotFoundError, match='cannot be loaded'):
+        align(tmp_path / 'nowhere', pairs, **SHORT)
+    (tmp_path / 'lora').mkdir()
+    (tmp_path / 'lora' / 'adapter_config.json').write_text('{}')
+    with pytest.raises(ValueError, match='adapter'):
+        align(tmp_path / 'lora', pairs, **SHORT)
 
 
 # ---- training
 
+
 @pytest.fixture(scope='module')
-def trained(tiny, pairs): return align(tiny, pairs, loss='sigmoid+sft', **SHORT | {'max_steps': 20, 'batch': 16, 'lr': 5e-4})
+def trained(tiny, pairs):
+    return align(tiny, pairs, loss='sigmoid+sft', **SHORT | {'max_steps': 20, 'batch': 16, 'lr': 5e-4})
 
 
 def test_dpo_prefers_what_was_preferred(tiny, pairs, trained):
     h = trained.history
-    assert h.margin.iloc[0] == pytest.approx(0, abs=1e-3)                  # at the start writer and reference are the same
-    assert h.margin.iloc[-3:].mean() > .5 and h.accuracy.iloc[-3:].mean() > .7 and h.loss.iloc[-1] < h.loss.iloc[0]
-    assert same(tiny[0], tiny_lm()[0])                                     # what was passed in is untouched
-    assert list(trained.samples) == ['prompt', 'draw', 'before', 'after'] and (trained.samples.before != trained.samples.after).any()
+    assert h.margin.iloc[0] == pytest.approx(0, abs=1e-3)  # at the start writer and reference are the same
+    assert h.margin.iloc[-3:].mean() > 0.5 and h.accuracy.iloc[-3:].mean() > 0.7 and h.loss.iloc[-1] < h.loss.iloc[0]
+    assert same(tiny[0], tiny_lm()[0])  # what was passed in is untouched
+    assert (
+        list(trained.samples) == ['prompt', 'draw', 'before', 'after']
+        and (trained.samples.before != trained.samples.after).any()
+    )
     assert trained.card['tokens_per_second'] > 0 and trained.card['versions']['trl'] and trained.folder is None
-    prompts = list(pairs.prompt[:64]); honest = []
+    prompts = list(pairs.prompt[:64])
+    honest = []
     for m, t in (tiny, (trained.model, trained.tokenizer)):
         texts = [a.text for a in writer(m, t, seed=3).complete_many(prompts)]
-        honest.append(faithfulness(pd.DataFrame({'user': 0, 'writer': 'w', 'sample': 0, 'prompt': prompts, 'profile': texts})).precision.fillna(0).mean())
-    assert honest[1] > honest[0] + .03                                     # fewer vague and invented texts than before
+        honest.append(
+            faithfulness(pd.DataFrame({'user': 0, 'writer': 'w', 'sample': 0, 'prompt': prompts, 'profile': texts}))
+            .precision.fillna(0)
+            .mean()
+        )
+    assert honest[1] > honest[0] + 0.03  # fewer vague and invented texts than before
 
 
 def test_the_result_is_clean_and_can_be_trained_on(trained, pairs):
@@ -199,48 +284,81 @@ def test_the_result_is_clean_and_can_be_trained_on(trained, pairs):
 def test_sft_and_losses_pass_through(tiny, pairs):
     sft = align(tiny, pairs, method='sft', **SHORT | {'max_steps': 12, 'batch': 16})
     assert sft.history.loss.iloc[-3:].mean() < sft.history.loss.iloc[:3].mean() and 'margin' not in sft.history
-    first = {loss: align(tiny, pairs, loss=loss, **SHORT | {'max_steps': 1}).history.loss.iloc[0] for loss in ('ipo', 'sigmoid+sft')}
-    assert first['ipo'] == pytest.approx((1 / (2 * .1)) ** 2, rel=1e-3)    # at the start the difference is 0: (0 - 1 / (2 beta))^2
-    assert first['sigmoid+sft'] > np.log(2) + .3                           # log 2 and the likelihood of the chosen text
+    first = {
+        loss: align(tiny, pairs, loss=loss, **SHORT | {'max_steps': 1}).history.loss.iloc[0]
+        for loss in ('ipo', 'sigmoid+sft')
+    }
+    assert first['ipo'] == pytest.approx(
+        (1 / (2 * 0.1)) ** 2, rel=1e-3
+    )  # at the start the difference is 0: (0 - 1 / (2 beta))^2
+    assert first['sigmoid+sft'] > np.log(2) + 0.3  # log 2 and the likelihood of the chosen text
 
 
 def test_lora_is_merged(tiny, pairs, tmp_path):
     r = align(tiny, pairs, lora=4, out=tmp_path / 'run', **SHORT)
-    assert not hasattr(r.model, 'peft_config') and not same(r.model, tiny[0]) and (tmp_path / 'run' / 'adapter' / 'adapter_model.safetensors').exists()
-    back = load_align(tmp_path / 'run'); assert same(back.model, r.model) and back.card['settings']['lora'] == 4
+    assert (
+        not hasattr(r.model, 'peft_config')
+        and not same(r.model, tiny[0])
+        and (tmp_path / 'run' / 'adapter' / 'adapter_model.safetensors').exists()
+    )
+    back = load_align(tmp_path / 'run')
+    assert same(back.model, r.model) and back.card['settings']['lora'] == 4
     from peft import LoraConfig, get_peft_model
-    worn = get_peft_model(tiny_room._fresh(tiny[0]), LoraConfig(r=2, task_type='CAUSAL_LM', target_modules='all-linear'))
-    with pytest.raises(ValueError, match='merge'): align((worn, tiny[1]), pairs, **SHORT)
+
+    worn = get_peft_model(
+        tiny_room._fresh(tiny[0]), LoraConfig(r=2, task_type='CAUSAL_LM', target_modules='all-linear')
+    )
+    with pytest.raises(ValueError, match='merge'):
+        align((worn, tiny[1]), pairs, **SHORT)
 
 
 def test_a_tokenizer_without_chat_format(tiny, pairs):
-    plain = copy.deepcopy(tiny[1]); plain.chat_template = None
+    plain = copy.deepcopy(tiny[1])
+    plain.chat_template = None
     r = align((tiny[0], plain), pairs, **SHORT)
     assert r.card['steps'] == 3 and align_room._rows(pairs.head(1), plain, 'dpo')['chosen'][0].startswith(' Enjoys')
 
 
 # ---- folders, resume
 
+
 def test_a_folder_knows_its_training(tiny, pairs, tmp_path):
-    out = tmp_path / 'run'; first = align(tiny, pairs, out=out, **SHORT); at = (out / 'card.json').stat().st_mtime_ns
-    assert same(align(tiny, pairs, out=out, **SHORT).model, first.model) and (out / 'card.json').stat().st_mtime_ns == at   # finished: nothing is trained
-    with pytest.raises(ValueError, match='other beta'): align(tiny, pairs, out=out, **SHORT | {'beta': .5})
-    with pytest.raises(ValueError, match='other pairs'): align(tiny, shuffle_preferences(pairs.assign(gap=1.), 1), out=out, **SHORT)
-    assert align(tiny, pairs, out=out, resume=False, **SHORT | {'beta': .5}).card['settings']['beta'] == .5
-    (tmp_path / 'mine').mkdir(); (tmp_path / 'mine' / 'letter.txt').write_text('dear')
+    out = tmp_path / 'run'
+    first = align(tiny, pairs, out=out, **SHORT)
+    at = (out / 'card.json').stat().st_mtime_ns
+    assert (
+        same(align(tiny, pairs, out=out, **SHORT).model, first.model) and (out / 'card.json').stat().st_mtime_ns == at
+    )  # finished: nothing is trained
+    with pytest.raises(ValueError, match='other beta'):
+        align(tiny, pairs, out=out, **SHORT | {'beta': 0.5})
+    with pytest.raises(ValueError, match='other pairs'):
+        align(tiny, shuffle_preferences(pairs.assign(gap=1.0), 1), out=out, **SHORT)
+    assert align(tiny, pairs, out=out, resume=False, **SHORT | {'beta': 0.5}).card['settings']['beta'] == 0.5
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'letter.txt').write_text('dear')
     for resume in (True, False):
-        with pytest.raises(ValueError, match='not the folder of a training'): align(tiny, pairs, out=tmp_path / 'mine', resume=resume, **SHORT)
+        with pytest.raises(ValueError, match='not the folder of a training'):
+            align(tiny, pairs, out=tmp_path / 'mine', resume=resume, **SHORT)
     assert (tmp_path / 'mine' / 'letter.txt').read_text() == 'dear'
-    with pytest.raises(FileNotFoundError, match='no finished training'): load_align(tmp_path / 'mine')
+    with pytest.raises(FileNotFoundError, match='no finished training'):
+        load_align(tmp_path / 'mine')
 
 
 def test_half_written_checkpoints_are_passed_over(tmp_path):
     def make(step, state=None, optimizer=b''):
-        d = tmp_path / f'checkpoint-{step}'; d.mkdir()
-        if state is not None: (d / 'trainer_state.json').write_text(state)
-        if optimizer: (d / 'optimizer.pt').write_bytes(optimizer)
+        d = tmp_path / f'checkpoint-{step}'
+        d.mkdir()
+        if state is not None:
+            (d / 'trainer_state.json').write_text(state)
+        if optimizer:
+            (d / 'optimizer.pt').write_bytes(optimizer)
+
     assert last_checkpoint(tmp_path) is None
-    make(5, '{"global_step": 5}'); make(10, '{"global_step": 10}'); make(15); make(20, '{"global_st'); make(25, '{"global_step": 25}', b'cut off')
+    make(5, '{"global_step": 5}')
+    make(10, '{"global_step": 10}')
+    make(15)
+    make(20, '{"global_st')
+    make(25, '{"global_step": 25}', b'cut off')
     assert last_checkpoint(tmp_path) == str(tmp_path / 'checkpoint-10')
 
 
@@ -253,107 +371,196 @@ align(tiny_lm(), pd.read_parquet(sys.argv[1]), out=sys.argv[2], max_steps=40, ba
 
 
 def test_killed_in_the_middle_it_ends_at_the_same_place(tiny, pairs, tmp_path):
-    pairs.to_parquet(tmp_path / 'p.parquet'); out = tmp_path / 'run'
-    child = subprocess.Popen([sys.executable, '-c', KILLED, str(tmp_path / 'p.parquet'), str(out)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    pairs.to_parquet(tmp_path / 'p.parquet')
+    out = tmp_path / 'run'
+    child = subprocess.Popen(
+        [sys.executable, '-c', KILLED, str(tmp_path / 'p.parquet'), str(out)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
         for _ in range(1200):
-            if last_checkpoint(out / 'checkpoints') or child.poll() is not None: break
-            time.sleep(.1)
+            if last_checkpoint(out / 'checkpoints') or child.poll() is not None:
+                break
+            time.sleep(0.1)
         assert child.poll() is None, child.stderr.read().decode()[-800:]
-        child.send_signal(signal.SIGKILL); child.wait()
-    finally: child.kill()
-    reached = int(last_checkpoint(out / 'checkpoints').split('-')[-1]); assert 5 <= reached < 40 and not (out / 'card.json').exists()
-    how = dict(SHORT, max_steps=40, save_steps=5); whole = align(tiny, pairs, **how); resumed = align(tiny, pairs, out=out, **how)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    finally:
+        child.kill()
+    reached = int(last_checkpoint(out / 'checkpoints').split('-')[-1])
+    assert 5 <= reached < 40 and not (out / 'card.json').exists()
+    how = dict(SHORT, max_steps=40, save_steps=5)
+    whole = align(tiny, pairs, **how)
+    resumed = align(tiny, pairs, out=out, **how)
     assert same(resumed.model, whole.model) and resumed.history.step.tolist() == whole.history.step.tolist()
-    assert np.allclose(resumed.history.loss, whole.history.loss) and np.allclose(resumed.history.margin, whole.history.margin)
+    assert np.allclose(resumed.history.loss, whole.history.loss) and np.allclose(
+        resumed.history.margin, whole.history.margin
+    )
 
 
 # ---- config files, several processes
 
+
 def test_config_files_are_valid():
     from accelerate.commands.config.config_args import load_config_from_file
-    known = {f.name for f in dataclasses.fields(AlignConfig)}; seen = set()
+
+    known = {f.name for f in dataclasses.fields(AlignConfig)}
+    seen = set()
     for file in sorted((ROOT / 'configs').glob('*.toml')):
-        text = file.read_text(); values = tomllib.loads(text); extra = {'model', 'pairs', 'out'}
+        text = file.read_text()
+        values = tomllib.loads(text)
+        extra = {'model', 'pairs', 'out'}
         assert extra <= set(values) and set(values) - extra - {'download'} <= known, file.name
         config = AlignConfig(**{k: v for k, v in values.items() if k in known})
-        for name in re.findall(r'configs/[\w.-]+', text): assert (ROOT / name).exists(), f'{file.name} speaks of {name}'
-        assert config.method in ('dpo', 'sft'); seen |= set(re.findall(r'configs/(accelerate-[\w.-]+)', text))
+        for name in re.findall(r'configs/[\w.-]+', text):
+            assert (ROOT / name).exists(), f'{file.name} speaks of {name}'
+        assert config.method in ('dpo', 'sft')
+        seen |= set(re.findall(r'configs/(accelerate-[\w.-]+)', text))
     for file in sorted((ROOT / 'configs').glob('*.yaml')):
-        c = load_config_from_file(str(file)); assert c.num_processes >= 1 and file.name in seen
-        if 'fsdp' in file.name: assert str(c.distributed_type).endswith('FSDP') and c.fsdp_config['fsdp_version'] == 2
+        c = load_config_from_file(str(file))
+        assert c.num_processes >= 1 and file.name in seen
+        if 'fsdp' in file.name:
+            assert str(c.distributed_type).endswith('FSDP') and c.fsdp_config['fsdp_version'] == 2
     assert len(seen) == 3
 
 
 def test_a_config_file_trains_and_wrong_ones_get_a_sentence(pairs, tmp_path):
-    save_pairs(pairs.assign(gap=1., gap_se=.1), tmp_path / 'pairs'); file = tmp_path / 'run.toml'
-    def write(**kw): file.write_text('\n'.join(f'{k} = {json.dumps(v)}' for k, v in kw.items()))
-    good = dict(model='tiny', pairs=str(tmp_path / 'pairs'), out=str(tmp_path / 'out'), max_steps=2, batch=4, max_ratio=9, min_users=5, lr=1e-3)
-    write(**good); r = align_from_config(file); assert r.card['steps'] == 2 and (tmp_path / 'out' / 'model' / 'model.safetensors').exists()
-    write(**good, betta=.2)
-    with pytest.raises(ValueError, match="did you mean 'beta'"): align_from_config(file)
+    save_pairs(pairs.assign(gap=1.0, gap_se=0.1), tmp_path / 'pairs')
+    file = tmp_path / 'run.toml'
+
+    def write(**kw):
+        file.write_text('\n'.join(f'{k} = {json.dumps(v)}' for k, v in kw.items()))
+
+    good = dict(
+        model='tiny',
+        pairs=str(tmp_path / 'pairs'),
+        out=str(tmp_path / 'out'),
+        max_steps=2,
+        batch=4,
+        max_ratio=9,
+        min_users=5,
+        lr=1e-3,
+    )
+    write(**good)
+    r = align_from_config(file)
+    assert r.card['steps'] == 2 and (tmp_path / 'out' / 'model' / 'model.safetensors').exists()
+    write(**good, betta=0.2)
+    with pytest.raises(ValueError, match="did you mean 'beta'"):
+        align_from_config(file)
     write(model='tiny')
-    with pytest.raises(ValueError, match='pairs, out'): align_from_config(file)
+    with pytest.raises(ValueError, match='pairs, out'):
+        align_from_config(file)
     file.write_text('= 1')
-    with pytest.raises(ValueError, match='valid TOML'): align_from_config(file)
-    with pytest.raises(FileNotFoundError, match='no file'): align_from_config(tmp_path / 'none.toml')
+    with pytest.raises(ValueError, match='valid TOML'):
+        align_from_config(file)
+    with pytest.raises(FileNotFoundError, match='no file'):
+        align_from_config(tmp_path / 'none.toml')
 
 
 def test_two_processes_train_together(pairs, tmp_path):
     """accelerate launch with two CPU processes: one result, the same as one process with twice the batch."""
-    pairs.head(64).to_parquet(tmp_path / 'p.parquet'); script = tmp_path / 'go.py'
-    script.write_text("import sys\nfrom promax_nb.lettingo.align import align_from_config\nalign_from_config(sys.argv[1])\n")
-    common = dict(model='tiny', pairs=str(tmp_path / 'p.parquet'), max_steps=3, max_ratio=9., min_users=5, lr=1e-3, log_steps=1, device='cpu')
+    pairs.head(64).to_parquet(tmp_path / 'p.parquet')
+    script = tmp_path / 'go.py'
+    script.write_text(
+        "import sys\nfrom promax_nb.lettingo.align import align_from_config\nalign_from_config(sys.argv[1])\n"
+    )
+    common = dict(
+        model='tiny',
+        pairs=str(tmp_path / 'p.parquet'),
+        max_steps=3,
+        max_ratio=9.0,
+        min_users=5,
+        lr=1e-3,
+        log_steps=1,
+        device='cpu',
+    )
     for n, batch in ((2, 4), (1, 8)):
         own = common | {'out': str(tmp_path / f'out{n}'), 'batch': batch}
         (tmp_path / f'{n}.toml').write_text('\n'.join(f'{k} = {json.dumps(v)}' for k, v in own.items()))
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    launch = [str(Path(sys.executable).parent / 'accelerate'), 'launch', '--config_file', str(ROOT / 'configs' / 'accelerate-cpu.yaml')]
-    done = subprocess.run([*launch, '--main_process_port', str(port), str(script), str(tmp_path / '2.toml')], cwd=ROOT, capture_output=True, text=True,
-                          timeout=300, env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    launch = [
+        str(Path(sys.executable).parent / 'accelerate'),
+        'launch',
+        '--config_file',
+        str(ROOT / 'configs' / 'accelerate-cpu.yaml'),
+    ]
+    done = subprocess.run(
+        [*launch, '--main_process_port', str(port), str(script), str(tmp_path / '2.toml')],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     two, one = load_align(tmp_path / 'out2'), align_from_config(tmp_path / '1.toml')
     assert two.card['processes'] == 2 and two.card['steps'] == 3
     a, b = (np.concatenate([p.detach().numpy().ravel() for p in r.model.parameters()]) for r in (two, one))
     start = np.concatenate([p.detach().numpy().ravel() for p in tiny_lm()[0].parameters()])
-    assert np.linalg.norm(a - b) < .1 * np.linalg.norm(b - start)          # the same pairs in every step, averaged
+    assert np.linalg.norm(a - b) < 0.1 * np.linalg.norm(b - start)  # the same pairs in every step, averaged
 
 
 # ---- comparisons
 
+
 def test_movement_has_a_known_answer():
-    items = np.eye(3); liked = sp.csr_matrix([[0, 1, 0], [0, 0, 0], [1, 0, 0]])
-    before, after = np.array([[1., 0, 0], [1, 0, 0], [1, 0, 0]]), np.array([[0., 1, 0], [0, 1, 0], [1, 0, 0]])
+    items = np.eye(3)
+    liked = sp.csr_matrix([[0, 1, 0], [0, 0, 0], [1, 0, 0]])
+    before, after = np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0]]), np.array([[0.0, 1, 0], [0, 1, 0], [1, 0, 0]])
     m = story_room.movement(before, after, items, liked)
     assert m.user.tolist() == [0, 2] and np.allclose(m.moved, [1, 0]) and np.allclose(m.gain, [1, 0])
 
 
 def test_the_loop_can_be_closed_for_a_few_users():
-    data = toy_data(60, 60, seed=1); some = np.array([5, 9, 20, 31, 40, 41, 42, 50, 51, 59])
+    data = toy_data(60, 60, seed=1)
+    some = np.array([5, 9, 20, 31, 40, 41, 42, 50, 51, 59])
     part = story_room._readers(data, some)
-    assert part.shape == (10, 60) and (part.train != data.train[some]).nnz == 0 and part.users.user.tolist() == data.users.user[some].tolist()
+    assert (
+        part.shape == (10, 60)
+        and (part.train != data.train[some]).nnz == 0
+        and part.users.user.tolist() == data.users.user[some].tolist()
+    )
     texts = {n: pd.DataFrame({'user': some, 'profile': [f'Likes {n} {u}.' for u in some]}) for n in ('x', 'y')}
     r = story_room.close_loop(data, texts, some, dim=4, epochs=2, min_steps=1)
-    assert set(r['movement'].user) <= set(some) and r['vectors']['x'].shape[0] == 10 and list(r['table']) == ['base', 'x', 'y']
+    assert (
+        set(r['movement'].user) <= set(some)
+        and r['vectors']['x'].shape[0] == 10
+        and list(r['table']) == ['base', 'x', 'y']
+    )
 
 
 @pytest.mark.parametrize('start', ['as is', 'SFT'])
 def test_what_dpo_begins_with(start, monkeypatch):
     began = []
+
     def fake(model, table, out=None, **how):
         began.append(model)
-        return align_room.AlignResult('after', 'tok', None, None, {'steps': 1, 'seconds': 1.})
+        return align_room.AlignResult('after', 'tok', None, None, {'steps': 1, 'seconds': 1.0})
+
     monkeypatch.setattr(ablation_room, 'align', fake)
-    pairs = pd.DataFrame({'user': [0, 1], 'prompt': ['p', 'q'], 'chosen': ['a', 'b'], 'rejected': ['c', 'd'], 'gap': [1., 1.]})
+    pairs = pd.DataFrame(
+        {'user': [0, 1], 'prompt': ['p', 'q'], 'chosen': ['a', 'b'], 'rejected': ['c', 'd'], 'gap': [1.0, 1.0]}
+    )
     ablation_room.train_writers(('model', 'tok'), pairs, start=start)
-    assert began == [('model', 'tok')] * 3 if start == 'as is' else began == [('model', 'tok'), ('after', 'tok'), ('after', 'tok')]
-    with pytest.raises(ValueError, match="start is 'dpo'"): ablation_room.train_writers(('model', 'tok'), pairs, start='dpo')
+    assert (
+        began == [('model', 'tok')] * 3
+        if start == 'as is'
+        else began == [('model', 'tok'), ('after', 'tok'), ('after', 'tok')]
+    )
+    with pytest.raises(ValueError, match="start is 'dpo'"):
+        ablation_room.train_writers(('model', 'tok'), pairs, start='dpo')
 
 
 def test_length_control_takes_the_nearest_text():
     pool = pd.DataFrame({'user': [0, 0, 0, 1], 'sample': [0, 1, 2, 0], 'profile': ['a', 'a b c', 'a b c d e f', 'x']})
     pool = pool.assign(writer='as is', prompt='p', status='ok', reason=None)
-    like = pd.DataFrame({'user': [0, 0, 1], 'sample': [0, 1, 0], 'profile': ['1 2 3 4', '1 2 3 4 5 6 7', '1 2'], 'writer': 'DPO'})
+    like = pd.DataFrame(
+        {'user': [0, 0, 1], 'sample': [0, 1, 0], 'profile': ['1 2 3 4', '1 2 3 4 5 6 7', '1 2'], 'writer': 'DPO'}
+    )
     got = ablation_room._by_length(pool, like, 'c').set_index(['user', 'sample']).profile
     assert got.loc[(0, 0)] == 'a b c' and got.loc[(0, 1)] == 'a b c d e f' and got.loc[(1, 0)] == 'x'
 
@@ -362,21 +569,44 @@ def test_length_control_takes_the_nearest_text():
 def small_run(tmp_path_factory):
     said = []
     out = tmp_path_factory.mktemp('lettingo') / 'run'
-    how = dict(users=150, test_users=40, samples=4, test_samples=2, epochs=1., loop=False, seed=3)
+    how = dict(users=150, test_users=40, samples=4, test_samples=2, epochs=1.0, loop=False, seed=3)
     return story_room.lettingo(out, say=said.append, **how), said, how
 
 
 def test_all_stages_in_one_call(small_run):
-    r, said, how = small_run; out = r['folder']
+    r, said, how = small_run
+    out = r['folder']
     t = r['ablation'].table
-    assert {'none', 'as is', 'SFT', 'DPO', 'DPO shuffled', 'as is, length of DPO', 'best of as is', 'as is, greedy', 'DPO, greedy'} <= set(t.index)
-    assert t.loc['best of as is', 'logp'] > t.loc['as is', 'logp'] and t.loc['style:true', 'accuracy'] > t.loc['style:invented', 'accuracy']
-    assert t.loc['style:true', 'precision_history'] == 1 and t.loc['style:invented', 'precision_history'] < .5 and (t.users == 40).all()
+    assert {
+        'none',
+        'as is',
+        'SFT',
+        'DPO',
+        'DPO shuffled',
+        'as is, length of DPO',
+        'best of as is',
+        'as is, greedy',
+        'DPO, greedy',
+    } <= set(t.index)
+    assert (
+        t.loc['best of as is', 'logp'] > t.loc['as is', 'logp']
+        and t.loc['style:true', 'accuracy'] > t.loc['style:invented', 'accuracy']
+    )
+    assert (
+        t.loc['style:true', 'precision_history'] == 1
+        and t.loc['style:invented', 'precision_history'] < 0.5
+        and (t.users == 40).all()
+    )
     assert not set(r['pairs'].user) & set(r['ablation'].profiles.user)
-    assert t.loc['DPO', 'seconds'] > t.loc['SFT', 'seconds'] > 0   # DPO began after SFT, so its time holds both
+    assert t.loc['DPO', 'seconds'] > t.loc['SFT', 'seconds'] > 0  # DPO began after SFT, so its time holds both
     summary = json.loads((out / 'lettingo.json').read_text())
-    assert summary['history']['like'] == 5 and summary['verdict'] and {'vectors', 'lexical', 'history', 'truth'} <= {d['judge'] for d in summary['differences']}
-    for name in ('ablation', 'differences', 'test-profiles', 'profiles'): assert len(pd.read_parquet(out / f'{name}.parquet'))
+    assert (
+        summary['history']['like'] == 5
+        and summary['verdict']
+        and {'vectors', 'lexical', 'history', 'truth'} <= {d['judge'] for d in summary['differences']}
+    )
+    for name in ('ablation', 'differences', 'test-profiles', 'profiles'):
+        assert len(pd.read_parquet(out / f'{name}.parquet'))
 
 
 def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
@@ -384,8 +614,11 @@ def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
     monkeypatch.setattr(local_room.Local, 'complete_many', lambda *a, **k: pytest.fail('a text was written twice'))
     monkeypatch.setattr(align_room, '_trainer', lambda *a, **k: pytest.fail('a writer was trained twice'))
     again = story_room.lettingo(r['folder'], say=lambda s: None, **how)
-    pd.testing.assert_frame_equal(again['ablation'].table.drop(columns='seconds'), r['ablation'].table.drop(columns='seconds'))
-    with pytest.raises(ValueError, match='other settings: beta'): story_room.lettingo(r['folder'], say=lambda s: None, **how, beta=.3)
+    pd.testing.assert_frame_equal(
+        again['ablation'].table.drop(columns='seconds'), r['ablation'].table.drop(columns='seconds')
+    )
+    with pytest.raises(ValueError, match='other settings: beta'):
+        story_room.lettingo(r['folder'], say=lambda s: None, **how, beta=0.3)
     with pytest.raises(ValueError, match='no training has seen'):
         history = split_history(toy_data(20, 250, density='dense', split='temporal'), 5, 20, 3)
         ablation_room.ablation(None, history, None, None, r['pairs'], users=list(r['pairs'].user[:2]))
@@ -393,35 +626,70 @@ def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
 
 # ---- a server of the ecosystem
 
+
 def test_http_round_trip_as_writer(tiny, tmp_path):
     """The small writer behind `transformers serve`, asked through chat like any hosted model."""
-    for part in ('fastapi', 'uvicorn'): pytest.importorskip(part, reason='REDUCED RUN: pip install "transformers[serving]" to test the HTTP round trip')
+    for part in ('fastapi', 'uvicorn'):
+        pytest.importorskip(part, reason='REDUCED RUN: pip install "transformers[serving]" to test the HTTP round trip')
     from promax_nb.profiles.ask import ask
     from promax_nb.profiles.llm import chat
-    folder = tmp_path / 'served'; tiny[0].save_pretrained(folder); tiny[1].save_pretrained(folder)
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    serve = [str(Path(sys.executable).parent / 'transformers'), 'serve', str(folder), '--host', '127.0.0.1', '--port', str(port), '--device', 'cpu']
-    server = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'})
+
+    folder = tmp_path / 'served'
+    tiny[0].save_pretrained(folder)
+    tiny[1].save_pretrained(folder)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    serve = [
+        str(Path(sys.executable).parent / 'transformers'),
+        'serve',
+        str(folder),
+        '--host',
+        '127.0.0.1',
+        '--port',
+        str(port),
+        '--device',
+        'cpu',
+    ]
+    server = subprocess.Popen(
+        serve,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'},
+    )
     try:
         for _ in range(600):
             with socket.socket() as s:
-                if s.connect_ex(('127.0.0.1', port)) == 0: break
+                if s.connect_ex(('127.0.0.1', port)) == 0:
+                    break
             assert server.poll() is None, server.stderr.read().decode()[-800:]
-            time.sleep(.1)
-        llm = chat(str(folder), base_url=f'http://127.0.0.1:{port}/v1', api_key_env=None, max_tokens=40, temperature=0.)
-        prompt = slot_prompt(['witty', 'mystery'], [], ['horror']); got = ask(llm, [prompt], tmp_path / 's.db', progress=False)
+            time.sleep(0.1)
+        llm = chat(
+            str(folder), base_url=f'http://127.0.0.1:{port}/v1', api_key_env=None, max_tokens=40, temperature=0.0
+        )
+        prompt = slot_prompt(['witty', 'mystery'], [], ['horror'])
+        got = ask(llm, [prompt], tmp_path / 's.db', progress=False)
         assert got.status[0] == 'ok', got.error[0]
-        assert got.answer[0] == writer(*tiny, temperature=0.)(prompt)       # the same text as without a server
-    finally: server.kill(); server.wait()
+        assert got.answer[0] == writer(*tiny, temperature=0.0)(prompt)  # the same text as without a server
+    finally:
+        server.kill()
+        server.wait()
 
 
 # ---- full size
 
+
 @FULL
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_full_dpo_beats_sft_and_as_is_on_unseen_users(seed, tmp_path):
-    r = story_room.lettingo(tmp_path / 'run', seed=seed, loop=False); d = r['ablation'].differences.set_index(['judge', 'metric', 'from', 'to'])
-    for a in ('as is', 'SFT'): assert d.loc[('lexical', 'accuracy', a, 'DPO'), 'low'] > 0
-    assert d.loc[('lexical', 'accuracy', 'SFT', 'DPO shuffled'), 'low'] <= 0 and d.loc[('vectors', 'accuracy', 'as is', 'DPO'), 'difference'] > 0
+    r = story_room.lettingo(tmp_path / 'run', seed=seed, loop=False)
+    d = r['ablation'].differences.set_index(['judge', 'metric', 'from', 'to'])
+    for a in ('as is', 'SFT'):
+        assert d.loc[('lexical', 'accuracy', a, 'DPO'), 'low'] > 0
+    assert (
+        d.loc[('lexical', 'accuracy', 'SFT', 'DPO shuffled'), 'low'] <= 0
+        and d.loc[('vectors', 'accuracy', 'as is', 'DPO'), 'difference'] > 0
+    )
     for m in ('precision', 'recall'):
-        for known in ('history', 'truth'): assert d.loc[(known, m, 'as is', 'DPO'), 'difference'] >= 0
+        for known in ('history', 'truth'):
+            assert d.loc[(known, m, 'as is', 'DPO'), 'difference'] >= 0

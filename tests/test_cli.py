@@ -1,4 +1,5 @@
 """The commands, from files to a run folder; settings, refusals, doctor."""
+
 import json
 import subprocess
 import sys
@@ -21,29 +22,48 @@ SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--m
 def files(tmp_path_factory):
     """A small bookshop as the files a person would have."""
     folder, data = tmp_path_factory.mktemp('files'), toy_data(150, 80)
-    events = data.events.assign(user=data.users.user.to_numpy()[data.events.user], item=data.items.item.to_numpy()[data.events.item]).drop(columns='split')
+    events = data.events.assign(
+        user=data.users.user.to_numpy()[data.events.user], item=data.items.item.to_numpy()[data.events.item]
+    ).drop(columns='split')
     events.to_csv(folder / 'events.csv', index=False)
     data.items[['item', 'title', 'text']].to_csv(folder / 'items.csv', index=False)
     return folder
 
 
-def run(*args): return main(['run', *map(str, args)])
+def run(*args):
+    return main(['run', *map(str, args)])
 
 
 def test_run_writes_everything_and_continues(files, tmp_path, capsys):
-    args = ['--events', files / 'events.csv', '--items', files / 'items.csv', '--out', tmp_path / 'RUN', '--seeds', '0,1', *SHORT]
+    args = [
+        '--events',
+        files / 'events.csv',
+        '--items',
+        files / 'items.csv',
+        '--out',
+        tmp_path / 'RUN',
+        '--seeds',
+        '0,1',
+        *SHORT,
+    ]
     assert run(*args) == 0
     first = capsys.readouterr().out
     assert 'recall@20' in first and 'report.html' in first and '95 %' in first
     out = tmp_path / 'RUN'
     metrics, card = (json.loads((out / f'{n}.json').read_text()) for n in ('metrics', 'card'))
     assert metrics['base']['recall@20'] > 0 and metrics['promax'].keys() == metrics['base'].keys()
-    assert metrics['compare']['ndcg@20']['difference'] == pytest.approx(metrics['promax']['ndcg@20'] - metrics['base']['ndcg@20'])
+    assert metrics['compare']['ndcg@20']['difference'] == pytest.approx(
+        metrics['promax']['ndcg@20'] - metrics['base']['ndcg@20']
+    )
     assert metrics['about']['seeds'] == [2, 2] and card['seeds'] == [0, 1] and card['base']['split']['threshold'] == 4
     assert card['base']['versions']['torch'] and card['promax']['objective']['teacher']['share_at_floor'] >= 0
     assert all(a['passed'] for a in card['audit'])
     history = pd.read_parquet(out / 'history.parquet')
-    assert set(history.run) == {'base', 'promax'} and {'bpr', 'sdr', 's2dr', 'reg'} <= set(history) and set(history.seed) == {0, 1}
+    assert (
+        set(history.run) == {'base', 'promax'}
+        and {'bpr', 'sdr', 's2dr', 'reg'} <= set(history)
+        and set(history.seed) == {0, 1}
+    )
     assert set(load_tensors(out / 'model.safetensors')[0]) == {'user', 'item'}
     assert len(pd.read_parquet(out / 'profiles-users.parquet')) == len(load_fit(out / 'fits' / 'base-0').users)
     page = (out / 'report.html').read_text(encoding='utf-8')
@@ -56,7 +76,9 @@ def test_run_writes_everything_and_continues(files, tmp_path, capsys):
 
 def test_map_of_a_run(files, tmp_path, capsys):
     out = tmp_path / 'RUN'
-    assert run('--events', files / 'events.csv', '--items', files / 'items.csv', '--out', out, '--seeds', '0', *SHORT) == 0
+    assert (
+        run('--events', files / 'events.csv', '--items', files / 'items.csv', '--out', out, '--seeds', '0', *SHORT) == 0
+    )
     capsys.readouterr()
     assert main(['map', str(out), '--seed', '3']) == 0
     said = capsys.readouterr().out
@@ -64,7 +86,11 @@ def test_map_of_a_run(files, tmp_path, capsys):
     page = (out / 'map.html').read_text(encoding='utf-8')
     assert 'src="http' not in page and 'px-mount' in page
     record, table = json.loads((out / 'map.json').read_text()), pd.read_parquet(out / 'map.parquet')
-    assert record['seed'] == 3 and len(table) == 230 and np.isfinite(table[['base x', 'base y', 'reshaped x', 'reshaped y']].to_numpy()).all()
+    assert (
+        record['seed'] == 3
+        and len(table) == 230
+        and np.isfinite(table[['base x', 'base y', 'reshaped x', 'reshaped y']].to_numpy()).all()
+    )
     (out / 'metrics.json').unlink()  # as after an interruption
     assert main(['map', str(out)]) == 2
     told = capsys.readouterr().err
@@ -74,8 +100,10 @@ def test_map_of_a_run(files, tmp_path, capsys):
 
 def test_toml_and_flags(files, tmp_path, capsys):
     toml = tmp_path / 'run.toml'
-    toml.write_text(f'events = "{files / "events.csv"}"\nitems = "{files / "items.csv"}"\nbase = "MF"\nseeds = [3]\nmin-steps = 0\n'
-                    'epochs = 3\nwidth = 16\nkcore = 0\nthreshold = 3\n')
+    toml.write_text(
+        f'events = "{files / "events.csv"}"\nitems = "{files / "items.csv"}"\nbase = "MF"\nseeds = [3]\nmin-steps = 0\n'
+        'epochs = 3\nwidth = 16\nkcore = 0\nthreshold = 3\n'
+    )
     assert run('--config', toml, '--out', tmp_path / 'R', '--s2dr', '0') == 0
     settings = json.loads((tmp_path / 'R' / 'settings.json').read_text())
     assert settings['base'] == 'MF' and settings['s2dr'] == 0 and settings['seeds'] == [3]
@@ -89,9 +117,16 @@ def test_toml_and_flags(files, tmp_path, capsys):
     assert not (tmp_path / 'R2').exists()
 
 
-@pytest.mark.parametrize('change,message', [
-    (['--events', 'missing.csv'], 'no file missing.csv'), ([], 'no data is given'), (['--format', 'csv', '.'], "use 'atomic' or 'rlmrec'"),
-    (['--format', 'atomic', 'no-such-folder'], 'no-such-folder'), (['--config', 'no.toml'], 'no file no.toml')])
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (['--events', 'missing.csv'], 'no file missing.csv'),
+        ([], 'no data is given'),
+        (['--format', 'csv', '.'], "use 'atomic' or 'rlmrec'"),
+        (['--format', 'atomic', 'no-such-folder'], 'no-such-folder'),
+        (['--config', 'no.toml'], 'no file no.toml'),
+    ],
+)
 def test_bad_data_arguments(change, message, capsys, tmp_path):
     assert run('--out', tmp_path / 'x', *change) == 2
     err = capsys.readouterr().err
@@ -104,41 +139,71 @@ def test_bad_tables(tmp_path, capsys, files):
         bad.write_text(content)
         assert run('--events', bad, '--out', tmp_path / 'x') == 2 and message in capsys.readouterr().err
     bad.write_bytes(b'PAR1 broken')
-    assert run('--events', bad.rename(tmp_path / 'bad.parquet'), '--out', tmp_path / 'x') == 2 and 'cannot be read' in capsys.readouterr().err
+    assert (
+        run('--events', bad.rename(tmp_path / 'bad.parquet'), '--out', tmp_path / 'x') == 2
+        and 'cannot be read' in capsys.readouterr().err
+    )
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'thesis.txt').write_text('mine')
-    assert run('--events', files / 'events.csv', '--items', files / 'items.csv', '--out', tmp_path / 'full', *SHORT) == 2
-    assert 'nothing in it is overwritten' in capsys.readouterr().err and (tmp_path / 'full' / 'thesis.txt').read_text() == 'mine'
-    assert run('--events', files / 'events.csv', '--out', tmp_path / 'y', *SHORT) == 2 and 'no item has a title' in capsys.readouterr().err
+    assert (
+        run('--events', files / 'events.csv', '--items', files / 'items.csv', '--out', tmp_path / 'full', *SHORT) == 2
+    )
+    assert (
+        'nothing in it is overwritten' in capsys.readouterr().err
+        and (tmp_path / 'full' / 'thesis.txt').read_text() == 'mine'
+    )
+    assert (
+        run('--events', files / 'events.csv', '--out', tmp_path / 'y', *SHORT) == 2
+        and 'no item has a title' in capsys.readouterr().err
+    )
 
 
 def test_unknown_flag_and_values(capsys):
     for args in (['run', '--epoch-count', '3'], ['run', '--base', 'BERT'], ['nothing'], ['run', '--epochs', 'many']):
-        with pytest.raises(SystemExit) as e: main(args)
+        with pytest.raises(SystemExit) as e:
+            main(args)
         assert e.value.code == 2
     assert "invalid choice: 'BERT'" in capsys.readouterr().err
 
 
 def test_every_base_and_tuning(tmp_path):
     data = toy_data(120, 60)
-    short = dict(epochs=3, batch=512, lr=.01, min_steps=0, width=16)
-    for base in ('MF', 'GCCF', 'SimGCL'): experiment(data, tmp_path / base, RunConfig(base=base, **short), say=lambda line: None)
+    short = dict(epochs=3, batch=512, lr=0.01, min_steps=0, width=16)
+    for base in ('MF', 'GCCF', 'SimGCL'):
+        experiment(data, tmp_path / base, RunConfig(base=base, **short), say=lambda line: None)
     tuned = experiment(data, tmp_path / 'tuned', RunConfig(base='MF', tune=True, **short), say=lambda line: None)
     grid = pd.read_csv(tmp_path / 'tuned' / 'tune.csv')
     best = tuned.promax[0].card['objective']
-    assert len(grid) == 12 and (best['sdr'], best['s2dr']) == (grid.sdr[0], grid.s2dr[0]) and grid['recall@20'].is_monotonic_decreasing
-    with pytest.raises(ValueError, match='MF has no layers'): experiment(data, tmp_path / 'z', RunConfig(base='MF', layers=2, **short), say=lambda line: None)
+    assert (
+        len(grid) == 12
+        and (best['sdr'], best['s2dr']) == (grid.sdr[0], grid.s2dr[0])
+        and grid['recall@20'].is_monotonic_decreasing
+    )
+    with pytest.raises(ValueError, match='MF has no layers'):
+        experiment(data, tmp_path / 'z', RunConfig(base='MF', layers=2, **short), say=lambda line: None)
 
 
 def test_verdict_claims_no_more_than_the_interval():
-    def say(d, lo, hi): return cli.verdict(pd.Series({'base': .1, 'difference': d, 'low': lo, 'high': hi, 'relative': d / .1}, name='recall@20'))
-    assert 'better' in say(.01, .002, .02) and 'worse' in say(-.01, -.02, -.001) and 'No difference' in say(.01, -.001, .02)
+    def say(d, lo, hi):
+        return cli.verdict(
+            pd.Series({'base': 0.1, 'difference': d, 'low': lo, 'high': hi, 'relative': d / 0.1}, name='recall@20')
+        )
+
+    assert (
+        'better' in say(0.01, 0.002, 0.02)
+        and 'worse' in say(-0.01, -0.02, -0.001)
+        and 'No difference' in say(0.01, -0.001, 0.02)
+    )
 
 
 def test_trainings_cut_off_by_the_limit_are_named():
-    def done(best, run): return SimpleNamespace(best_epoch=best, card={'epochs_run': run})
+    def done(best, run):
+        return SimpleNamespace(best_epoch=best, card={'epochs_run': run})
+
     config = RunConfig(epochs=100, seeds=(3, 4))
-    assert cli.still_improving({'base': [done(99, 100), done(40, 100)], 'ProMax': [done(95, 96), done(50, 80)]}, config) == ['base, seed 3']
+    assert cli.still_improving(
+        {'base': [done(99, 100), done(40, 100)], 'ProMax': [done(95, 96), done(50, 80)]}, config
+    ) == ['base, seed 3']
 
 
 def test_doctor(capsys, monkeypatch):
@@ -147,28 +212,50 @@ def test_doctor(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert 'torch' in out and 'OPENAI_API_KEY is set' in out and 'canary-value' not in out
     real = cli.importlib.metadata.version
+
     def without_faiss(name):
-        if name == 'faiss-cpu': raise cli.importlib.metadata.PackageNotFoundError(name)
+        if name == 'faiss-cpu':
+            raise cli.importlib.metadata.PackageNotFoundError(name)
         return real(name)
+
     monkeypatch.setattr(cli.importlib.metadata, 'version', without_faiss)
     assert main(['doctor']) == 0 and 'without faiss-cpu' in capsys.readouterr().out
 
 
 def test_import_is_light():
     code = 'import sys, promax_nb; print([m for m in ("torch", "pandas", "numpy", "faiss", "transformers", "plotly") if m in sys.modules])'
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+    assert (
+        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+    )
 
 
 def test_help_names_every_setting():
     code = 'from promax_nb.cli import main; main(["run", "--help"])'
     helptext = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    for name in ('events', 'format', 'epochs', 'base', 'seeds', 'teacher-tau', 'confidence', 'min-steps'): assert f'--{name}' in helptext
+    for name in ('events', 'format', 'epochs', 'base', 'seeds', 'teacher-tau', 'confidence', 'min-steps'):
+        assert f'--{name}' in helptext
     assert np.all([f.metadata['help'] for f in cli.dataclasses.fields(RunConfig)])
 
 
 def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
-    small = ['--users', '150', '--test-users', '12', '--samples', '5', '--test-samples', '1', '--targets', '20', '--margin', '.18', '--epochs', '1',
-             '--no-second', '--no-loop']
+    small = [
+        '--users',
+        '150',
+        '--test-users',
+        '12',
+        '--samples',
+        '5',
+        '--test-samples',
+        '1',
+        '--targets',
+        '20',
+        '--margin',
+        '.18',
+        '--epochs',
+        '1',
+        '--no-second',
+        '--no-loop',
+    ]
     out = tmp_path / 'L'
     assert main(['lettingo', '--out', str(out), *small]) == 0
     said = capsys.readouterr().out
@@ -177,9 +264,13 @@ def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
     assert {'none', 'as is', 'SFT', 'DPO'} <= set(summary['ablation'])
     page = (out / 'report.html').read_text(encoding='utf-8')
     assert 'DPO: log-probability of chosen and rejected texts' in page and 'src="http' not in page
-    assert main(['lettingo', '--out', str(out), *small, '--seed', '5']) == 2 and 'seed (0 -> 5)' in capsys.readouterr().err
+    assert (
+        main(['lettingo', '--out', str(out), *small, '--seed', '5']) == 2 and 'seed (0 -> 5)' in capsys.readouterr().err
+    )
     toml = tmp_path / 'align.toml'
-    toml.write_text(f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users = 1\nmax_ratio = 9.0\ndevice = "cpu"\n')
+    toml.write_text(
+        f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users = 1\nmax_ratio = 9.0\ndevice = "cpu"\n'
+    )
     assert main(['align', '--config', str(toml)]) == 0 and 'The aligned writer' in capsys.readouterr().out
     assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
     toml.write_text(toml.read_text() + 'loss = "nonsense"\n')

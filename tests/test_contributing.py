@@ -1,4 +1,5 @@
 """The recipes of CONTRIBUTING.md, exactly as it prints them, and its map of the rooms."""
+
 import ast
 import re
 from pathlib import Path
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def recipe(heading, mark='```'):
     """The one code cell under a heading."""
     part = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8').split(f'\n## {heading}\n')[1].split('\n## ')[0]
-    cell, = re.findall(rf'^{mark}python\n(.*?)^{mark}$', part, re.S | re.M)
+    (cell,) = re.findall(rf'^{mark}python\n(.*?)^{mark}$', part, re.S | re.M)
     return cell
 
 
@@ -36,7 +37,7 @@ def test_a_fifth_base_in_one_cell():
     data, rng = toy_data(120, 60), np.random.default_rng(0)
     su, si, extra = rng.normal(size=(120, 8)), rng.normal(size=(60, 8)), data.train * 0
     for objective in (BPR(), ProMax(su, si, extra)):
-        result = fit(space['OneHop'](data, dim=8), objective, data, epochs=6, batch=256, lr=.01)
+        result = fit(space['OneHop'](data, dim=8), objective, data, epochs=6, batch=256, lr=0.01)
         assert result.history.bpr.iloc[-1] < result.history.bpr.iloc[0] and result.model.mix.item() != 0
     assert 'recall@20' in compare(result, result, data).index
 
@@ -83,12 +84,16 @@ def outcomes(book):
     """Run a notebook's cells in one namespace: exercise -> how it stands."""
     space, found = {}, {}
     for c in book.cells:
-        if c.cell_type != 'code': continue
+        if c.cell_type != 'code':
+            continue
         *first, last = ast.parse(c.source).body
         exec(compile(ast.Module(first, []), 'lesson', 'exec'), space)
-        if isinstance(last, ast.Expr): value = eval(compile(ast.Expression(last.value), 'lesson', 'eval'), space)
-        else: value = exec(compile(ast.Module([last], []), 'lesson', 'exec'), space)
-        if hasattr(value, 'state'): found[value.number] = value.state
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), 'lesson', 'eval'), space)
+        else:
+            value = exec(compile(ast.Module([last], []), 'lesson', 'exec'), space)
+        if hasattr(value, 'state'):
+            found[value.number] = value.state
     return found
 
 
@@ -96,7 +101,11 @@ def test_a_lesson():
     """The lesson that the recipe prints has what lessons have, and its exercises see the difference."""
     book = jupytext.reads(recipe('Add a lesson', '````'), fmt='py:percent')
     first, second, last = book.cells[0].source, book.cells[1].source, book.cells[-1].source
-    assert re.match(r'# Lesson \d+: .+\n\n> .+', first) and '<!-- badge -->' in second and 'colab.research.google.com' in second
+    assert (
+        re.match(r'# Lesson \d+: .+\n\n> .+', first)
+        and '<!-- badge -->' in second
+        and 'colab.research.google.com' in second
+    )
     assert 'Instructor notes' in last and any('predict(' in c.source for c in book.cells)
     assert outcomes(book) == {1: 'open', 2: 'open'}
     assert outcomes(fill_answers(book, 'mistake')) == {1: 'wrong', 2: 'wrong'}
@@ -105,7 +114,10 @@ def test_a_lesson():
 
 def test_the_map_of_rooms_is_true():
     """CONTRIBUTING's table names every numbered notebook there is, and imports point to lower numbers only."""
-    text, books = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8'), sorted((ROOT / 'nbs').glob('[0-9][0-9]_*.ipynb'))
+    text, books = (
+        (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8'),
+        sorted((ROOT / 'nbs').glob('[0-9][0-9]_*.ipynb')),
+    )
     named = re.findall(r'^\| (\d\d_\w+) \|', text, re.M)
     assert named == [b.stem for b in books]
     number = {b.stem[3:]: int(b.stem[:2]) for b in books}

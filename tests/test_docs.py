@@ -1,4 +1,5 @@
 """The site: one navigation, one set of processed notebooks, two builders."""
+
 import base64
 import json
 import re
@@ -23,11 +24,17 @@ def test_the_navigation_is_complete():
 
 def test_a_missing_page_is_a_sentence(tmp_path):
     (tmp_path / 'nbs').mkdir()
-    (tmp_path / '_quarto.yml').write_text('website: {sidebar: {contents: [index.ipynb, {section: More, contents: [{text: A, href: a.ipynb}]}]}}')
-    for name in ('index', 'lonely'): (tmp_path / 'nbs' / f'{name}.ipynb').touch()
+    (tmp_path / '_quarto.yml').write_text(
+        'website: {sidebar: {contents: [index.ipynb, {section: More, contents: [{text: A, href: a.ipynb}]}]}}'
+    )
+    for name in ('index', 'lonely'):
+        (tmp_path / 'nbs' / f'{name}.ipynb').touch()
     missing, lonely = make_site.check_navigation(tmp_path)
-    assert missing.startswith('_quarto.yml names a.ipynb, and there is no nbs/a.ipynb') and lonely.startswith('nbs/lonely.ipynb is in no section')
-    with pytest.raises(SystemExit, match='there is no nbs/a.ipynb'): make_site.process(tmp_path)
+    assert missing.startswith('_quarto.yml names a.ipynb, and there is no nbs/a.ipynb') and lonely.startswith(
+        'nbs/lonely.ipynb is in no section'
+    )
+    with pytest.raises(SystemExit, match='there is no nbs/a.ipynb'):
+        make_site.process(tmp_path)
 
 
 def test_both_builders(tmp_path_factory):
@@ -41,15 +48,21 @@ def test_both_builders(tmp_path_factory):
 
 def check_quarto(kept):
     """Quarto is asked once, for the same notebooks, with the top-level settings."""
-    call, = map(json.loads, (kept / 'quarto.jsonl').read_text(encoding='utf-8').splitlines())
+    (call,) = map(json.loads, (kept / 'quarto.jsonl').read_text(encoding='utf-8').splitlines())
     pages = {p for section in make_site.navigation().values() for p in section}
     assert call['arguments'] == ['render'] and set(call['notebooks']) == pages
-    assert call['settings'] == (ROOT / '_quarto.yml').read_text() and {'plotly.min.js', 'figures.js'} <= set(call['files'])
+    assert call['settings'] == (ROOT / '_quarto.yml').read_text() and {'plotly.min.js', 'figures.js'} <= set(
+        call['files']
+    )
     for page, nb in call['notebooks'].items():
         title = nb['cells'][0]
         assert title['cell_type'] == 'raw' and 'title:' in ''.join(title['source']), page
-        assert not any(re.search(r'^#\| *export', ''.join(c['source']), re.M) for c in nb['cells']), f'{page} still shows exported cells'
-    shown = [c for c in call['notebooks']['05_models.ipynb']['cells'] if ''.join(c['source']).endswith('show_doc(LightGCN)')]
+        assert not any(re.search(r'^#\| *export', ''.join(c['source']), re.M) for c in nb['cells']), (
+            f'{page} still shows exported cells'
+        )
+    shown = [
+        c for c in call['notebooks']['05_models.ipynb']['cells'] if ''.join(c['source']).endswith('show_doc(LightGCN)')
+    ]
     assert 'edge_drop:float=0.0, # share of edges left out' in ''.join(shown[0]['outputs'][0]['data']['text/markdown'])
     assert (kept / 'quarto' / 'index.html').read_text() == '<p>by the stand-in</p>'
     assert (kept / 'quarto' / 'llms.txt').read_text() == (kept / 'offline' / 'llms.txt').read_text()
@@ -57,12 +70,22 @@ def check_quarto(kept):
 
 def check_offline(folder):
     """Every page there and named, every link leads somewhere, signatures and figures as they should be."""
-    named = re.findall(r'^- \[.+\]\(https://promax-nb.github.io/promax_nb/(.+)\): .{10}', (folder / 'llms.txt').read_text(encoding='utf-8'), re.M)
+    named = re.findall(
+        r'^- \[.+\]\(https://promax-nb.github.io/promax_nb/(.+)\): .{10}',
+        (folder / 'llms.txt').read_text(encoding='utf-8'),
+        re.M,
+    )
     assert len(named) == sum(map(len, make_site.navigation().values())) and len({*named}) == len(named)
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob('*.html')} - {'search.html', 'genindex.html'} == set(named)
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob('*.html')} - {'search.html', 'genindex.html'} == set(
+        named
+    )
     assert broken(folder) == []
     models = (folder / 'models.html').read_text(encoding='utf-8')
-    assert 'share of edges left out in each training step' in models and re.search(r'promax_nb/models\.py#L\d+"', models) and 'LNone' not in models
+    assert (
+        'share of edges left out in each training step' in models
+        and re.search(r'promax_nb/models\.py#L\d+"', models)
+        and 'LNone' not in models
+    )
     assert 'norm_adj' in Page(folder / 'models.html').ids  # as nbdev's links call it
     story = (folder / 'story.html').read_text(encoding='utf-8')
     assert story.count('class="promax-figure"') >= 6 and story.count('plotly.min.js') == 1
@@ -70,8 +93,11 @@ def check_offline(folder):
 
 
 def test_kept_figures_belong_to_stills(tmp_path):
-    for name in ('nbs', 'docs'): shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
-    assert make_site.drop_figures(tmp_path) == [], 'their stills are gone: python docs/make_site.py --keep-figures takes them away'
+    for name in ('nbs', 'docs'):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
+    assert make_site.drop_figures(tmp_path) == [], (
+        'their stills are gone: python docs/make_site.py --keep-figures takes them away'
+    )
     kept = len(list((tmp_path / 'docs' / 'figures').iterdir()))
     make_site.keep_figure({'data': [], 'layout': {}}, base64.b64encode(b'no still of ours').decode(), tmp_path)
     assert kept > 0 and len(make_site.drop_figures(tmp_path)) == 1
@@ -82,5 +108,9 @@ def test_outputs_stay_text(tmp_path):
     assert broken(out) == [] and 'https://site.example/x/sub/b.html' in (out / 'llms.txt').read_text()
     page, text = Page(out / 'index.html'), (out / 'index.html').read_text(encoding='utf-8')
     assert page.handlers == [] and not [s for s in page.scripts if '__hit' in s] and '__hit(4)' not in text
-    assert 'evil.example/badge.svg' not in text and re.search('href="sub/b.html#a[-_]b"', text) and '&lt;script&gt;__hit(1)' in text
+    assert (
+        'evil.example/badge.svg' not in text
+        and re.search('href="sub/b.html#a[-_]b"', text)
+        and '&lt;script&gt;__hit(1)' in text
+    )
     assert text.count('class="math') == 0 and (out / 'sub' / 'b.html').read_text().count('class="math') == 1

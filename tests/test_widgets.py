@@ -1,4 +1,5 @@
 """The widgets, driven from Python: set traits, press buttons, read tables and HTML. Scenes are made of arrays, so nothing is trained and no model is loaded."""
+
 import dataclasses
 import re
 from html.parser import HTMLParser
@@ -22,57 +23,122 @@ from promax_nb.views.scene import Scene
 from promax_nb.views.texts import plain
 
 HOSTILE = [
-    '<script>alert(1)</script>', '<img src=x onerror=alert(2)>', '"><img src=x onerror=alert(3)>', "'><svg onload=alert(4)>",
-    '</script><script>alert(5)</script>', '</textarea><script>alert(6)</script>', '</option></select><img src=x onerror=alert(7)>',
-    '</td></table><iframe src="javascript:alert(8)">', '<a href="javascript:alert(9)">x</a>', '<style>*{display:none}</style>', '<b>bold</b>', '<br>',
-    '&lt;script&gt;alert(10)&lt;/script&gt;', '" onmouseover="alert(11)', "' onfocus='alert(12)' autofocus='", '<!-- comment', ']]>',
-    '\u202egnp.exe\u202c', 'a\x00b\x1b[31m', '\u200b\u2060', '$\\href{javascript:alert(13)}{x}$', '%{x}<extra></extra>', '{{7*7}} ${7*7}',
-    'שלום עולם', '👩\u200d👩\u200d👧', '<' * 50, '</summary></details><script>alert(14)</script>', '__proto__', '\\', '<x' + 'y' * 1_000_000 + '>',
+    '<script>alert(1)</script>',
+    '<img src=x onerror=alert(2)>',
+    '"><img src=x onerror=alert(3)>',
+    "'><svg onload=alert(4)>",
+    '</script><script>alert(5)</script>',
+    '</textarea><script>alert(6)</script>',
+    '</option></select><img src=x onerror=alert(7)>',
+    '</td></table><iframe src="javascript:alert(8)">',
+    '<a href="javascript:alert(9)">x</a>',
+    '<style>*{display:none}</style>',
+    '<b>bold</b>',
+    '<br>',
+    '&lt;script&gt;alert(10)&lt;/script&gt;',
+    '" onmouseover="alert(11)',
+    "' onfocus='alert(12)' autofocus='",
+    '<!-- comment',
+    ']]>',
+    '\u202egnp.exe\u202c',
+    'a\x00b\x1b[31m',
+    '\u200b\u2060',
+    '$\\href{javascript:alert(13)}{x}$',
+    '%{x}<extra></extra>',
+    '{{7*7}} ${7*7}',
+    'שלום עולם',
+    '👩\u200d👩\u200d👧',
+    '<' * 50,
+    '</summary></details><script>alert(14)</script>',
+    '__proto__',
+    '\\',
+    '<x' + 'y' * 1_000_000 + '>',
 ]
-ALLOWED = {'div', 'h3', 'h4', 'p', 'b', 'small', 'span', 'mark', 'table', 'caption', 'thead', 'tbody', 'tr', 'th', 'td', 'details', 'summary', 'pre'}
+ALLOWED = {
+    'div',
+    'h3',
+    'h4',
+    'p',
+    'b',
+    'small',
+    'span',
+    'mark',
+    'table',
+    'caption',
+    'thead',
+    'tbody',
+    'tr',
+    'th',
+    'td',
+    'details',
+    'summary',
+    'pre',
+}
 
 
 class Encoder:
     """Words to places in a vector: fast, and the same text is always the same vector."""
+
     name = 'words'
 
-    def __init__(self, width=24): self.width, self.asked = width, []
+    def __init__(self, width=24):
+        self.width, self.asked = width, []
 
     def encode(self, texts, **kw):
         self.asked += texts
         out = np.zeros((len(texts), self.width), np.float32)
         for r, t in enumerate(texts):
-            for w in content_words(t, 100_000): out[r, sum(w.encode('utf-8', 'replace')) % self.width] += 1
-        return out + .01 * np.cos(np.arange(self.width))
+            for w in content_words(t, 100_000):
+                out[r, sum(w.encode('utf-8', 'replace')) % self.width] += 1
+        return out + 0.01 * np.cos(np.arange(self.width))
 
 
 @pytest.fixture(scope='module')
-def data(): return toy_data(60, 40)
+def data():
+    return toy_data(60, 40)
 
 
 def build(data, profiles=None, titles=None, encoder=None, **parts):
     """A scene with every part, without training."""
     rng, encoder = np.random.default_rng(0), encoder or Encoder()
-    if titles is not None: data = dataclasses.replace(data, items=data.items.assign(title=titles, text=titles, author=titles))
+    if titles is not None:
+        data = dataclasses.replace(data, items=data.items.assign(title=titles, text=titles, author=titles))
     m, n = data.shape
     texts = profiles or [f'Enjoys {t}' for t in [*np.resize(data.items.text.to_numpy(object), m), *data.items.text]]
     raw = encoder.encode(texts[:m]), encoder.encode(texts[m:])
-    users, items = (pd.DataFrame({'id': range(len(t)), 'profile': t, 'writer': 'template', 'status': 'ok', 'prompt': [f'about {x[:100]}' for x in t]})
-                    for t in (texts[:m], texts[m:]))
+    users, items = (
+        pd.DataFrame(
+            {
+                'id': range(len(t)),
+                'profile': t,
+                'writer': 'template',
+                'status': 'ok',
+                'prompt': [f'about {x[:100]}' for x in t],
+            }
+        )
+        for t in (texts[:m], texts[m:])
+    )
     users['sources'] = [data.train[[u]].indices.tolist() for u in range(m)]
     scene = Scene(data, users, items, raw=raw, settings={'width': 8, 'encoder': encoder})
     vectors = scene.in_basis(True)[:2]
-    def fit(): return rng.normal(size=(m, 8)), rng.normal(size=(n, 8))
+
+    def fit():
+        return rng.normal(size=(m, 8)), rng.normal(size=(n, 8))
+
     added, why = augment(data, *vectors)
-    return dataclasses.replace(scene, **{'vectors': vectors, 'before': fit(), 'after': fit(), 'added': added, 'provenance': why} | parts)
+    return dataclasses.replace(
+        scene, **{'vectors': vectors, 'before': fit(), 'after': fit(), 'added': added, 'provenance': why} | parts
+    )
 
 
 @pytest.fixture(scope='module')
-def scene(data): return build(data)
+def scene(data):
+    return build(data)
 
 
 @pytest.fixture
-def browser(scene): return ProfileBrowser(scene)
+def browser(scene):
+    return ProfileBrowser(scene)
 
 
 class Reader(HTMLParser):
@@ -84,30 +150,49 @@ class Reader(HTMLParser):
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, name, attributes): self.found.append((name, dict(attributes)))
-    def handle_comment(self, data): self.found.append(('comment', {}))
-    def handle_decl(self, decl): self.found.append(('declaration', {}))
-    def handle_data(self, data): self.text += data
+    def handle_starttag(self, name, attributes):
+        self.found.append((name, dict(attributes)))
+
+    def handle_comment(self, data):
+        self.found.append(('comment', {}))
+
+    def handle_decl(self, decl):
+        self.found.append(('declaration', {}))
+
+    def handle_data(self, data):
+        self.text += data
 
 
 def problems(html):
     """Elements and attributes that only data could have brought in."""
-    return [(n, a) for n, a in Reader(html).found if n not in ALLOWED or not set(a) <= {'style', 'role', 'scope', 'class'}]
+    return [
+        (n, a) for n, a in Reader(html).found if n not in ALLOWED or not set(a) <= {'style', 'role', 'scope', 'class'}
+    ]
 
 
-def message(widget): return Reader(widget.alert.value).text
+def message(widget):
+    return Reader(widget.alert.value).text
 
 
 # --- small pieces
 
+
 def test_everything_is_escaped_unless_tag_made_it():
     assert tag('p', '<i>', Markup('<b>x</b>'), None, ['&', tag('b', 'y')]) == '<p>&lt;i&gt;<b>x</b>&amp;<b>y</b></p>'
-    assert not isinstance(tag('p', 'a').upper(), Markup)  # a changed piece is an ordinary string again, and gets escaped
-    for text in HOSTILE: assert problems(tag('p', text, title=None) + grid([[text]], [text], text)) in ([], [('p', {'title': ''})])
+    assert not isinstance(
+        tag('p', 'a').upper(), Markup
+    )  # a changed piece is an ordinary string again, and gets escaped
+    for text in HOSTILE:
+        assert problems(tag('p', text, title=None) + grid([[text]], [text], text)) in ([], [('p', {'title': ''})])
 
 
 def test_the_detector_detects():
-    assert problems('<p>x</p><img src=x onerror=alert(1)>') and problems('<p onclick="x">') and problems('<!-- x -->') and problems('<table style="x"><script>')
+    assert (
+        problems('<p>x</p><img src=x onerror=alert(1)>')
+        and problems('<p onclick="x">')
+        and problems('<!-- x -->')
+        and problems('<table style="x"><script>')
+    )
 
 
 def test_marks_support_and_nothing_else():
@@ -119,48 +204,82 @@ def test_marks_support_and_nothing_else():
     assert Reader(marked('a harbour & <Quiet>', words)).text == 'a harbour & <Quiet>'  # nothing is lost
 
 
-@pytest.mark.parametrize('error, said', [
-    (ValueError('a sentence.'), 'a sentence.'), (KeyError('no such id.'), 'no such id.'), (ZeroDivisionError('by zero'), 'ZeroDivisionError: by zero'),
-    (ModuleNotFoundError('x', name='umap'), 'the package umap is missing'), (RuntimeError(), 'RuntimeError: no message')])
-def test_sentences(error, said): assert sentence(error).startswith(said)
+@pytest.mark.parametrize(
+    'error, said',
+    [
+        (ValueError('a sentence.'), 'a sentence.'),
+        (KeyError('no such id.'), 'no such id.'),
+        (ZeroDivisionError('by zero'), 'ZeroDivisionError: by zero'),
+        (ModuleNotFoundError('x', name='umap'), 'the package umap is missing'),
+        (RuntimeError(), 'RuntimeError: no message'),
+    ],
+)
+def test_sentences(error, said):
+    assert sentence(error).startswith(said)
 
 
 # --- errors and links
+
 
 class Toy(Explorer):
     picked = traitlets.Any(None, allow_none=True)
 
     @guarded
-    def outer(self): self.inner(); self.after = True
+    def outer(self):
+        self.inner()
+        self.after = True
 
     @guarded
-    def inner(self): raise RuntimeError('<b>planted</b>')
+    def inner(self):
+        raise RuntimeError('<b>planted</b>')
 
     @guarded
-    def fine(self): pass
+    def fine(self):
+        pass
 
 
 def test_a_broken_callback_is_shown_and_kept(data):
     toy = Toy(data)
     toy.inner()
-    assert message(toy) == '⚠ RuntimeError: <b>planted</b>' and isinstance(toy.error, RuntimeError) and Reader(toy.alert.value).found[0][1]['role'] == 'alert'
+    assert (
+        message(toy) == '⚠ RuntimeError: <b>planted</b>'
+        and isinstance(toy.error, RuntimeError)
+        and Reader(toy.alert.value).found[0][1]['role'] == 'alert'
+    )
     toy.fine()
     assert toy.error is None and message(toy) == ''
     toy.outer()  # an inner error is not wiped by the outer callback's success
     assert toy.after and 'planted' in message(toy)
 
 
-CONTROLS = [(ProfileBrowser, 'go'), (ProfileBrowser, 'open_user'), (ProfileBrowser, 'apply'), (ProfileBrowser, 'undo_button'), (ProfileBrowser, 'redo_button'),
-            (ProfileBrowser, 'keep'), (ProfileBrowser, 'found', 'index', 3), (ProfileBrowser, 'kind', 'value', 'item'), (ProfileBrowser, 'query', 'value', 'x'),
-            (ProfileBrowser, 'editor', 'value', 'x'), (DistributionExplorer, 'tau', 'value', 1.), (DistributionExplorer, 'found', 'index', 3),
-            (DistributionExplorer, 'basis', 'value', 'separate'), (DistributionExplorer, 'query', 'value', '#2'), (CandidateExplorer, 'found', 'index', 3)]
+CONTROLS = [
+    (ProfileBrowser, 'go'),
+    (ProfileBrowser, 'open_user'),
+    (ProfileBrowser, 'apply'),
+    (ProfileBrowser, 'undo_button'),
+    (ProfileBrowser, 'redo_button'),
+    (ProfileBrowser, 'keep'),
+    (ProfileBrowser, 'found', 'index', 3),
+    (ProfileBrowser, 'kind', 'value', 'item'),
+    (ProfileBrowser, 'query', 'value', 'x'),
+    (ProfileBrowser, 'editor', 'value', 'x'),
+    (DistributionExplorer, 'tau', 'value', 1.0),
+    (DistributionExplorer, 'found', 'index', 3),
+    (DistributionExplorer, 'basis', 'value', 'separate'),
+    (DistributionExplorer, 'query', 'value', '#2'),
+    (CandidateExplorer, 'found', 'index', 3),
+]
 
 
 @pytest.mark.parametrize('make, control, to', [(c[0], c[1], c[2:]) for c in CONTROLS])
 def test_every_control_shows_a_planted_error(scene, monkeypatch, make, control, to):
     widget = make(scene)
-    def broken(*args, **kw): raise RuntimeError('planted')
-    for name in ('_draw', '_text', 'search', 'undo', 'redo', 'save'): monkeypatch.setattr(widget, name, broken, raising=False)
+
+    def broken(*args, **kw):
+        raise RuntimeError('planted')
+
+    for name in ('_draw', '_text', 'search', 'undo', 'redo', 'save'):
+        monkeypatch.setattr(widget, name, broken, raising=False)
     monkeypatch.setattr(type(widget.look), 'table', broken)
     control = getattr(widget, control)
     control.click() if not to else setattr(control, *to)
@@ -171,9 +290,14 @@ def test_link_goes_both_ways_without_loops(scene):
     browser, dist, cand = ProfileBrowser(scene), DistributionExplorer(scene), CandidateExplorer(scene)
     assert browser.link(dist, cand) is browser and browser.link(dist) is browser  # twice is once
     drawn = []
-    for w in (browser, dist, cand): w.observe(lambda change, w=w: drawn.append(type(w).__name__), w.follows)
+    for w in (browser, dist, cand):
+        w.observe(lambda change, w=w: drawn.append(type(w).__name__), w.follows)
     browser.show('user', 9)
-    assert dist.user == cand.user == 9 and sorted(drawn) == ['CandidateExplorer', 'DistributionExplorer', 'ProfileBrowser']
+    assert dist.user == cand.user == 9 and sorted(drawn) == [
+        'CandidateExplorer',
+        'DistributionExplorer',
+        'ProfileBrowser',
+    ]
     cand.user = np.int64(4)
     assert browser.picked == ('user', 4) and dist.user == 4 and len(drawn) == 6
     browser.show('item', 3)
@@ -186,7 +310,8 @@ def test_link_goes_both_ways_without_loops(scene):
 def test_link_refuses_what_does_not_belong_together(scene, browser):
     other = ProfileBrowser(Scene(toy_data(60, 40, seed=1)))
     for wrong, said in ((other, 'different data'), (browser, 'to itself'), ('x', 'a str cannot be linked')):
-        with pytest.raises(ValueError, match=said): browser.link(wrong)
+        with pytest.raises(ValueError, match=said):
+            browser.link(wrong)
 
 
 def test_an_error_behind_a_link_is_shown_where_it_began(scene, monkeypatch):
@@ -205,6 +330,7 @@ def test_an_error_behind_a_link_is_shown_where_it_began(scene, monkeypatch):
 
 # --- ProfileBrowser
 
+
 def test_find_by_id_title_and_row(browser, scene):
     assert browser.search('R0007').row.tolist()[0] == 7 and browser.picked == ('user', 7)  # an exact id is opened
     assert browser.search('#11', 'item').row.tolist() == [11] and browser.picked == ('item', 11)
@@ -221,26 +347,38 @@ def test_meaning_ranks_by_cosine_in_the_original_space(browser, scene):
     x = scene.raw[1]
     cosine = x @ q / np.linalg.norm(x, axis=1) / np.linalg.norm(q)
     found = browser.search('inheritance and a desert caravan', 'item', by='meaning')
-    assert found.row.tolist() == np.argsort(-cosine, kind='stable').tolist() and np.allclose(found.score, np.sort(cosine)[::-1], atol=1e-5)
+    assert found.row.tolist() == np.argsort(-cosine, kind='stable').tolist() and np.allclose(
+        found.score, np.sort(cosine)[::-1], atol=1e-5
+    )
     auto = browser.search('zzz qqq xyzzy', 'user')
     assert set(auto.how) == {'meaning'} and 'closest in meaning' in browser.status.value
 
 
-@pytest.mark.parametrize('parts, said', [({'raw': None}, 'before whitening are not in this scene'),
-                                         ({'settings': {'width': 8, 'encoder': Encoder(7)}}, '24 wide')])
+@pytest.mark.parametrize(
+    'parts, said',
+    [
+        ({'raw': None}, 'before whitening are not in this scene'),
+        ({'settings': {'width': 8, 'encoder': Encoder(7)}}, '24 wide'),
+    ],
+)
 def test_meaning_falls_back_to_words_and_says_so(scene, parts, said):
     browser = ProfileBrowser(dataclasses.replace(scene, **parts))
     found = browser.search('inheritance caravan', 'item', by='meaning')
     both = [i for i, t in enumerate(scene.items.profile) if 'inheritance' in t and 'caravan' in t]
-    assert set(found.how) == {'words'} and sorted(found.row[:len(both)]) == both and said in browser.status.value
+    assert set(found.how) == {'words'} and sorted(found.row[: len(both)]) == both and said in browser.status.value
 
 
 def test_another_kind_searches_again_but_loads_no_encoder(browser, monkeypatch):
     import promax_nb.retrieval.embed
+
     monkeypatch.setattr(promax_nb.retrieval.embed, 'encode', lambda *a, **k: pytest.fail('the encoder was asked'))
     browser.query.value = 'r0003'
     browser.kind.value = 'item'
-    assert browser.results.row.tolist() == list(range(40)) and set(browser.results.kind) == {'item'} and 'the first ones are listed' in browser.status.value
+    assert (
+        browser.results.row.tolist() == list(range(40))
+        and set(browser.results.kind) == {'item'}
+        and 'the first ones are listed' in browser.status.value
+    )
     assert browser.picked == ('user', 3) and browser.found.value is None and browser.error is None
     browser.kind.value = 'user'
     assert browser.results.row.tolist() == [3] and browser.found.value == ('user', 3)
@@ -250,25 +388,44 @@ def test_another_kind_searches_again_but_loads_no_encoder(browser, monkeypatch):
 
 def test_searches_that_cannot_be_done(browser):
     for text in ('', '  \n'):
-        with pytest.raises(ValueError, match='nothing to look for'): browser.search(text)
-    with pytest.raises(ValueError, match='rows go from #0 to #59'): browser.search('#60')
-    with pytest.raises(ValueError, match="use 'auto', 'id'"): browser.search('x', by='smell')
-    with pytest.raises(ValueError, match="use 'user' or 'item'"): browser.search('x', 'author')
+        with pytest.raises(ValueError, match='nothing to look for'):
+            browser.search(text)
+    with pytest.raises(ValueError, match='rows go from #0 to #59'):
+        browser.search('#60')
+    with pytest.raises(ValueError, match="use 'auto', 'id'"):
+        browser.search('x', by='smell')
+    with pytest.raises(ValueError, match="use 'user' or 'item'"):
+        browser.search('x', 'author')
     browser.go.click()
     assert 'nothing to look for' in message(browser)
     browser.by.value, browser.query.value = 'id', 'nobody at all'
-    assert len(browser.results) == 0 and 'No user fits' in browser.status.value and browser.error is None and browser.found.options == ()
+    assert (
+        len(browser.results) == 0
+        and 'No user fits' in browser.status.value
+        and browser.error is None
+        and browser.found.options == ()
+    )
     browser.query.value = 'r0003'
     assert browser.picked == ('user', 3)
 
 
-@pytest.mark.parametrize('kind, row, said', [('user', 60, 'from 0 to 59'), ('item', -1, 'from 0 to 39'),
-                                             ('user', True, 'not a row'), ('user', 1.5, 'not a row'), ('x', 1, 'kind=')])
+@pytest.mark.parametrize(
+    'kind, row, said',
+    [
+        ('user', 60, 'from 0 to 59'),
+        ('item', -1, 'from 0 to 39'),
+        ('user', True, 'not a row'),
+        ('user', 1.5, 'not a row'),
+        ('x', 1, 'kind='),
+    ],
+)
 def test_nodes_that_do_not_exist(browser, kind, row, said):
     browser.show('user', 2)
     for act in (lambda: browser.show(kind, row), lambda: setattr(browser, 'picked', (kind, row))):
-        with pytest.raises(ValueError, match=said): act()
-    with pytest.raises(ValueError, match='a pair'): browser.picked = 'user'
+        with pytest.raises(ValueError, match=said):
+            act()
+    with pytest.raises(ValueError, match='a pair'):
+        browser.picked = 'user'
     assert browser.picked == ('user', 2)
 
 
@@ -276,14 +433,20 @@ def test_card_of_a_user(browser, scene, data):
     browser.show('user', 4)
     past = data.events.query("split == 'train' and user == 4")
     shown = browser.history
-    assert sorted(shown['item']) == sorted(past['item']) and shown.title.tolist() == data.items.title[shown['item']].tolist()
+    assert (
+        sorted(shown['item']) == sorted(past['item'])
+        and shown.title.tolist() == data.items.title[shown['item']].tolist()
+    )
     assert shown.date.tolist() == sorted(shown.date, reverse=True) and set(shown.told) <= {True, False}
     text = Reader(browser.card.value).text
-    for i in past['item']: assert data.items.title[i] in text
+    for i in past['item']:
+        assert data.items.title[i] in text
     held = set(data.test[[4]].indices) | set(data.valid[[4]].indices)
     assert not held & set(shown['item'])  # never what the writer was not allowed to see
     assert scene.users.profile[4] in text and scene.users.prompt[4] in text and 'template' in text
-    said = content_words(' '.join(' '.join(map(str, data.items.drop(columns='item').iloc[i])) for i in past['item']), 10**6)
+    said = content_words(
+        ' '.join(' '.join(map(str, data.items.drop(columns='item').iloc[i])) for i in past['item']), 10**6
+    )
     marks = {m.casefold() for m in re.findall(r'<mark[^>]*>([^<]*)</mark>', browser.card.value)}
     assert marks == content_words(scene.users.profile[4]) & said and marks
 
@@ -291,7 +454,11 @@ def test_card_of_a_user(browser, scene, data):
 def test_card_of_an_item(browser, data):
     browser.show('item', 6)
     text, past = Reader(browser.card.value).text, browser.history
-    assert data.items.title[6] in text and data.items.author[6] in text and all(data.users.user[u] in text for u in past.user)
+    assert (
+        data.items.title[6] in text
+        and data.items.author[6] in text
+        and all(data.users.user[u] in text for u in past.user)
+    )
     assert sorted(past.user) == sorted(data.events.query("split == 'train' and item == 6").user)
 
 
@@ -300,7 +467,8 @@ def test_neighbours_are_cosines_of_the_original_space(browser, scene):
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in scene.raw]
     for kind in (0, 1):
         cosine = unit[kind] @ unit[1][6]
-        if kind: cosine[6] = -9
+        if kind:
+            cosine[6] = -9
         t = browser.neighbours.query('kind == @k', local_dict={'k': ('user', 'item')[kind]})
         assert np.allclose(t.cosine, np.sort(cosine)[::-1][:10], atol=1e-6) and len(t) == 10
     browser.near_users.index = 2
@@ -318,14 +486,26 @@ def test_edit_moves_one_vector_and_nothing_else(browser, scene):
     vector = Encoder().encode(['Enjoys lost robots in outer space.'])[0]
     live, to = browser.live, scene.in_basis(True)[2]
     assert np.allclose(live.raw[0][5], vector) and np.allclose(live.vectors[0][5], to(vector[None])[0], atol=1e-4)
-    for a, b in ((live.raw[0], scene.raw[0]), (live.vectors[0], scene.vectors[0])): assert np.array_equal(np.delete(a, 5, 0), np.delete(b, 5, 0))
+    for a, b in ((live.raw[0], scene.raw[0]), (live.vectors[0], scene.vectors[0])):
+        assert np.array_equal(np.delete(a, 5, 0), np.delete(b, 5, 0))
     old = scene.raw[0][5]
     e = browser.edited.iloc[0]
-    assert (e['kind'], e['row'], e['before'], e['after']) == ('user', 5, scene.users.profile[5], 'Enjoys lost robots in outer space.')
+    assert (e['kind'], e['row'], e['before'], e['after']) == (
+        'user',
+        5,
+        scene.users.profile[5],
+        'Enjoys lost robots in outer space.',
+    )
     assert np.isclose(e['cosine'], old @ vector / np.linalg.norm(old) / np.linalg.norm(vector)) and not e['undone']
     p, w = teacher(live.vectors[0][[5]], live.vectors[1])
-    assert np.allclose(browser.change.sort_values('item').p_after, p[0], atol=1e-6) and np.isclose(browser.change.attrs['after']['weight'], w[0])
-    assert 'Cosine between the old and the new' in browser.changed.value and 'edited' in browser.card.value and '(new)' in browser.changed.value
+    assert np.allclose(browser.change.sort_values('item').p_after, p[0], atol=1e-6) and np.isclose(
+        browser.change.attrs['after']['weight'], w[0]
+    )
+    assert (
+        'Cosine between the old and the new' in browser.changed.value
+        and 'edited' in browser.card.value
+        and '(new)' in browser.changed.value
+    )
     assert (browser.change.p_after - browser.change.p_before).abs().is_monotonic_decreasing
     other = ProfileBrowser(live)
     other.show('user', 5)
@@ -349,19 +529,28 @@ def test_undo_and_redo(browser, scene):
     browser.undo_button.click()
     assert browser.live.items.profile[2] == scene.items.profile[2] and browser.picked == ('item', 2)
     browser.undo()
-    assert browser.live.users.profile[5] == 'first try about robots' and browser.editor.value == 'first try about robots'
+    assert (
+        browser.live.users.profile[5] == 'first try about robots' and browser.editor.value == 'first try about robots'
+    )
     browser.undo()
     assert browser.live.users.profile[5] == before and np.array_equal(browser.live.raw[0], scene.raw[0])
     assert np.allclose(browser.live.vectors[0], scene.vectors[0], atol=1e-6)
-    assert browser.edited.undone.all() and browser.edited.after.tolist()[0] == 'first try about robots'  # nothing is lost
+    assert (
+        browser.edited.undone.all() and browser.edited.after.tolist()[0] == 'first try about robots'
+    )  # nothing is lost
     browser.undo_button.click()
     assert 'no edit to undo' in message(browser)
     browser.redo_button.click()
-    assert browser.live.users.profile[5] == 'first try about robots' and browser.error is None and browser.edited.undone.tolist() == [True, True, True, False]
+    assert (
+        browser.live.users.profile[5] == 'first try about robots'
+        and browser.error is None
+        and browser.edited.undone.tolist() == [True, True, True, False]
+    )
     browser.redo()
     browser.redo()
     assert browser.live.items.profile[2] == 'third about whales'
-    with pytest.raises(ValueError, match='nothing to redo'): browser.redo()
+    with pytest.raises(ValueError, match='nothing to redo'):
+        browser.redo()
 
 
 def test_drafts_wait_for_their_node(browser, scene):
@@ -377,7 +566,10 @@ def test_drafts_wait_for_their_node(browser, scene):
     browser.edit('user', 1, 'an edit from code')
     assert browser.editor.value == 'half a sent'  # the draft outlives an edit and its undo
     browser.undo()
-    assert browser.editor.value == 'half a sent' and browser.drafts == {('user', 1): 'half a sent', ('item', 1): 'another half'}
+    assert browser.editor.value == 'half a sent' and browser.drafts == {
+        ('user', 1): 'half a sent',
+        ('item', 1): 'another half',
+    }
     browser.editor.value = plain(scene.users.profile[1])  # typed back to what it was
     assert ('user', 1) not in browser.drafts
 
@@ -388,15 +580,23 @@ def test_a_failed_edit_changes_nothing_and_keeps_the_text(scene, monkeypatch):
     monkeypatch.setattr(broken, 'encode', lambda *a, **k: 1 / 0)
     browser.editor.value = 'typed with care'
     browser.apply.click()
-    assert 'ZeroDivisionError' in message(browser) and browser.editor.value == 'typed with care' and browser.drafts == {('user', 0): 'typed with care'}
+    assert (
+        'ZeroDivisionError' in message(browser)
+        and browser.editor.value == 'typed with care'
+        and browser.drafts == {('user', 0): 'typed with care'}
+    )
     assert browser.live is scene or browser.live.users.profile[0] == scene.users.profile[0]
     assert browser.edited.empty and browser.status.value.count('Encoding') == 0
 
 
-@pytest.mark.parametrize('text, said', [('', 'is empty'), (' \n', 'is empty'), (None, 'is empty'), ('x' * (EDITABLE + 1), 'use at most')])
+@pytest.mark.parametrize(
+    'text, said', [('', 'is empty'), (' \n', 'is empty'), (None, 'is empty'), ('x' * (EDITABLE + 1), 'use at most')]
+)
 def test_texts_that_cannot_be_a_profile(browser, text, said):
-    with pytest.raises(ValueError, match=said): browser.edit('user', 0, text)
-    with pytest.raises(ValueError, match='as it was'): browser.edit('user', 0, browser.live.users.profile[0])
+    with pytest.raises(ValueError, match=said):
+        browser.edit('user', 0, text)
+    with pytest.raises(ValueError, match='as it was'):
+        browser.edit('user', 0, browser.live.users.profile[0])
     browser.apply.click()
     assert 'as it was' in message(browser)
 
@@ -404,14 +604,28 @@ def test_texts_that_cannot_be_a_profile(browser, text, said):
 def test_edit_with_few_parts(scene, data):
     browser = ProfileBrowser(dataclasses.replace(scene, raw=None))
     browser.edit('user', 0, 'something else')
-    assert browser.live.users.profile[0] == 'something else' and np.isnan(browser.edited.cosine[0]) and 'not: the vectors' in browser.status.value
+    assert (
+        browser.live.users.profile[0] == 'something else'
+        and np.isnan(browser.edited.cosine[0])
+        and 'not: the vectors' in browser.status.value
+    )
     assert 'whitened space' in browser.space.value and len(browser.neighbours) == 20
     browser = ProfileBrowser(dataclasses.replace(scene, vectors=None))
     browser.edit('user', 0, 'something else')
-    assert browser.change is None and 'no distribution to compare' in browser.changed.value and browser.edited.cosine[0] < 1
+    assert (
+        browser.change is None
+        and 'no distribution to compare' in browser.changed.value
+        and browser.edited.cosine[0] < 1
+    )
     browser = ProfileBrowser(data)  # interactions only
-    assert 'no profiles of users' in browser.card.value and browser.editor.disabled and browser.neighbours.empty and 'no profile vectors' in browser.space.value
-    with pytest.raises(ValueError, match='none to edit'): browser.edit('user', 0, 'x')
+    assert (
+        'no profiles of users' in browser.card.value
+        and browser.editor.disabled
+        and browser.neighbours.empty
+        and 'no profile vectors' in browser.space.value
+    )
+    with pytest.raises(ValueError, match='none to edit'):
+        browser.edit('user', 0, 'x')
     assert set(browser.search('ledger', 'item').how) <= {'title', 'words'} and len(browser.selected) == 1
 
 
@@ -423,12 +637,15 @@ def test_vectors_of_another_encoder_or_another_basis(scene):
     browser = ProfileBrowser(odd)
     browser.edit('user', 0, 'something about robots')
     p, _ = teacher(scene.vectors[0][[0]], scene.vectors[1])
-    assert np.allclose(browser.change.sort_values('item').p_before, p[0], atol=1e-5)  # old and new are compared in one basis
+    assert np.allclose(
+        browser.change.sort_values('item').p_before, p[0], atol=1e-5
+    )  # old and new are compared in one basis
 
 
 def test_save_is_careful(browser, tmp_path, monkeypatch):
     path = tmp_path / 'new' / 'edits.parquet'
-    with pytest.raises(ValueError, match='no edits'): browser.save(path)
+    with pytest.raises(ValueError, match='no edits'):
+        browser.save(path)
     browser.edit('user', 1, 'robots \ud800 and <b>gardens</b>')
     browser.path.value = str(path)
     browser.keep.click()
@@ -440,12 +657,17 @@ def test_save_is_careful(browser, tmp_path, monkeypatch):
     assert len(pd.read_parquet(browser.save(path))) == 2  # its own file
     other = ProfileBrowser(browser.scene)
     other.edit('user', 1, 'something else')
-    with pytest.raises(ValueError, match='exists and was not written by this browser'): other.save(path)
+    with pytest.raises(ValueError, match='exists and was not written by this browser'):
+        other.save(path)
     assert len(pd.read_parquet(path)) == 2 and len(pd.read_parquet(other.save(path, overwrite=True))) == 1
-    with pytest.raises(ValueError, match='does not end in .parquet'): browser.save(tmp_path / 'edits.csv')
+    with pytest.raises(ValueError, match='does not end in .parquet'):
+        browser.save(tmp_path / 'edits.csv')
     monkeypatch.setattr(pd.DataFrame, 'to_parquet', lambda *a, **k: 1 / 0)
-    with pytest.raises(ZeroDivisionError): write_table(browser.edited, path)
-    assert len(path.read_bytes()) > 100 and [p.name for p in path.parent.iterdir()] == ['edits.parquet']  # the old file stands, no half of a new one
+    with pytest.raises(ZeroDivisionError):
+        write_table(browser.edited, path)
+    assert len(path.read_bytes()) > 100 and [p.name for p in path.parent.iterdir()] == [
+        'edits.parquet'
+    ]  # the old file stands, no half of a new one
     browser.path.value = ''
     browser.keep.click()
     assert 'no file name' in message(browser)
@@ -453,18 +675,26 @@ def test_save_is_careful(browser, tmp_path, monkeypatch):
 
 # --- DistributionExplorer
 
+
 def test_distribution_follows_its_controls(scene):
     w = DistributionExplorer(scene)
-    assert w.error is None and w.user == 0 and w.frame.equals(distributions(scene, 0, .2, .2, .1))
+    assert w.error is None and w.user == 0 and w.frame.equals(distributions(scene, 0, 0.2, 0.2, 0.1))
     w.user = 7
-    w.tied.value, w.tau.value = False, .5
-    w.teacher_tau.value, w.floor.value = .07, .8
-    want = distributions(scene, 7, w.tau.value, w.teacher_tau.value, .8)
-    assert np.isclose(w.tau.value, .5) and w.frame.equals(want) and w.frame.attrs == want.attrs and w.frame.attrs['weight'] >= .8
+    w.tied.value, w.tau.value = False, 0.5
+    w.teacher_tau.value, w.floor.value = 0.07, 0.8
+    want = distributions(scene, 7, w.tau.value, w.teacher_tau.value, 0.8)
+    assert (
+        np.isclose(w.tau.value, 0.5)
+        and w.frame.equals(want)
+        and w.frame.attrs == want.attrs
+        and w.frame.attrs['weight'] >= 0.8
+    )
     w.tied.value = True
     assert w.frame.attrs['teacher_tau'] == w.tau.value and w.teacher_tau.disabled
     w.basis.value = 'separate'
-    assert np.allclose(w.frame.p, distributions(scene, 7, w.tau.value, w.tau.value, .8, shared=False).p) and not np.allclose(w.frame.p, want.p)
+    assert np.allclose(
+        w.frame.p, distributions(scene, 7, w.tau.value, w.tau.value, 0.8, shared=False).p
+    ) and not np.allclose(w.frame.p, want.p)
     assert w.error is None and f"{w.frame.attrs['kl_before']:.4f} before" in w.numbers.value
 
 
@@ -474,10 +704,19 @@ def test_the_chart_follows(scene):
     w.shown.value, w.order.value, w.user = 12, 'q_after', 9
     p, q, after, train, test, added = plot.figure['data']
     order = np.argsort(-w.frame.q_after.to_numpy(), kind='stable')[:12]
-    assert w.chart.plot is plot and np.allclose(after['y'], w.frame.q_after[order]) and np.allclose(p['y'], w.frame.p[order])
+    assert (
+        w.chart.plot is plot
+        and np.allclose(after['y'], w.frame.q_after[order])
+        and np.allclose(p['y'], w.frame.p[order])
+    )
     for trace, name in ((train, 'train'), (test, 'test'), (added, 'added')):
-        assert trace['x'] == [k + 1 for k, i in enumerate(order) if w.frame[name][i]] and len(trace['hovertext']) == len(trace['y']) == len(trace['x'])
-    assert len({t['line']['dash'] for t in (p, q, after)}) == 3 and len({t['marker']['symbol'] for t in (train, test, added)}) == 3  # not by colour alone
+        assert trace['x'] == [k + 1 for k, i in enumerate(order) if w.frame[name][i]] and len(
+            trace['hovertext']
+        ) == len(trace['y']) == len(trace['x'])
+    assert (
+        len({t['line']['dash'] for t in (p, q, after)}) == 3
+        and len({t['marker']['symbol'] for t in (train, test, added)}) == 3
+    )  # not by colour alone
     assert w.points.item.tolist() == order.tolist() and after['line']['width'] > p['line']['width']
 
 
@@ -487,7 +726,9 @@ def test_plotly_is_sent_when_the_browser_asks(scene, monkeypatch):
     monkeypatch.setattr(w.chart.plot, 'send', lambda message, buffers: sent.append((message, buffers)))
     w.chart.plot._hear(None, {'kind': 'ready'}, [])
     assert sent[0][0] == {'kind': 'plotly'} and b'plotly.js v' in sent[0][1][0][:100]
-    assert 'showSendToCloud: false' in w.chart.plot._esm and "'sendChartToCloud'" in w.chart.plot._esm  # no button that would send the data away
+    assert (
+        'showSendToCloud: false' in w.chart.plot._esm and "'sendChartToCloud'" in w.chart.plot._esm
+    )  # no button that would send the data away
 
 
 def test_recommendations_are_those_of_the_evaluation(scene, data):
@@ -497,7 +738,9 @@ def test_recommendations_are_those_of_the_evaluation(scene, data):
         for name, runs in (('before', scene.before), ('after', scene.after)):
             want = topk(*runs[0], 10, held_out(data)[1], rows=[user])[0]
             got = w.recommendations[w.recommendations.side == name]
-            assert got['item'].tolist() == want[want >= 0].tolist() and got['rank'].tolist() == list(range(1, len(got) + 1))
+            assert got['item'].tolist() == want[want >= 0].tolist() and got['rank'].tolist() == list(
+                range(1, len(got) + 1)
+            )
             assert got.hit.tolist() == [i in data.test[[user]].indices for i in got['item']]
         assert w.lists.value.count('★') == w.recommendations.hit.sum() + 1  # one in the caption
 
@@ -508,23 +751,34 @@ def test_valid_items_are_masked_only_where_the_settings_say_so(data, scene):
     likes_valid[0][user, 0] = 1
     likes_valid[1][data.valid[[user]].indices, 0] = 1
     for mask, n in (('train+valid', 0), ('train', data.valid[[user]].nnz)):
-        w = DistributionExplorer(dataclasses.replace(scene, before=likes_valid, after=[], settings={'mask': mask, 'width': 8}))
+        w = DistributionExplorer(
+            dataclasses.replace(scene, before=likes_valid, after=[], settings={'mask': mask, 'width': 8})
+        )
         w.user = user
-        assert len(set(w.recommendations['item']) & set(data.valid[[user]].indices)) == n and set(w.recommendations.side) == {'before'}
+        assert len(set(w.recommendations['item']) & set(data.valid[[user]].indices)) == n and set(
+            w.recommendations.side
+        ) == {'before'}
 
 
 def test_distribution_with_few_parts(scene, data):
     w = DistributionExplorer(dataclasses.replace(scene, raw=None))
     assert w.basis.disabled and 'cannot be changed' in w.basis_note.value and w.error is None
     w = DistributionExplorer(dataclasses.replace(scene, before=[], after=[]))
-    assert w.error is None and w.recommendations.empty and 'no recommender' in w.lists.value and [v for _, v in w.order.options] == ['p']
+    assert (
+        w.error is None
+        and w.recommendations.empty
+        and 'no recommender' in w.lists.value
+        and [v for _, v in w.order.options] == ['p']
+    )
     assert 'KL' not in w.numbers.value and w._picture().startswith(b'\x89PNG')
     w = DistributionExplorer(data)
     assert 'no profile vectors' in message(w) and w.frame.empty
     assert w._repr_mimebundle_()['text/html']
 
 
-@pytest.mark.parametrize('text, said', [('nobody', 'no user has'), ('#60', 'rows go from #0 to #59'), ('<b>x', 'no user has')])
+@pytest.mark.parametrize(
+    'text, said', [('nobody', 'no user has'), ('#60', 'rows go from #0 to #59'), ('<b>x', 'no user has')]
+)
 def test_users_that_are_not_there(scene, text, said):
     w = DistributionExplorer(scene)
     w.query.value = text
@@ -532,24 +786,36 @@ def test_users_that_are_not_there(scene, text, said):
     w.query.value = 'r0012'
     assert w.user == 12 and w.error is None and w.found.value == ('user', 12)
     for wrong in (60, -1, 1.5, 'x'):
-        with pytest.raises(ValueError, match='row'): w.user = wrong
+        with pytest.raises(ValueError, match='row'):
+            w.user = wrong
     assert w.user == 12
 
 
 def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
     from promax_nb.views import explorers as explorers_room
-    def none(*a, **k): raise ModuleNotFoundError('gone', name='plotly')
+
+    def none(*a, **k):
+        raise ModuleNotFoundError('gone', name='plotly')
+
     monkeypatch.setattr(explorers_room, '_empty_figure', none)
     w = DistributionExplorer(scene)
     first = bytes(w.chart.picture.value)
     w.user = 3
-    assert 'plotly is missing' in w.chart.children[0].value and first.startswith(b'\x89PNG') and bytes(w.chart.picture.value) != first and w.error is None
+    assert (
+        'plotly is missing' in w.chart.children[0].value
+        and first.startswith(b'\x89PNG')
+        and bytes(w.chart.picture.value) != first
+        and w.error is None
+    )
 
 
 def test_an_error_in_the_browser_is_shown_and_a_picture_takes_over(scene):
     w = DistributionExplorer(scene)
     w.chart.plot._hear(None, {'kind': 'error', 'text': '<b>no</b>'}, [])
-    assert message(w) == '⚠ RuntimeError: in the browser: <b>no</b>' and problems(w.alert.value) == problems(w.chart.children[0].value) == []
+    assert (
+        message(w) == '⚠ RuntimeError: in the browser: <b>no</b>'
+        and problems(w.alert.value) == problems(w.chart.children[0].value) == []
+    )
     first = bytes(w.chart.picture.value)
     w.user = 4
     assert w.error is None and first.startswith(b'\x89PNG') and bytes(w.chart.picture.value) != first
@@ -557,21 +823,30 @@ def test_an_error_in_the_browser_is_shown_and_a_picture_takes_over(scene):
 
 def test_curve_points_by_a_curve_that_is_not_there(scene):
     table = distributions(dataclasses.replace(scene, after=[]), 0)
-    with pytest.raises(ValueError, match='no q_after to sort by'): curve_points(table, 'q_after')
-    with pytest.raises(ValueError, match='is unknown'): curve_points(table, 'train')
+    with pytest.raises(ValueError, match='no q_after to sort by'):
+        curve_points(table, 'q_after')
+    with pytest.raises(ValueError, match='is unknown'):
+        curve_points(table, 'train')
     assert len(curve_points(table, 'q_before', 1000)) == 40
 
 
 # --- CandidateExplorer
 
+
 def test_candidates_tell_the_whole_way(scene, data):
     w = CandidateExplorer(scene)
     user = w.user
     why = scene.provenance.query('user == @user')
-    assert w.error is None and len(w.frame) == len(why) > 0 and set(w.frame.loc[w.frame.kept, 'item']) == set(scene.added[[user]].indices)
+    assert (
+        w.error is None
+        and len(w.frame) == len(why) > 0
+        and set(w.frame.loc[w.frame.kept, 'item']) == set(scene.added[[user]].indices)
+    )
     text = Reader(w.steps.value).text
     assert f'{data.train[[user]].nnz} training interactions' in text and f"allows {why['shift'].iloc[0]} more" in text
-    assert w.steps.value.count('✓ kept') == why.kept.sum() and w.steps.value.count('✗ beyond shift') == (~why.kept).sum()
+    assert (
+        w.steps.value.count('✓ kept') == why.kept.sum() and w.steps.value.count('✗ beyond shift') == (~why.kept).sum()
+    )
     unit = scene.vectors[0] / np.linalg.norm(scene.vectors[0], axis=1, keepdims=True)
     cosine = unit @ unit[user]
     assert user not in set(w.similar.user) and np.allclose(w.similar.similarity, cosine[w.similar.user], atol=1e-5)
@@ -600,17 +875,24 @@ def test_users_without_added_interactions(scene, data):
     counts = np.diff(data.train.indptr)
     busy = int(counts.argmax())
     w.user = busy
-    assert w.frame.empty and f'has {counts[busy]} training interactions, at or above the third quartile ({np.percentile(counts, 75):g})' in w.steps.value
+    assert (
+        w.frame.empty
+        and f'has {counts[busy]} training interactions, at or above the third quartile ({np.percentile(counts, 75):g})'
+        in w.steps.value
+    )
     assert 'no similar user holds' in why_none(scene, int(counts.argmin()))
 
 
 def test_provenance_that_is_not_there(scene):
-    with pytest.raises(ValueError, match='no provenance'): CandidateExplorer(dataclasses.replace(scene, provenance=None))
+    with pytest.raises(ValueError, match='no provenance'):
+        CandidateExplorer(dataclasses.replace(scene, provenance=None))
     less = scene.provenance.drop(columns=['via', 'order'])
-    with pytest.raises(ValueError, match='no column via, order'): CandidateExplorer(dataclasses.replace(scene, provenance=less))
+    with pytest.raises(ValueError, match='no column via, order'):
+        CandidateExplorer(dataclasses.replace(scene, provenance=less))
 
 
 # --- hostile texts, long texts, still pictures
+
 
 @pytest.fixture(scope='module')
 def hostile(data):
@@ -619,13 +901,20 @@ def hostile(data):
     ids = [f'{HOSTILE[k % len(HOSTILE)]}{k}' for k in range(m)]
     data = dataclasses.replace(data, name=HOSTILE[1], users=data.users.assign(user=ids, **{HOSTILE[2]: HOSTILE[0]}))
     scene = build(data, texts, [f'{HOSTILE[k % len(HOSTILE)]} {k}' for k in range(n)])
-    users = scene.users.assign(writer=[HOSTILE[k % len(HOSTILE)] for k in range(m)], prompt=texts[:m], status=HOSTILE[4], cost=.5, error=HOSTILE[3])
+    users = scene.users.assign(
+        writer=[HOSTILE[k % len(HOSTILE)] for k in range(m)],
+        prompt=texts[:m],
+        status=HOSTILE[4],
+        cost=0.5,
+        error=HOSTILE[3],
+    )
     return dataclasses.replace(scene, users=users)
 
 
 def widgets_in(w):
     yield w
-    for c in getattr(w, 'children', ()): yield from widgets_in(c)
+    for c in getattr(w, 'children', ()):
+        yield from widgets_in(c)
 
 
 def test_hostile_texts_stay_texts(hostile):
@@ -639,9 +928,14 @@ def test_hostile_texts_stay_texts(hostile):
         for w in (browser, dist, cand):
             assert w.error is None
             for c in widgets_in(w):
-                if type(c).__name__ == 'HTML': assert problems(c.value) == [], c.value[:500]
+                if type(c).__name__ == 'HTML':
+                    assert problems(c.value) == [], c.value[:500]
             assert problems(w._repr_mimebundle_(exclude=['image/png'])['text/html']) == [] and len(repr(w)) < 200
-    assert '<script>alert(1)</script>' in Reader(seen[0]).text and '⟨U+202E⟩' in Reader(seen[17]).text and 'שלום עולם' in seen[23]
+    assert (
+        '<script>alert(1)</script>' in Reader(seen[0]).text
+        and '⟨U+202E⟩' in Reader(seen[17]).text
+        and 'שלום עולם' in seen[23]
+    )
     for figure_text in (t for trace in dist.chart.plot.figure['data'] for t in trace['hovertext']):
         assert not re.sub('<br>', '', figure_text).count('<')
     browser.edit('user', 0, HOSTILE[5])
@@ -656,11 +950,17 @@ def test_a_megabyte_is_not_sent(hostile):
     browser, dist, cand = ProfileBrowser(hostile), DistributionExplorer(hostile), CandidateExplorer(hostile)
     for kind in ('user', 'item'):
         browser.show(kind, k)
-        assert browser.editor.disabled and 'cannot be edited' in browser.edit_note.value and '1,000,0' in browser.card.value
-        with pytest.raises(ValueError, match='use at most'): browser.edit(kind, k, 'x' * 10**6)
+        assert (
+            browser.editor.disabled
+            and 'cannot be edited' in browser.edit_note.value
+            and '1,000,0' in browser.card.value
+        )
+        with pytest.raises(ValueError, match='use at most'):
+            browser.edit(kind, k, 'x' * 10**6)
     dist.user = cand.user = k
     for w in (browser, dist, cand):
-        for c in widgets_in(w): assert len(str(c.get_state())) < 300_000, type(c).__name__
+        for c in widgets_in(w):
+            assert len(str(c.get_state())) < 300_000, type(c).__name__
         assert len(w._repr_mimebundle_()['text/html']) < 200_000
     browser.show('user', 0)
     assert not browser.editor.disabled and Reader(browser.edit_note.value).text == ''
@@ -670,14 +970,24 @@ def test_a_still_picture_is_left_in_static_pages(scene):
     browser, dist, cand = ProfileBrowser(scene), DistributionExplorer(scene), CandidateExplorer(scene)
     for w, picture in ((browser, False), (dist, True), (cand, False)):
         b = w._repr_mimebundle_(include=None, exclude=None)
-        assert 'application/vnd.jupyter.widget-view+json' in b and scene.name('user', w._node()[1]) in b['text/html'] and ('image/png' in b) == picture
+        assert (
+            'application/vnd.jupyter.widget-view+json' in b
+            and scene.name('user', w._node()[1]) in b['text/html']
+            and ('image/png' in b) == picture
+        )
     from base64 import b64decode
-    assert b64decode(dist._repr_mimebundle_()['image/png']).startswith(b'\x89PNG') and 'image/png' not in dist._repr_mimebundle_(exclude={'image/png'})
+
+    assert b64decode(dist._repr_mimebundle_()['image/png']).startswith(
+        b'\x89PNG'
+    ) and 'image/png' not in dist._repr_mimebundle_(exclude={'image/png'})
     dist._picture = lambda: 1 / 0
-    assert dist._repr_mimebundle_()['text/html'] and 'ZeroDivisionError' in message(dist)  # a picture that fails does not take the widget along
+    assert dist._repr_mimebundle_()['text/html'] and 'ZeroDivisionError' in message(
+        dist
+    )  # a picture that fails does not take the widget along
 
 
 # --- controls and size
+
 
 def test_controls_are_labelled(scene):
     for w in (ProfileBrowser(scene), DistributionExplorer(scene), CandidateExplorer(scene)):
@@ -689,10 +999,17 @@ def test_lists_stay_short_for_many_nodes():
     import scipy.sparse as sp
 
     from promax_nb.data.interactions import RecData
+
     m, n, rng = 10_000, 10_000, np.random.default_rng(0)
-    def wheel(*steps): return sum(sp.identity(n, format='csc', dtype=np.float32)[:, np.roll(np.arange(n), k)] for k in steps).tocsr()
+
+    def wheel(*steps):
+        return sum(sp.identity(n, format='csc', dtype=np.float32)[:, np.roll(np.arange(n), k)] for k in steps).tocsr()
+
     train = wheel(0, 1, 2, 3, 4)
-    users, items = pd.DataFrame({'user': [f'u{k}' for k in range(m)]}), pd.DataFrame({'item': [f'i{k}' for k in range(n)]})
+    users, items = (
+        pd.DataFrame({'user': [f'u{k}' for k in range(m)]}),
+        pd.DataFrame({'item': [f'i{k}' for k in range(n)]}),
+    )
     items['title'], items['text'] = [f'Book {k}' for k in range(n)], ''
     vectors = tuple(rng.normal(size=(k, 8)).astype('f4') for k in (m, n))
     data = RecData(train, wheel(5), wheel(6), users, items)
@@ -713,6 +1030,7 @@ def test_profile_change_is_zero_without_a_change(scene):
 
 # --- PairBrowser
 
+
 @pytest.fixture(scope='module')
 def lettingo():
     """Styles explored, judged and paired on a small dense bookshop whose first title is hostile."""
@@ -722,13 +1040,14 @@ def lettingo():
     from promax_nb.lettingo.judge import judge
     from promax_nb.lettingo.pairs import make_pairs
     from promax_nb.lettingo.styles import styled
+
     data = toy_data(60, 250, density='dense', split='temporal')
     data.items.loc[0, 'title'] = '<img src=x onerror=alert(1)>'
     past = split_history(data, targets=12, dislike=3, like=5, users=range(40))
     texts = explore([styled(s) for s in ('true', 'invented', 'vague')], data, past, n=2, progress=False)
     critic = fit_judge(data, past, texts[texts.writer == 'style:true'])
     scores = judge(texts, data, past, critic, progress=False)
-    return data, past, texts, scores, make_pairs(texts, scores, margin=.05)
+    return data, past, texts, scores, make_pairs(texts, scores, margin=0.05)
 
 
 def test_pairs_are_shown_with_what_made_them(lettingo):
@@ -741,8 +1060,15 @@ def test_pairs_are_shown_with_what_made_them(lettingo):
     assert len(w.frame) == 6 and w.frame.logp.is_monotonic_decreasing
     assert all(own.loc[(r.writer, r.sample), 'logp'] == r.logp for r in w.frame.itertuples())
     assert w.frame.chosen.sum() == w.frame.rejected.sum() == len(w.chosen) == (pairs.user == user).sum() > 0
-    assert w.targets.item.tolist() == past[(past.user == user) & (past.role == 'target')].sort_values('time').item.tolist()
-    assert 'is now said' in w.body.value and '<script' not in w.body.value and '<img' not in w.body.value and not message(w)
+    assert (
+        w.targets.item.tolist() == past[(past.user == user) & (past.role == 'target')].sort_values('time').item.tolist()
+    )
+    assert (
+        'is now said' in w.body.value
+        and '<script' not in w.body.value
+        and '<img' not in w.body.value
+        and not message(w)
+    )
     assert 'Candidates (6)' in w._repr_mimebundle_()['text/html']
     w.user = 55  # known to the data, not explored
     assert 'no candidate profiles' in w.body.value
@@ -750,5 +1076,7 @@ def test_pairs_are_shown_with_what_made_them(lettingo):
 
 def test_pair_browser_refuses_the_wrong_tables(lettingo):
     data, past, texts, scores, pairs = lettingo
-    with pytest.raises(ValueError, match='scores has no column logp'): PairBrowser(data, past, texts, scores.drop(columns='logp'), pairs)
-    with pytest.raises(ValueError, match='profiles is empty'): PairBrowser(data, past, texts.iloc[:0], scores, pairs)
+    with pytest.raises(ValueError, match='scores has no column logp'):
+        PairBrowser(data, past, texts, scores.drop(columns='logp'), pairs)
+    with pytest.raises(ValueError, match='profiles is empty'):
+        PairBrowser(data, past, texts.iloc[:0], scores, pairs)

@@ -31,10 +31,12 @@ def _title_forms(
     title,  # str
 ) -> set:  # spellings to look for
     """'Usual Suspects, The (1995)' is also 'The Usual Suspects' and 'Usual Suspects, The'."""
-    bare = re.sub(r'\s*\([^)]*\)\s*', ' ', title).strip(); forms = {title} | ({bare} if len(_words(bare)) > 1 else set())
+    bare = re.sub(r'\s*\([^)]*\)\s*', ' ', title).strip()
+    forms = {title} | ({bare} if len(_words(bare)) > 1 else set())
     for t in list(forms):
         m = re.fullmatch(r"(.+), (The|A|An|Le|La|Les|L'|Il|Lo|Der|Die|Das|El|Los|Las)", t)
-        if m: forms.add(f'{m[2]} {m[1]}'.replace("L' ", "L'"))
+        if m:
+            forms.add(f'{m[2]} {m[1]}'.replace("L' ", "L'"))
     return forms
 
 # %% ../../nbs/data/07_audit.ipynb #f5ab59cd
@@ -47,9 +49,11 @@ def _title_index(
     for row, title in items.loc[~made_up, 'title'].items():
         for form in _title_forms(title):
             rows, spelled = titles.setdefault(_words(form), (set(), set()))
-            rows.add(row); spelled.add(form)
+            rows.add(row)
+            spelled.add(form)
     titles.pop((), None)
-    for key in titles: starts.setdefault(key[:2], set()).add(len(key))
+    for key in titles:
+        starts.setdefault(key[:2], set()).add(len(key))
     return titles, {w: sorted(n, reverse=True) for w, n in starts.items()}
 
 
@@ -58,18 +62,24 @@ def _find_titles(
     index,  # what _title_index gave
 ) -> list:  # titles found, as tuples of words, in order
     """All titles that stand in a text; of titles inside each other only the longest."""
-    titles, starts = index; words = _words(text); single = {w[0] for w in starts if len(w) == 1}
+    titles, starts = index
+    words = _words(text)
+    single = {w[0] for w in starts if len(w) == 1}
     hits = [i for i, two in enumerate(zip(words, (*words[1:], ''), strict=False)) if two in starts or two[0] in single]
-    found = list(_WORD.finditer(text)) if hits else []; out, end = [], 0
+    found = list(_WORD.finditer(text)) if hits else []
+    out, end = [], 0
     for i in hits:
-        for n in starts.get(words[i:i + 2], []) + [1] * (words[i] in single):
-            key = words[i:i + n]
-            if key not in titles or not end < i + n <= len(words): continue
-            start, span = found[i].start(), text[found[i].start():found[i + n - 1].end()]
+        for n in starts.get(words[i : i + 2], []) + [1] * (words[i] in single):
+            key = words[i : i + n]
+            if key not in titles or not end < i + n <= len(words):
+                continue
+            start, span = found[i].start(), text[found[i].start() : found[i + n - 1].end()]
             across = re.search(r'\n|[.!?;]\s', span) and not any(re.search(r'[.!?;]\s', s) for s in titles[key][1])
-            before = text[max(0, start - 5):start].rstrip(' "\'“‘(')[-1:]
-            if across or (n == 1 and (span not in titles[key][1] or before in '.!?')): continue
-            out.append(key); end = i + n
+            before = text[max(0, start - 5) : start].rstrip(' "\'“‘(')[-1:]
+            if across or (n == 1 and (span not in titles[key][1] or before in '.!?')):
+                continue
+            out.append(key)
+            end = i + n
             break
     return out
 
@@ -87,8 +97,11 @@ def _own_words(
     written,  # dict item row -> str: item profiles, if there are any
 ) -> str:
     """Everything that is said about an item, each thing once."""
-    item = data.items.loc[row]; said = [item['title'], item['text'], written.get(row, '')]
-    return '\n'.join(said + [str(v) for c, v in item.items() if c not in ('item', 'title', 'text') and str(v) not in item['text']])
+    item = data.items.loc[row]
+    said = [item['title'], item['text'], written.get(row, '')]
+    return '\n'.join(
+        said + [str(v) for c, v in item.items() if c not in ('item', 'title', 'text') and str(v) not in item['text']]
+    )
 
 
 def _title_leaks(
@@ -98,16 +111,20 @@ def _title_leaks(
     written,  # dict item row -> str: item profiles, if there are any
 ) -> list:  # (user, title) that should not be there
     """Titles of held-out items that stand in a user's text more often than in the texts of the user's own training items."""
-    index = _title_index(data.items); train = data.events['split'] == 'train'
+    index = _title_index(data.items)
+    train = data.events['split'] == 'train'
     own, held = _by_user(data.events[train]), _by_user(data.events[~train])
     known, leaks = {}, []
     for u, text in zip(ids, texts, strict=True):
         mine, hidden = own.get(u, set()), held.get(u, set())
         for key, n in Counter(_find_titles(text, index)).items():
             rows, spelled = index[0][key]
-            if not rows & hidden or rows & mine: continue
-            for j in mine - known.keys(): known[j] = Counter(_find_titles(_own_words(data, j, written), index))
-            if n > sum(known[j][key] for j in mine): leaks.append((int(u), min(spelled)))
+            if not rows & hidden or rows & mine:
+                continue
+            for j in mine - known.keys():
+                known[j] = Counter(_find_titles(_own_words(data, j, written), index))
+            if n > sum(known[j][key] for j in mine):
+                leaks.append((int(u), min(spelled)))
     return leaks
 
 # %% ../../nbs/data/07_audit.ipynb #5b53f68a
@@ -117,13 +134,23 @@ def chance_overlap(
     split='test',  # str: which held-out split
 ) -> dict:  # found, expected, low, high (95%)
     """How many added edges are held-out interactions, and how many would be if each user's were drawn at random among the items not in train."""
-    edges = _binary(added, 'added'); held = getattr(data, split)
+    edges = _binary(added, 'added')
+    held = getattr(data, split)
     found = int(edges.multiply(held).nnz)
     free = data.n_items - np.diff(data.train.indptr)
-    n = np.minimum(np.diff((edges - edges.multiply(data.train)).tocsr().indptr), free); k = np.diff(held.indptr)
+    n = np.minimum(np.diff((edges - edges.multiply(data.train)).tocsr().indptr), free)
+    k = np.diff(held.indptr)
     share = k / np.maximum(free, 1)
-    mean, var = (n * share).sum(), (n * share * (1 - share) * (free - n) / np.maximum(free - 1, 1)).sum()  # hypergeometric
-    return {'found': found, 'expected': float(mean), 'low': float(max(0, mean - 1.96 * var ** .5)), 'high': float(mean + 1.96 * var ** .5)}
+    mean, var = (
+        (n * share).sum(),
+        (n * share * (1 - share) * (free - n) / np.maximum(free - 1, 1)).sum(),
+    )  # hypergeometric
+    return {
+        'found': found,
+        'expected': float(mean),
+        'low': float(max(0, mean - 1.96 * var**0.5)),
+        'high': float(mean + 1.96 * var**0.5),
+    }
 
 
 def _edges(
@@ -131,9 +158,12 @@ def _edges(
     shape,  # (M, N)
 ) -> sp.csr_matrix:  # (M, N): user-item edges
     """The user-item part of a graph, whichever form it has."""
-    M, N = shape; graph = sp.csr_matrix(graph)
-    if graph.shape == (M + N, M + N): graph = graph[:M, M:] + graph[M:, :M].T
-    if graph.shape != (M, N): raise ValueError(f'a graph has shape {graph.shape}: it should be {M} x {N} (users x items) or square over both')
+    M, N = shape
+    graph = sp.csr_matrix(graph)
+    if graph.shape == (M + N, M + N):
+        graph = graph[:M, M:] + graph[M:, :M].T
+    if graph.shape != (M, N):
+        raise ValueError(f'a graph has shape {graph.shape}: it should be {M} x {N} (users x items) or square over both')
     return _binary((graph != 0).astype(np.float32), 'graph')
 
 # %% ../../nbs/data/07_audit.ipynb #aa5794b5
@@ -155,7 +185,8 @@ def _users_only(
     """Rows about users, with ids that exist."""
     _need(table, ['id'], what)
     table = table[table['kind'] == 'user'] if 'kind' in table else table
-    if not table['id'].between(0, data.n_users - 1).all(): raise ValueError(f'{what} has user ids outside 0 to {data.n_users - 1}: ids are row ids')
+    if not table['id'].between(0, data.n_users - 1).all():
+        raise ValueError(f'{what} has user ids outside 0 to {data.n_users - 1}: ids are row ids')
     return table
 
 # %% ../../nbs/data/07_audit.ipynb #4db43359
@@ -166,14 +197,26 @@ def _audit_texts(
     items,  # DataFrame | None: id, profile of the items
 ) -> list:  # rows of the audit
     """Sources and titles of prompts or profiles."""
-    table = _users_only(table, data, column + 's'); _need(table, [column], column + 's'); rows = []
+    table = _users_only(table, data, column + 's')
+    _need(table, [column], column + 's')
+    rows = []
     if 'sources' in table:
-        used = table[['id', 'sources']].explode('sources').dropna().astype(np.int64); N = data.n_items
-        pair = used['id'] * N + used['sources']; ev = data.events; key = ev['user'] * N + ev['item']
-        bad = pair.isin(key[ev['split'] != 'train']); foreign = (~pair.isin(key)).sum()
-        rows.append(_row(f'no held-out event among the sources of {column}s', bad.sum(),
-                         f'{len(used)} sources of {len(table)} users looked at' + (f'; first: user {used["id"][bad].iloc[0]}' if bad.any() else '')
-                         + (f'; {foreign} are no event of their user' if foreign else '')))
+        used = table[['id', 'sources']].explode('sources').dropna().astype(np.int64)
+        N = data.n_items
+        pair = used['id'] * N + used['sources']
+        ev = data.events
+        key = ev['user'] * N + ev['item']
+        bad = pair.isin(key[ev['split'] != 'train'])
+        foreign = (~pair.isin(key)).sum()
+        rows.append(
+            _row(
+                f'no held-out event among the sources of {column}s',
+                bad.sum(),
+                f'{len(used)} sources of {len(table)} users looked at'
+                + (f'; first: user {used["id"][bad].iloc[0]}' if bad.any() else '')
+                + (f'; {foreign} are no event of their user' if foreign else ''),
+            )
+        )
     written = dict(zip(items['id'], items['profile'].fillna('').astype(str), strict=True)) if items is not None else {}
     leaks = _title_leaks(data, table['id'].to_numpy(), table[column].fillna('').astype(str).to_numpy(), written)
     said = _few(f'user {u}: {t!r}' for u, t in leaks) or f'{len(table)} texts read'
@@ -190,20 +233,33 @@ def _audit_edges(
     added,  # sparse | None
 ) -> list:  # rows of the audit
     """Graphs hold training and declared edges only; added edges against chance."""
-    rows = []; held = ((data.valid + data.test) > 0).astype(np.float32)
+    rows = []
+    held = ((data.valid + data.test) > 0).astype(np.float32)
     ok = _edges(added, data.shape) if added is not None else sp.csr_matrix(data.shape, dtype=np.float32)
     if graph is not None:
         graphs = [_edges(g, data.shape) for g in (graph if isinstance(graph, (list, tuple)) else [graph])]
         bad = sum(int((g.multiply(held) - g.multiply(held).multiply(ok)).count_nonzero()) for g in graphs)
         strange = sum(int((g - g.multiply(data.train) - g.multiply(ok) > 0).nnz) for g in graphs)
-        rows.append(_row('no held-out interaction in a graph, declared added edges apart', bad,
-                         f'{sum(g.nnz for g in graphs)} edges; {strange} neither in train nor declared'))
+        rows.append(
+            _row(
+                'no held-out interaction in a graph, declared added edges apart',
+                bad,
+                f'{sum(g.nnz for g in graphs)} edges; {strange} neither in train nor declared',
+            )
+        )
     if added is not None:
         rows.append(_row('added edges are new', ok.multiply(data.train).nnz, f'{ok.nnz} added edges'))
         for s in ('valid', 'test'):
             c = chance_overlap(data, ok, s)
-            rows.append(_row(f'added edges that are in {s}', c['found'], f'{c["found"] / max(ok.nnz, 1):.2%} of the added edges; chance would give '
-                             f'{c["expected"]:.1f} ({c["low"]:.1f} to {c["high"]:.1f})', judged=False))
+            rows.append(
+                _row(
+                    f'added edges that are in {s}',
+                    c['found'],
+                    f'{c["found"] / max(ok.nnz, 1):.2%} of the added edges; chance would give '
+                    f'{c["expected"]:.1f} ({c["low"]:.1f} to {c["high"]:.1f})',
+                    judged=False,
+                )
+            )
     return rows
 
 
@@ -214,7 +270,8 @@ def _audit_vectors(
     """One finite vector that is not all zeros for every id."""
     rows = []
     for side, v, n in zip(('user', 'item'), vectors, data.shape, strict=True):
-        v = np.asarray(v); good = np.isfinite(v).all(1) & (v != 0).any(1) if v.ndim == 2 else np.zeros(0, bool)
+        v = np.asarray(v)
+        good = np.isfinite(v).all(1) & (v != 0).any(1) if v.ndim == 2 else np.zeros(0, bool)
         bad = int((~good).sum()) + abs(len(v) - n)
         rows.append(_row(f'one finite vector per {side}', bad, f'{v.shape} for {n} {side}s'))
     return rows
@@ -234,11 +291,19 @@ def audit(
     keys = [_keys(getattr(data, s)) for s in SPLITS]
     twice = sum(map(len, keys)) - len(np.unique(np.concatenate(keys)))
     rows = [_row('splits are disjoint', twice, f'{sum(map(len, keys))} interactions')]
-    if prompts is not None: rows += _audit_texts(data, prompts, 'prompt', items)
-    if profiles is not None: rows += _audit_texts(data, profiles, 'profile', items)
+    if prompts is not None:
+        rows += _audit_texts(data, prompts, 'prompt', items)
+    if profiles is not None:
+        rows += _audit_texts(data, profiles, 'profile', items)
     rows += _audit_edges(data, graph, added)
-    if vectors is not None: rows += _audit_vectors(data, vectors)
-    table = pd.DataFrame(rows); bad = table[~table['passed']]
-    if strict and len(bad): raise ValueError('the audit failed: ' + '; '.join(f'{r.check}: {r.count} ({r.detail})' for r in bad.itertuples())
-                                             + '. Make prompts, profiles and graphs from training events only.')
+    if vectors is not None:
+        rows += _audit_vectors(data, vectors)
+    table = pd.DataFrame(rows)
+    bad = table[~table['passed']]
+    if strict and len(bad):
+        raise ValueError(
+            'the audit failed: '
+            + '; '.join(f'{r.check}: {r.count} ({r.detail})' for r in bad.itertuples())
+            + '. Make prompts, profiles and graphs from training events only.'
+        )
     return table

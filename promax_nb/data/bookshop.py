@@ -19,11 +19,41 @@ from .frames import _assemble, _ranks, split_events
 # %% ../../nbs/data/06_bookshop.ipynb #fc8b380b
 VOCABULARY: dict = {
     'version': 1,
-    'genre': ['mystery', 'romance', 'fantasy', 'science fiction', 'history', 'horror', 'travel writing', 'comedy', 'thriller', 'family saga'],
+    'genre': [
+        'mystery',
+        'romance',
+        'fantasy',
+        'science fiction',
+        'history',
+        'horror',
+        'travel writing',
+        'comedy',
+        'thriller',
+        'family saga',
+    ],
     'mood': ['tender', 'eerie', 'witty', 'melancholy', 'hopeful', 'tense', 'dreamlike', 'angry'],
-    'setting': ['a harbour town', 'a desert caravan', 'a mountain monastery', 'a crowded capital', 'a distant moon', 'a country estate',
-                'a frozen outpost', 'a river island'],
-    'theme': ['friendship', 'revenge', 'inheritance', 'forbidden love', 'lost memory', 'survival', 'music', 'cooking', 'war and its wounds', 'growing up'],
+    'setting': [
+        'a harbour town',
+        'a desert caravan',
+        'a mountain monastery',
+        'a crowded capital',
+        'a distant moon',
+        'a country estate',
+        'a frozen outpost',
+        'a river island',
+    ],
+    'theme': [
+        'friendship',
+        'revenge',
+        'inheritance',
+        'forbidden love',
+        'lost memory',
+        'survival',
+        'music',
+        'cooking',
+        'war and its wounds',
+        'growing up',
+    ],
     'pace': ['slow-burning', 'brisk', 'episodic', 'breathless'],
 }
 FACETS = tuple(k for k in VOCABULARY if k != 'version')
@@ -39,16 +69,24 @@ def attribute_names() -> list:  # A str such as 'mood: witty'
     return [f'{f}: {v}' for f in FACETS for v in VOCABULARY[f]]
 
 # %% ../../nbs/data/06_bookshop.ipynb #437e3162
-_TITLES = {k: v.split() for k, v in {
-    'adjective': 'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory Last Lonely Marbled Narrow '
-                 'Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin Unsent Velvet Wandering Wooden',
-    'noun': 'Almanac Anchor Atlas Bell Bridge Button Candle Carousel Clock Compass Crown Door Feather Garden Glove Key Kite Ladder Lantern Ledger Letter '
-            'Mirror Needle Orchard Parasol Photograph Postcard Ribbon Shutter Staircase Teacup Thread Umbrella Whistle',
-    'place': 'Alderley Birchend Corran Dunmore Eastwick Fenwold Garrow Holt Inverlee Jessamy Kestrel Larkhill Morrow Netherby Oxley Pell Quarry Ravensby '
-             'Selwyn Thorne Ullin Vane Winslow Yarrow'}.items()}
-_NAMES = [v.split() for v in (
-    'Ada Bruno Celia Dario Edith Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pavel Rosa Samir Tilda Yusuf',
-    'Abara Brandt Castell Dunne Ekholm Ferro Galang Hale Ivanov Jarvis Kaplan Lund Marsh Novak Okoye Prior Quist Rao Stern Vidal')]
+_TITLES = {
+    k: v.split()
+    for k, v in {
+        'adjective': 'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory Last Lonely Marbled Narrow '
+        'Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin Unsent Velvet Wandering Wooden',
+        'noun': 'Almanac Anchor Atlas Bell Bridge Button Candle Carousel Clock Compass Crown Door Feather Garden Glove Key Kite Ladder Lantern Ledger Letter '
+        'Mirror Needle Orchard Parasol Photograph Postcard Ribbon Shutter Staircase Teacup Thread Umbrella Whistle',
+        'place': 'Alderley Birchend Corran Dunmore Eastwick Fenwold Garrow Holt Inverlee Jessamy Kestrel Larkhill Morrow Netherby Oxley Pell Quarry Ravensby '
+        'Selwyn Thorne Ullin Vane Winslow Yarrow',
+    }.items()
+}
+_NAMES = [
+    v.split()
+    for v in (
+        'Ada Bruno Celia Dario Edith Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pavel Rosa Samir Tilda Yusuf',
+        'Abara Brandt Castell Dunne Ekholm Ferro Galang Hale Ivanov Jarvis Kaplan Lund Marsh Novak Okoye Prior Quist Rao Stern Vidal',
+    )
+]
 
 
 def _an(
@@ -64,17 +102,37 @@ def _toy_titles(
 ) -> list:  # n distinct str, none inside another
     """Readable titles: four shapes over one word list, every combination used at most once."""
     a, b, p = (_TITLES[k] for k in ('adjective', 'noun', 'place'))
-    every = np.array([f'The {x} {y}' for x in a for y in b] + [f'{x} and {y}' for x in b for y in b if x < y]
-                     + [_an(f'A {y} for {z}') for y in b for z in p] + [f'Nine {x} Days in {z}' for x in a for z in p])
-    if n > len(every): raise ValueError(f'n_items={n} but there are only {len(every)} titles in the bookshop: ask for fewer books')
+    every = np.array(
+        [f'The {x} {y}' for x in a for y in b]
+        + [f'{x} and {y}' for x in b for y in b if x < y]
+        + [_an(f'A {y} for {z}') for y in b for z in p]
+        + [f'Nine {x} Days in {z}' for x in a for z in p]
+    )
+    if n > len(every):
+        raise ValueError(f'n_items={n} but there are only {len(every)} titles in the bookshop: ask for fewer books')
     return every[rng.permutation(len(every))[:n]].tolist()
 
 # %% ../../nbs/data/06_bookshop.ipynb #b969518d
-_FIRST = ('A {mood} {genre} set in {setting}.', 'This {genre} takes us to {setting}, and its tone is {mood}.',
-          '{setting} is the stage of this {mood} {genre}.', 'Part {genre}, part diary of {setting}: {mood} from the first page.')
-_SECOND = ('It is a {pace} story about {theme}.', 'At its heart is {theme}, told in a {pace} way.', 'The {pace} telling circles around {theme}.',
-           'Expect {theme} and a {pace} plot.')
-_THIRD = ('{author} writes with care for small things.', 'A book to lend to a friend.', 'Readers of {author} will know the voice.', '', '', '')
+_FIRST = (
+    'A {mood} {genre} set in {setting}.',
+    'This {genre} takes us to {setting}, and its tone is {mood}.',
+    '{setting} is the stage of this {mood} {genre}.',
+    'Part {genre}, part diary of {setting}: {mood} from the first page.',
+)
+_SECOND = (
+    'It is a {pace} story about {theme}.',
+    'At its heart is {theme}, told in a {pace} way.',
+    'The {pace} telling circles around {theme}.',
+    'Expect {theme} and a {pace} plot.',
+)
+_THIRD = (
+    '{author} writes with care for small things.',
+    'A book to lend to a friend.',
+    'Readers of {author} will know the voice.',
+    '',
+    '',
+    '',
+)
 
 
 def _toy_blurb(
@@ -105,17 +163,27 @@ def _toy_items(
     """The shelf: titles, authors (each keeps to one genre), blurbs, and the attributes as readable columns."""
     titles, blocks = _toy_titles(rng, n), []
     for f in FACETS:  # some values are more common than others
-        counts = 1 + (rng.random(n) < .4) if f in ('genre', 'mood', 'theme') else np.ones(n, int)
+        counts = 1 + (rng.random(n) < 0.4) if f in ('genre', 'mood', 'theme') else np.ones(n, int)
         blocks.append(_pick(rng, 1 / np.arange(3, len(VOCABULARY[f]) + 3), counts))
-    facets = [{f: [v for v, yes in zip(VOCABULARY[f], row, strict=True) if yes] for f, row in zip(FACETS, rows, strict=True)}
-              for rows in zip(*blocks, strict=True)]
-    first, last = _NAMES; pool = rng.permutation(len(first) * len(last))
+    facets = [
+        {f: [v for v, yes in zip(VOCABULARY[f], row, strict=True) if yes] for f, row in zip(FACETS, rows, strict=True)}
+        for rows in zip(*blocks, strict=True)
+    ]
+    first, last = _NAMES
+    pool = rng.permutation(len(first) * len(last))
     who = pool[(blocks[0].argmax(1) * 40 + rng.integers(0, min(40, max(2, n // 30)), n)) % len(pool)]
     authors = [f'{first[k // len(last)]} {last[k % len(last)]}' for k in who]
     shapes = rng.integers(0, 60, (n, 3))
-    table = pd.DataFrame({'item': [f'b{i:04d}' for i in range(n)], 'title': titles,
-                          'text': [_toy_blurb(*x) for x in zip(facets, authors, shapes, strict=True)],
-                          'author': authors, 'year': rng.integers(1950, 2024, n), **{f: [', '.join(x[f]) for x in facets] for f in FACETS}})
+    table = pd.DataFrame(
+        {
+            'item': [f'b{i:04d}' for i in range(n)],
+            'title': titles,
+            'text': [_toy_blurb(*x) for x in zip(facets, authors, shapes, strict=True)],
+            'author': authors,
+            'year': rng.integers(1950, 2024, n),
+            **{f: [', '.join(x[f]) for x in facets] for f in FACETS},
+        }
+    )
     return table, np.hstack(blocks)
 
 # %% ../../nbs/data/06_bookshop.ipynb #8b2595c2
@@ -135,7 +203,7 @@ def _tastes(
 ) -> np.ndarray:  # (n, a): 1 like, -1 dislike, 0 neither
     """Random tastes over attributes."""
     order = rng.random((n, a)).argsort(1).argsort(1)
-    return (order < likes) * 1. - (order >= a - dislikes)
+    return (order < likes) * 1.0 - (order >= a - dislikes)
 
 # %% ../../nbs/data/06_bookshop.ipynb #a39a4140
 def _toy_truth(
@@ -147,13 +215,22 @@ def _toy_truth(
 ) -> dict:  # likes, dislikes, weights, factors, popularity
     """What nobody in the shop is told: tastes over attributes, and a second structure that no blurb reveals."""
     n, a = attributes.shape
-    shared = _tastes(rng, kinds, a, 3, 2)[rng.integers(0, kinds, m)] * (rng.random((m, a)) < .8)
-    weights = np.clip(shared + _tastes(rng, m, a, 3, 2), -1, 1) * rng.uniform(.8, 1.4, (m, a)) + rng.normal(0, .1, (m, a))
-    users = np.eye(circles)[rng.integers(0, circles, m)] * 1.5 + rng.normal(0, .5, (m, circles))
-    items = np.eye(circles)[rng.integers(0, circles, n)] * 1.5 + rng.normal(0, .5, (n, circles))
-    return dict(attributes=attribute_names(), item_attributes=attributes, user_likes=weights > .5, user_dislikes=weights < -.5,
-                user_weights=weights.astype(np.float32), user_factors=users.astype(np.float32), item_factors=items.astype(np.float32),
-                popularity=rng.permutation(1 / np.arange(1, n + 1) ** .5).astype(np.float32))
+    shared = _tastes(rng, kinds, a, 3, 2)[rng.integers(0, kinds, m)] * (rng.random((m, a)) < 0.8)
+    weights = np.clip(shared + _tastes(rng, m, a, 3, 2), -1, 1) * rng.uniform(0.8, 1.4, (m, a)) + rng.normal(
+        0, 0.1, (m, a)
+    )
+    users = np.eye(circles)[rng.integers(0, circles, m)] * 1.5 + rng.normal(0, 0.5, (m, circles))
+    items = np.eye(circles)[rng.integers(0, circles, n)] * 1.5 + rng.normal(0, 0.5, (n, circles))
+    return dict(
+        attributes=attribute_names(),
+        item_attributes=attributes,
+        user_likes=weights > 0.5,
+        user_dislikes=weights < -0.5,
+        user_weights=weights.astype(np.float32),
+        user_factors=users.astype(np.float32),
+        item_factors=items.astype(np.float32),
+        popularity=rng.permutation(1 / np.arange(1, n + 1) ** 0.5).astype(np.float32),
+    )
 
 
 def toy_utility(
@@ -165,7 +242,7 @@ def toy_utility(
     return np.sqrt(truth['reveal']) * seen + np.sqrt(1 - truth['reveal']) * hidden
 
 # %% ../../nbs/data/06_bookshop.ipynb #36379552
-_RATED = (.06, .15, .29, .62)  # shares of events rated at most 1, 2, 3, 4
+_RATED = (0.06, 0.15, 0.29, 0.62)  # shares of events rated at most 1, 2, 3, 4
 
 
 def _toy_events(
@@ -174,15 +251,18 @@ def _toy_events(
     counts,  # (M,) int: events of each reader
 ) -> pd.DataFrame:  # user, item (row ids), rating, time, positive; sorted by user and time
     """Readers meet popular books and books they suspect they like; then they rate what they read."""
-    utility = toy_utility(truth); m, n = utility.shape
+    utility = toy_utility(truth)
+    m, n = utility.shape
     score = np.log(truth['popularity']) + truth['pull'] * utility + rng.gumbel(size=(m, n))
     user, item = np.nonzero((-score).argsort(1).argsort(1) < counts[:, None])
     felt = utility[user, item] + rng.normal(0, truth['noise'], len(user))
-    rating = 1. + np.searchsorted(np.quantile(felt, _RATED), felt)
+    rating = 1.0 + np.searchsorted(np.quantile(felt, _RATED), felt)
     best, count = _ranks(user, -felt)
-    rating = np.where(best < 3, np.maximum(rating, 4.), rating)
-    order = np.lexsort((rng.random(len(user)), user)); start = np.cumsum(count) - count
-    gap = rng.exponential(86400 * 540 / count[user]); since = np.cumsum(gap) - (np.cumsum(gap) - gap)[start][user]
+    rating = np.where(best < 3, np.maximum(rating, 4.0), rating)
+    order = np.lexsort((rng.random(len(user)), user))
+    start = np.cumsum(count) - count
+    gap = rng.exponential(86400 * 540 / count[user])
+    since = np.cumsum(gap) - (np.cumsum(gap) - gap)[start][user]
     begin = pd.Timestamp('2021-01-01').timestamp() + rng.uniform(0, 86400 * 180, m)
     ev = pd.DataFrame({'user': user, 'item': item, 'rating': rating, 'positive': rating >= 4}).iloc[order]
     return ev.assign(time=np.floor(begin[user] + since)).sort_values(['user', 'time', 'item'], ignore_index=True)
@@ -193,25 +273,45 @@ def toy_data(
     n_items=400,  # int: books
     seed=0,  # int: everything follows from it
     density='sparse',  # 'sparse': most readers know 7 to 20 books; 'dense': 150 to 200, more of a large shop
-    reveal=.7,  # float 0..1: share of taste that the blurbs explain
+    reveal=0.7,  # float 0..1: share of taste that the blurbs explain
     split='random',  # 'random' | 'temporal', within each reader
-    noise=.5,  # float >= 0: mood in a rating that nothing explains, where the spread of utility is 1
+    noise=0.5,  # float >= 0: mood in a rating that nothing explains, where the spread of utility is 1
 ) -> RecData:  # extras['truth']: the hidden tastes
     """A generated bookshop whose readers' true tastes are known."""
-    if density not in ('sparse', 'dense'): raise ValueError(f"density is {density!r}: use 'sparse' or 'dense'")
-    if not 0 <= reveal <= 1: raise ValueError(f'reveal is {reveal}: it is a share, between 0 and 1')
-    if not 0 <= noise < np.inf: raise ValueError(f'noise is {noise}: it is the spread of mood in a rating, 0 or more')
+    if density not in ('sparse', 'dense'):
+        raise ValueError(f"density is {density!r}: use 'sparse' or 'dense'")
+    if not 0 <= reveal <= 1:
+        raise ValueError(f'reveal is {reveal}: it is a share, between 0 and 1')
+    if not 0 <= noise < np.inf:
+        raise ValueError(f'noise is {noise}: it is the spread of mood in a rating, 0 or more')
     least = 250 if density == 'dense' else 40
     if n_items < least or n_users < 10:
-        raise ValueError(f'n_users={n_users}, n_items={n_items}: a {density} bookshop needs at least 10 readers and {least} books')
+        raise ValueError(
+            f'n_users={n_users}, n_items={n_items}: a {density} bookshop needs at least 10 readers and {least} books'
+        )
     shelf, readers, reading = (np.random.default_rng([seed, k]) for k in range(3))
     items, attributes = _toy_items(shelf, n_items)
     truth = _toy_truth(readers, n_users, attributes) | {'reveal': float(reveal), 'pull': 2.5, 'noise': float(noise)}
-    counts = (reading.integers(max(150, n_items // 2), max(200, n_items * 2 // 3) + 1, n_users) if density == 'dense'
-              else (6 + reading.geometric(1 / 7, n_users)).clip(max=min(60, n_items // 2)))
-    ev = _toy_events(reading, truth, counts); ratios = (.7, .1, .2)
-    ev['split'] = split_events(ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed)
+    counts = (
+        reading.integers(max(150, n_items // 2), max(200, n_items * 2 // 3) + 1, n_users)
+        if density == 'dense'
+        else (6 + reading.geometric(1 / 7, n_users)).clip(max=min(60, n_items // 2))
+    )
+    ev = _toy_events(reading, truth, counts)
+    ratios = (0.7, 0.1, 0.2)
+    ev['split'] = split_events(
+        ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed
+    )
     users = pd.DataFrame({'user': [f'r{i:04d}' for i in range(n_users)]})
-    meta = dict(source='toy_data', seed=seed, density=density, reveal=reveal, threshold=4, kcore=0, split=split, ratios=ratios,
-                vocabulary_hash=vocabulary_hash())
+    meta = dict(
+        source='toy_data',
+        seed=seed,
+        density=density,
+        reveal=reveal,
+        threshold=4,
+        kcore=0,
+        split=split,
+        ratios=ratios,
+        vocabulary_hash=vocabulary_hash(),
+    )
     return _assemble(ev, users, items, name=f'bookshop-{density}', meta=meta, extras={'truth': truth})

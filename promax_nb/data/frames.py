@@ -20,8 +20,11 @@ def _need(
 ):
     """Every column must be there, or a sentence lists those that are."""
     missing = [c for c in columns if c not in frame]
-    if missing: raise ValueError(f'{what} has no column {_few(map(repr, missing))}: it has {_few(map(repr, frame.columns), 12)}; '
-                                 'name the right ones as arguments')
+    if missing:
+        raise ValueError(
+            f'{what} has no column {_few(map(repr, missing))}: it has {_few(map(repr, frame.columns), 12)}; '
+            'name the right ones as arguments'
+        )
 
 
 def _ids(
@@ -30,8 +33,12 @@ def _ids(
 ) -> pd.Series:  # the ids as str
     """Original ids as text."""
     bad = column.isna() | (column.astype(str).str.strip() == '')
-    if bad.any(): raise ValueError(f'{what} has {int(bad.sum())} rows without an id (first: row {bad.idxmax()}): drop these rows or fill in the id')
-    if pd.api.types.is_float_dtype(column) and (column == np.floor(column)).all(): column = column.astype(np.int64)
+    if bad.any():
+        raise ValueError(
+            f'{what} has {int(bad.sum())} rows without an id (first: row {bad.idxmax()}): drop these rows or fill in the id'
+        )
+    if pd.api.types.is_float_dtype(column) and (column == np.floor(column)).all():
+        column = column.astype(np.int64)
     return column.astype(str)
 
 
@@ -39,17 +46,24 @@ def _seconds(
     column,  # Series of numbers, dates or date texts
 ) -> np.ndarray:  # (E,) float64: seconds, NaN where empty
     """Times as seconds (numbers are taken as they are, dates count from 1970)."""
-    if pd.api.types.is_datetime64_any_dtype(column): return _dates(column)
-    try: return pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
-    except (ValueError, TypeError): return _dates(column)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return _dates(column)
+    try:
+        return pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        return _dates(column)
 
 
 def _dates(
     column,  # Series of dates or date texts
 ) -> np.ndarray:  # (E,) float64: seconds since 1970
     """Dates as seconds."""
-    try: when = pd.to_datetime(column, utc=True)
-    except (ValueError, TypeError): raise ValueError('the time column holds neither numbers nor dates: give seconds, or dates as 2024-05-01') from None
+    try:
+        when = pd.to_datetime(column, utc=True)
+    except (ValueError, TypeError):
+        raise ValueError(
+            'the time column holds neither numbers nor dates: give seconds, or dates as 2024-05-01'
+        ) from None
     return ((when - pd.Timestamp(0, tz='UTC')) / pd.Timedelta(seconds=1)).to_numpy(np.float64, na_value=np.nan)
 
 # %% ../../nbs/data/03_frames.ipynb #59df030b
@@ -59,14 +73,24 @@ def _positive(
     n,  # int: events
 ) -> tuple:  # ((n,) float ratings, (n,) bool positives)
     """Read the ratings and decide what counts as liking."""
-    if rating is None: return np.full(n, np.nan), np.ones(n, bool)
-    try: value = pd.to_numeric(rating).to_numpy(np.float64, na_value=np.nan)
-    except (ValueError, TypeError) as e: raise ValueError(f'the ratings hold something that is not a number ({e}): clean them first') from None
-    if threshold is None: return value, np.ones(n, bool)
+    if rating is None:
+        return np.full(n, np.nan), np.ones(n, bool)
+    try:
+        value = pd.to_numeric(rating).to_numpy(np.float64, na_value=np.nan)
+    except (ValueError, TypeError) as e:
+        raise ValueError(f'the ratings hold something that is not a number ({e}): clean them first') from None
+    if threshold is None:
+        return value, np.ones(n, bool)
     empty = np.isnan(value).sum()
-    if empty: raise ValueError(f'{empty} events have no rating: fill them, drop them, or pass threshold=None to take every row as a positive')
-    if value.max() < threshold: raise ValueError(f'no rating reaches threshold={threshold} (the largest is {value.max():g}): lower it, or pass '
-                                                 'threshold=None to take every row as a positive')
+    if empty:
+        raise ValueError(
+            f'{empty} events have no rating: fill them, drop them, or pass threshold=None to take every row as a positive'
+        )
+    if value.max() < threshold:
+        raise ValueError(
+            f'no rating reaches threshold={threshold} (the largest is {value.max():g}): lower it, or pass '
+            'threshold=None to take every row as a positive'
+        )
     return value, value >= threshold
 
 # %% ../../nbs/data/03_frames.ipynb #3af24c93
@@ -79,19 +103,26 @@ def _clean_events(
     meta,  # dict: notes are added
 ) -> pd.DataFrame:  # user, item (str), rating, time, positive: each pair once
     """Read ids, ratings and times; decide what is a positive; settle repeats."""
-    if dup not in ('latest', 'error'): raise ValueError(f"dup is {dup!r}: use 'latest' or 'error'")
+    if dup not in ('latest', 'error'):
+        raise ValueError(f"dup is {dup!r}: use 'latest' or 'error'")
     _need(events, [names['user'], names['item'], *keep], 'events')
-    if not len(events): raise ValueError('events has no rows: there is nothing to learn from')
+    if not len(events):
+        raise ValueError('events has no rows: there is nothing to learn from')
     out = pd.DataFrame({c: _ids(events[names[c]], 'events.' + names[c]) for c in ('user', 'item')})
     rating = events[names['rating']] if names['rating'] in events else None
     out['rating'], out['positive'] = _positive(rating, threshold, len(out))
     out['time'] = _seconds(events[names['time']]) if names['time'] in events else np.nan
-    for c in keep: out[c] = events[c]
+    for c in keep:
+        out[c] = events[c]
     out = out.reset_index(drop=True).sort_values('time', kind='stable', na_position='first')
     repeated = out.duplicated(['user', 'item'], keep='last')
     if repeated.any() and dup == 'error':
-        raise ValueError(f"{repeated.sum()} rows repeat a user and item: drop them, or pass dup='latest' to keep the latest of each")
-    meta.update(rows_read=len(out), threshold=None if rating is None else threshold, duplicates_dropped=int(repeated.sum()))
+        raise ValueError(
+            f"{repeated.sum()} rows repeat a user and item: drop them, or pass dup='latest' to keep the latest of each"
+        )
+    meta.update(
+        rows_read=len(out), threshold=None if rating is None else threshold, duplicates_dropped=int(repeated.sum())
+    )
     return out[~repeated]
 
 # %% ../../nbs/data/03_frames.ipynb #c546912b
@@ -105,7 +136,8 @@ def k_core(
     while True:
         stays = keep & (np.bincount(user[keep], minlength=user.max(initial=-1) + 1)[user] >= k)
         stays &= np.bincount(item[keep], minlength=item.max(initial=-1) + 1)[item] >= k
-        if (stays == keep).all(): return keep
+        if (stays == keep).all():
+            return keep
         keep = stays
 
 
@@ -115,14 +147,22 @@ def _keep_core(
     meta,  # dict: notes are added
 ) -> pd.DataFrame:  # events of users and items inside the core
     """The k-core counts positives; once it is found, all events between its users and items stay."""
-    if not kcore: return ev
-    pos = ev[ev['positive']]; u, unames = pd.factorize(pos['user']); i, inames = pd.factorize(pos['item'])
+    if not kcore:
+        return ev
+    pos = ev[ev['positive']]
+    u, unames = pd.factorize(pos['user'])
+    i, inames = pd.factorize(pos['item'])
     keep = k_core(u, i, kcore)
     if not keep.any():
-        raise ValueError(f'kcore={kcore} leaves no user and no item (of {len(unames)} users and {len(inames)} items): lower kcore or threshold')
+        raise ValueError(
+            f'kcore={kcore} leaves no user and no item (of {len(unames)} users and {len(inames)} items): lower kcore or threshold'
+        )
     stays = ev['user'].isin(unames[np.unique(u[keep])]) & ev['item'].isin(inames[np.unique(i[keep])])
-    meta.update(users_dropped=int(ev['user'].nunique() - ev.loc[stays, 'user'].nunique()),
-                items_dropped=int(ev['item'].nunique() - ev.loc[stays, 'item'].nunique()), events_dropped=int((~stays).sum()))
+    meta.update(
+        users_dropped=int(ev['user'].nunique() - ev.loc[stays, 'user'].nunique()),
+        items_dropped=int(ev['item'].nunique() - ev.loc[stays, 'item'].nunique()),
+        events_dropped=int((~stays).sum()),
+    )
     return ev[stays].copy()
 
 # %% ../../nbs/data/03_frames.ipynb #aa988244
@@ -133,7 +173,8 @@ def _ranks(
     """Where each event stands in its user's own row, without a loop."""
     count = np.bincount(user, minlength=user.max(initial=-1) + 1)
     start = np.cumsum(count) - count
-    idx = np.lexsort((order, user)); rank = np.empty(len(user), np.int64)
+    idx = np.lexsort((order, user))
+    rank = np.empty(len(user), np.int64)
     rank[idx] = np.arange(len(user)) - start[user[idx]]
     return rank, count
 
@@ -143,21 +184,30 @@ def split_events(
     positive,  # (E,) bool: is it a positive
     time=None,  # (E,) float: seconds, needed for 'temporal'
     how='random',  # 'random' | 'temporal', always within each user
-    ratios=(.7, .1, .2),  # shares of train, valid, test
+    ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test
     seed=0,  # int: of the random split
 ) -> np.ndarray:  # (E,) str: train, valid or test; every user with a positive keeps one in train
     """Give every event a split."""
-    if how not in ('random', 'temporal'): raise ValueError(f"split is {how!r}: use 'random' or 'temporal'")
+    if how not in ('random', 'temporal'):
+        raise ValueError(f"split is {how!r}: use 'random' or 'temporal'")
     if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
-        raise ValueError(f'ratios is {tuple(ratios)}: give three shares above 0 that add up to 1, so that none of train, valid and test is empty')
+        raise ValueError(
+            f'ratios is {tuple(ratios)}: give three shares above 0 that add up to 1, so that none of train, valid and test is empty'
+        )
     if how == 'random':
-        rng = np.random.default_rng(seed); group = user * 2 + positive
-        shift = rng.random(group.max(initial=-1) + 1); rank, count = _ranks(group, rng.random(len(user)))
-        place = (rank + shift[group]) / count[group]; first = positive & (rank == 0)
+        rng = np.random.default_rng(seed)
+        group = user * 2 + positive
+        shift = rng.random(group.max(initial=-1) + 1)
+        rank, count = _ranks(group, rng.random(len(user)))
+        place = (rank + shift[group]) / count[group]
+        first = positive & (rank == 0)
     else:
-        if time is None or np.isnan(time).any(): raise ValueError("a temporal split needs a time for every event: fill it in, or use split='random'")
-        rank, count = _ranks(user, time); place = (rank + .5) / count[user]
-        until = np.full(len(count), -1); until[user[positive]] = len(user)
+        if time is None or np.isnan(time).any():
+            raise ValueError("a temporal split needs a time for every event: fill it in, or use split='random'")
+        rank, count = _ranks(user, time)
+        place = (rank + 0.5) / count[user]
+        until = np.full(len(count), -1)
+        until[user[positive]] = len(user)
         np.minimum.at(until, user[positive], rank[positive])  # where each user's first positive stands
         first = rank <= until[user]
     return np.asarray(SPLITS)[np.where(first, 0, np.searchsorted(np.cumsum(ratios)[:2], place, side='right'))]
@@ -170,14 +220,23 @@ def _lookup(
     present,  # Series of str: ids that have events
 ) -> pd.DataFrame:  # one row per present id, id column first
     """The caller's table reduced to the ids that matter; ids it does not know get an empty row."""
-    present = pd.Index(pd.unique(present.astype(object))); ours = what[:-1]
-    if given is None: return pd.DataFrame({ours: sorted(present, key=lambda x: (0, int(x), x) if x.isdecimal() else (1, 0, x))}, dtype='str')
+    present = pd.Index(pd.unique(present.astype(object)))
+    ours = what[:-1]
+    if given is None:
+        return pd.DataFrame(
+            {ours: sorted(present, key=lambda x: (0, int(x), x) if x.isdecimal() else (1, 0, x))}, dtype='str'
+        )
     _need(given, [column], what)
-    table = given.copy(); table[column] = _ids(given[column], f'{what}.{column}').astype(object)
+    table = given.copy()
+    table[column] = _ids(given[column], f'{what}.{column}').astype(object)
     twice = table[column].duplicated()
-    if twice.any(): raise ValueError(f'{what} has {twice.sum()} repeated ids (first: {table[column][twice].iloc[0]!r}): keep one row per {ours}, '
-                                     f'e.g. {what}.drop_duplicates({column!r})')
-    known = pd.Index(table[column]); order = known[known.isin(present)].append(present.difference(known))
+    if twice.any():
+        raise ValueError(
+            f'{what} has {twice.sum()} repeated ids (first: {table[column][twice].iloc[0]!r}): keep one row per {ours}, '
+            f'e.g. {what}.drop_duplicates({column!r})'
+        )
+    known = pd.Index(table[column])
+    order = known[known.isin(present)].append(present.difference(known))
     table = table.set_index(column).reindex(order).reset_index(names=column).rename(columns={column: ours})
     table[ours] = table[ours].astype('str')
     return table[[ours] + [c for c in table if c != ours]]
@@ -192,8 +251,10 @@ def _item_texts(
 ) -> pd.DataFrame:  # with columns title and text
     """Name the title and text columns, count what is missing."""
     if given and title not in items and text not in items:
-        raise ValueError(f'items has neither a title {title!r} nor a text {text!r} (it has {_few(map(repr, items.columns), 12)}): '
-                         'profiles need something to read, so name a column with title= or text=')
+        raise ValueError(
+            f'items has neither a title {title!r} nor a text {text!r} (it has {_few(map(repr, items.columns), 12)}): '
+            'profiles need something to read, so name a column with title= or text='
+        )
     items = items.rename(columns={c: o for c, o in ((title, 'title'), (text, 'text')) if c in items and c != o})
     named = items['title'].notna() if 'title' in items else pd.Series(False, index=items.index)
     items = _with_texts(items)
@@ -208,11 +269,19 @@ def _assemble(
     **kw,  # name, meta, extras of RecData
 ) -> RecData:  # matrices hold the positives, events everything
     """Matrices from the positives of each split."""
+
     def matrix(split):
         e = events[(events['split'] == split) & events['positive']]
         return sp.csr_matrix((np.ones(len(e), np.float32), (e['user'], e['item'])), shape=(len(users), len(items)))
+
     other = [c for c in events if c not in (*EVENT_COLUMNS, 'positive')]
-    return RecData(*map(matrix, SPLITS), users=users, items=items, events=events[[*EVENT_COLUMNS, *other]].reset_index(drop=True), **kw)
+    return RecData(
+        *map(matrix, SPLITS),
+        users=users,
+        items=items,
+        events=events[[*EVENT_COLUMNS, *other]].reset_index(drop=True),
+        **kw,
+    )
 
 # %% ../../nbs/data/03_frames.ipynb #949f7c9d
 def from_frame(
@@ -228,7 +297,7 @@ def from_frame(
     threshold=4,  # float | None: a rating at or above is a positive; None: every row is
     kcore=5,  # int: users and items keep at least this many positives; 0: keep all
     split='random',  # 'random' | 'temporal', within each user
-    ratios=(.7, .1, .2),  # shares of train, valid, test
+    ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test
     seed=0,  # int: of the random split
     dup='latest',  # 'latest' | 'error': what to do where a user and item repeat
     keep=(),  # list of str: other columns of events to carry along, e.g. reviews
@@ -241,7 +310,11 @@ def from_frame(
     ev = _keep_core(ev, kcore, meta)
     utab, itab = _lookup(users, user, 'users', ev['user']), _lookup(items, item, 'items', ev['item'])
     itab = _item_texts(itab, title, text, items is not None, meta)
-    ev = ev.assign(user=pd.Index(utab['user']).get_indexer(ev['user']), item=pd.Index(itab['item']).get_indexer(ev['item']))
+    ev = ev.assign(
+        user=pd.Index(utab['user']).get_indexer(ev['user']), item=pd.Index(itab['item']).get_indexer(ev['item'])
+    )
     ev = ev.sort_values(['user', 'time', 'item'], ignore_index=True)
-    ev['split'] = split_events(ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed)
+    ev['split'] = split_events(
+        ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed
+    )
     return _assemble(ev, utab, itab, name=name, meta=meta)

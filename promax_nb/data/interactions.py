@@ -32,12 +32,19 @@ def _plain(
     value,  # dicts, lists, tuples, numpy or Python scalars
 ):  # the same, made of dict, list, str, int, float, bool, None only
     """Reduce a value to what JSON can hold, so that `meta` survives saving unchanged."""
-    if isinstance(value, dict): return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, np.ndarray, pd.Index)): return [_plain(v) for v in value]
-    if isinstance(value, np.generic): return value.item()
-    if isinstance(value, Path): return value.name
-    if value is None or isinstance(value, (str, int, float, bool)): return value
-    raise ValueError(f'meta holds a {type(value).__name__}, which JSON cannot hold: keep numbers, texts and lists there, and arrays in extras')
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, np.ndarray, pd.Index)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return value.name
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise ValueError(
+        f'meta holds a {type(value).__name__}, which JSON cannot hold: keep numbers, texts and lists there, and arrays in extras'
+    )
 
 # %% ../../nbs/data/01_interactions.ipynb #b1f5bdc7
 def _binary(
@@ -45,11 +52,16 @@ def _binary(
     name,  # str: what to call it in a sentence
 ) -> sp.csr_matrix:  # (M, N) float32, sorted, only ones stored
     """A clean binary csr matrix, or a sentence."""
-    if not sp.issparse(matrix): raise ValueError(f'{name} is a {type(matrix).__name__}: pass a scipy sparse matrix, users x items')
+    if not sp.issparse(matrix):
+        raise ValueError(f'{name} is a {type(matrix).__name__}: pass a scipy sparse matrix, users x items')
     out = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
-    out.eliminate_zeros(); stored = out.nnz; out.sum_duplicates()
+    out.eliminate_zeros()
+    stored = out.nnz
+    out.sum_duplicates()
     if out.nnz != stored or not (out.data == 1).all():
-        raise ValueError(f'{name} is not binary: every interaction is a single 1; cut ratings with a threshold (from_frame does) and drop repeats')
+        raise ValueError(
+            f'{name} is not binary: every interaction is a single 1; cut ratings with a threshold (from_frame does) and drop repeats'
+        )
     return out
 
 
@@ -67,7 +79,8 @@ def hash_matrices(
     """A short fingerprint of what is stored where."""
     h = hashlib.sha256()
     for m in matrices:
-        for part in (m.shape, m.indptr, m.indices): h.update(np.asarray(part, dtype=np.int64).tobytes())
+        for part in (m.shape, m.indptr, m.indices):
+            h.update(np.asarray(part, dtype=np.int64).tobytes())
     return h.hexdigest()[:12]
 
 # %% ../../nbs/data/01_interactions.ipynb #907bf53f
@@ -75,7 +88,10 @@ def _utf8(
     table,  # DataFrame
 ) -> pd.DataFrame:  # a copy whose texts every file and server accepts: halves of surrogate pairs become '?'
     """Texts out of JSON can hold what UTF-8 cannot."""
-    def fit(x): return x.encode('utf-8', 'replace').decode() if isinstance(x, str) else x
+
+    def fit(x):
+        return x.encode('utf-8', 'replace').decode() if isinstance(x, str) else x
+
     return table.assign(**{c: [fit(x) for x in table[c]] for c in table if table[c].dtype == object})
 
 
@@ -83,8 +99,10 @@ def _with_texts(
     items,  # DataFrame with column item
 ) -> pd.DataFrame:  # the same with title and text as str
     """Make sure every item has a title, and a text even if it is empty."""
-    if 'item' not in items: return items
-    items = _utf8(items); fallback = 'item ' + items['item'].astype(str)
+    if 'item' not in items:
+        return items
+    items = _utf8(items)
+    fallback = 'item ' + items['item'].astype(str)
     title = items['title'] if 'title' in items else fallback
     title = title.where(title.notna(), fallback).astype(str).str.strip()
     items['title'] = title.where(title != '', fallback)
@@ -103,13 +121,24 @@ def events_of(
     parts = []
     for name, m in zip(SPLITS, (train, valid, test), strict=True):
         coo = m.tocoo()
-        parts.append(pd.DataFrame({'user': coo.row.astype(np.int64), 'item': coo.col.astype(np.int64), 'rating': np.nan, 'time': np.nan, 'split': name}))
+        parts.append(
+            pd.DataFrame(
+                {
+                    'user': coo.row.astype(np.int64),
+                    'item': coo.col.astype(np.int64),
+                    'rating': np.nan,
+                    'time': np.nan,
+                    'split': name,
+                }
+            )
+        )
     return pd.concat(parts).sort_values(['user', 'item'], ignore_index=True)
 
 # %% ../../nbs/data/01_interactions.ipynb #0eae6db2
 @dataclass(eq=False, repr=False)
 class RecData:
     """Interactions in three splits, who and what they are about, and how it all was made. Row i is id i everywhere."""
+
     train: sp.csr_matrix  # (M, N) binary float32
     valid: sp.csr_matrix  # (M, N)
     test: sp.csr_matrix  # (M, N)
@@ -121,28 +150,42 @@ class RecData:
     extras: dict = field(default_factory=dict)  # what came along: augmented, user_vectors, item_profiles, truth ...
 
     def __post_init__(self):
-        for s in SPLITS: setattr(self, s, _binary(getattr(self, s), s))
+        for s in SPLITS:
+            setattr(self, s, _binary(getattr(self, s), s))
         self.meta = _plain(self.meta)
-        if self.users is None: self.users = pd.DataFrame({'user': np.arange(self.n_users).astype(str)})
-        if self.items is None: self.items = pd.DataFrame({'item': np.arange(self.n_items).astype(str)})
+        if self.users is None:
+            self.users = pd.DataFrame({'user': np.arange(self.n_users).astype(str)})
+        if self.items is None:
+            self.items = pd.DataFrame({'item': np.arange(self.n_items).astype(str)})
         self.users, self.items = _utf8(self.users), _with_texts(self.items)
-        if self.events is None: self.events = events_of(self.train, self.valid, self.test)
+        if self.events is None:
+            self.events = events_of(self.train, self.valid, self.test)
         self.check()
 
     @property
-    def shape(self): return self.train.shape
-    @property
-    def n_users(self): return self.shape[0]
-    @property
-    def n_items(self): return self.shape[1]
+    def shape(self):
+        return self.train.shape
 
-    def hash(self): return hash_matrices(self.train, self.valid, self.test)
-    def check(self): return check(self)
+    @property
+    def n_users(self):
+        return self.shape[0]
+
+    @property
+    def n_items(self):
+        return self.shape[1]
+
+    def hash(self):
+        return hash_matrices(self.train, self.valid, self.test)
+
+    def check(self):
+        return check(self)
 
     def __repr__(self):
         n = [getattr(self, s).nnz for s in SPLITS]
-        return (f'RecData {self.name!r}: {self.n_users:,} users x {self.n_items:,} items, '
-                f'{n[0]:,} train / {n[1]:,} valid / {n[2]:,} test, {len(self.events):,} events, hash {self.hash()}')
+        return (
+            f'RecData {self.name!r}: {self.n_users:,} users x {self.n_items:,} items, '
+            f'{n[0]:,} train / {n[1]:,} valid / {n[2]:,} test, {len(self.events):,} events, hash {self.hash()}'
+        )
 
 # %% ../../nbs/data/01_interactions.ipynb #1414f103
 def _check_table(
@@ -152,15 +195,26 @@ def _check_table(
     n,  # int: rows it must have
 ):
     """One row per id, in id order, no id twice, none empty."""
-    if column not in table: raise ValueError(f'{what} has no column {column!r} (it has {_few(table.columns, 9)}): name the original ids {column!r}')
-    if len(table) != n: raise ValueError(f'{what} has {len(table)} rows but data has {n} {what}: pass one row per {column}, in id order')
+    if column not in table:
+        raise ValueError(
+            f'{what} has no column {column!r} (it has {_few(table.columns, 9)}): name the original ids {column!r}'
+        )
+    if len(table) != n:
+        raise ValueError(
+            f'{what} has {len(table)} rows but data has {n} {what}: pass one row per {column}, in id order'
+        )
     if not table.index.equals(pd.RangeIndex(n)):
         raise ValueError(f'{what} is not numbered 0 to {n - 1}: row i is id i, so use {what}.reset_index(drop=True)')
     bad = table[column].isna()
-    if bad.any(): raise ValueError(f'{what} has {bad.sum()} rows without an id (first: row {bad.idxmax()}): give every row a {column!r}')
+    if bad.any():
+        raise ValueError(
+            f'{what} has {bad.sum()} rows without an id (first: row {bad.idxmax()}): give every row a {column!r}'
+        )
     twice = table[column].duplicated()
     if twice.any():
-        raise ValueError(f'{what} has {twice.sum()} repeated ids (first: {table[column][twice.idxmax()]!r}): keep one row per {column}')
+        raise ValueError(
+            f'{what} has {twice.sum()} repeated ids (first: {table[column][twice.idxmax()]!r}): keep one row per {column}'
+        )
 
 
 def _check_events(
@@ -170,18 +224,31 @@ def _check_events(
     """Events are in range, each pair once, and in the same split as its cell in the matrices."""
     ev = data.events
     missing = [c for c in EVENT_COLUMNS if c not in ev]
-    if missing: raise ValueError(f'events has no column {_few(missing)} (it has {_few(ev.columns, 9)}): it needs {_few(EVENT_COLUMNS, 9)}')
+    if missing:
+        raise ValueError(
+            f'events has no column {_few(missing)} (it has {_few(ev.columns, 9)}): it needs {_few(EVENT_COLUMNS, 9)}'
+        )
     for col, n in zip(EVENT_COLUMNS, data.shape, strict=False):
-        if not pd.api.types.is_integer_dtype(ev[col]): raise ValueError(f'events.{col} is {ev[col].dtype}: it holds row ids 0 to {n - 1}, as integers')
-        if not ev[col].between(0, n - 1).all(): raise ValueError(f'events.{col} has ids outside 0 to {n - 1}: use row ids, not original ids')
+        if not pd.api.types.is_integer_dtype(ev[col]):
+            raise ValueError(f'events.{col} is {ev[col].dtype}: it holds row ids 0 to {n - 1}, as integers')
+        if not ev[col].between(0, n - 1).all():
+            raise ValueError(f'events.{col} has ids outside 0 to {n - 1}: use row ids, not original ids')
     odd = ~ev['split'].isin(SPLITS)
-    if odd.any(): raise ValueError(f'{odd.sum()} events have no known split (first: {ev["split"][odd.idxmax()]!r}): use train, valid or test')
-    N = data.n_items; pair = ev['user'].to_numpy(np.int64) * N + ev['item'].to_numpy(np.int64)
-    if len(np.unique(pair)) != len(pair): raise ValueError('events has the same user and item more than once: keep the latest of each')
+    if odd.any():
+        raise ValueError(
+            f'{odd.sum()} events have no known split (first: {ev["split"][odd.idxmax()]!r}): use train, valid or test'
+        )
+    N = data.n_items
+    pair = ev['user'].to_numpy(np.int64) * N + ev['item'].to_numpy(np.int64)
+    if len(np.unique(pair)) != len(pair):
+        raise ValueError('events has the same user and item more than once: keep the latest of each')
     for s in SPLITS:
         lost = np.setdiff1d(keys[s], pair[(ev['split'] == s).to_numpy()], assume_unique=True)
-        if len(lost): raise ValueError(f'{len(lost)} interactions of {s} are not {s} events (first: user {lost[0] // N}, item {lost[0] % N}): '
-                                       'matrices and events must tell the same story')
+        if len(lost):
+            raise ValueError(
+                f'{len(lost)} interactions of {s} are not {s} events (first: user {lost[0] // N}, item {lost[0] % N}): '
+                'matrices and events must tell the same story'
+            )
 
 # %% ../../nbs/data/01_interactions.ipynb #3dc4e137
 def check(
@@ -191,19 +258,30 @@ def check(
     M, N = data.shape
     for s in SPLITS:
         m = getattr(data, s)
-        if m.shape != (M, N): raise ValueError(f'{s} is {m.shape} but train is {(M, N)}: all three matrices need the same users and items')
-        if m.nnz == 0: raise ValueError(f'{s} is empty: give it a larger share in ratios, or lower threshold or kcore so that more interactions remain')
+        if m.shape != (M, N):
+            raise ValueError(
+                f'{s} is {m.shape} but train is {(M, N)}: all three matrices need the same users and items'
+            )
+        if m.nnz == 0:
+            raise ValueError(
+                f'{s} is empty: give it a larger share in ratios, or lower threshold or kcore so that more interactions remain'
+            )
     _check_table(data.users, 'users', 'user', M)
     _check_table(data.items, 'items', 'item', N)
     keys = {s: _keys(getattr(data, s)) for s in SPLITS}
     for a, b in (('train', 'valid'), ('train', 'test'), ('valid', 'test')):
         both = np.intersect1d(keys[a], keys[b], assume_unique=True)
-        if len(both): raise ValueError(f'{len(both)} interactions are in {a} and in {b} (first: user {both[0] // N}, item {both[0] % N}): '
-                                       'every interaction belongs to one split only')
+        if len(both):
+            raise ValueError(
+                f'{len(both)} interactions are in {a} and in {b} (first: user {both[0] // N}, item {both[0] % N}): '
+                'every interaction belongs to one split only'
+            )
     cold = np.flatnonzero(np.diff(data.train.indptr) == 0)
     if len(cold) and not data.meta.get('allow_cold'):
-        raise ValueError(f'{len(cold)} of {M} users have no training item (first: row {cold[0]}): drop them, give train a larger share, '
-                         'or set kcore to 1 or more')
+        raise ValueError(
+            f'{len(cold)} of {M} users have no training item (first: row {cold[0]}): drop them, give train a larger share, '
+            'or set kcore to 1 or more'
+        )
     _check_events(data, keys)
     return data
 
@@ -212,13 +290,26 @@ def describe(
     data,  # RecData
 ) -> pd.DataFrame:  # one row per measure, column value
     """Sizes, density, quartiles of counts, and how many items have a text."""
-    M, N = data.shape; per_user, per_item = np.diff(data.train.indptr), data.train.getnnz(0)
+    M, N = data.shape
+    per_user, per_item = np.diff(data.train.indptr), data.train.getnnz(0)
     total = sum(getattr(data, s).nnz for s in SPLITS)
-    def quarters(counts): return ' / '.join(f'{q:g}' for q in np.percentile(counts, (0, 25, 50, 75, 100)))
-    rows = {'users': M, 'items': N, **{f'{s} interactions': getattr(data, s).nnz for s in SPLITS},
-            'events, disliked ones included': len(data.events), 'density': round(total / (M * N), 5),
-            'train per user: min / quartiles / max': quarters(per_user), 'train per item: min / quartiles / max': quarters(per_item),
-            'users without a test item': int((np.diff(data.test.indptr) == 0).sum()), 'items never seen in train': int((per_item == 0).sum()),
-            'share of items with text': round(float((data.items['text'] != '').mean()), 4),
-            'share of events with a rating': round(float(data.events['rating'].notna().mean()), 4) if len(data.events) else 0.}
+
+    def quarters(counts):
+        return ' / '.join(f'{q:g}' for q in np.percentile(counts, (0, 25, 50, 75, 100)))
+
+    rows = {
+        'users': M,
+        'items': N,
+        **{f'{s} interactions': getattr(data, s).nnz for s in SPLITS},
+        'events, disliked ones included': len(data.events),
+        'density': round(total / (M * N), 5),
+        'train per user: min / quartiles / max': quarters(per_user),
+        'train per item: min / quartiles / max': quarters(per_item),
+        'users without a test item': int((np.diff(data.test.indptr) == 0).sum()),
+        'items never seen in train': int((per_item == 0).sum()),
+        'share of items with text': round(float((data.items['text'] != '').mean()), 4),
+        'share of events with a rating': round(float(data.events['rating'].notna().mean()), 4)
+        if len(data.events)
+        else 0.0,
+    }
     return pd.DataFrame({'value': pd.Series(rows, dtype=object)}).rename_axis('measure')

@@ -19,11 +19,16 @@ def _read_atomic(
     path,  # Path of a tab separated file with a typed header, name:type
 ) -> tuple:  # (DataFrame of str, dict name -> type)
     """One atomic file, all values as text."""
-    try: frame = pd.read_csv(path, sep='\t', dtype=str, quoting=3, keep_default_na=False, encoding='utf-8')
+    try:
+        frame = pd.read_csv(path, sep='\t', dtype=str, quoting=3, keep_default_na=False, encoding='utf-8')
     except (OSError, ValueError) as e:
-        raise ValueError(f'{path.name} cannot be read as tab separated text ({type(e).__name__}: {e}): check that it is whole') from None
+        raise ValueError(
+            f'{path.name} cannot be read as tab separated text ({type(e).__name__}: {e}): check that it is whole'
+        ) from None
     if not all(':' in c for c in frame.columns):
-        raise ValueError(f'{path.name} has no typed header such as user_id:token (it has {_few(frame.columns, 6)}): atomic files name a type per column')
+        raise ValueError(
+            f'{path.name} has no typed header such as user_id:token (it has {_few(frame.columns, 6)}): atomic files name a type per column'
+        )
     kinds = dict(c.rsplit(':', 1) for c in frame.columns)
     frame.columns = list(kinds)
     return frame, kinds
@@ -36,9 +41,15 @@ def _one(
 ):  # Path | None
     """The one file with this ending."""
     found = sorted(folder.glob('*' + suffix))
-    if len(found) > 1: raise ValueError(f'{folder.name} has {len(found)} {suffix} files ({_few(f.name for f in found)}): keep one per folder')
-    if needed and not found: raise FileNotFoundError(f'{folder.name} has no {suffix} file (it has {_few(sorted(f.name for f in folder.iterdir()), 6)}): '
-                                                     'point at the folder that holds NAME.inter')
+    if len(found) > 1:
+        raise ValueError(
+            f'{folder.name} has {len(found)} {suffix} files ({_few(f.name for f in found)}): keep one per folder'
+        )
+    if needed and not found:
+        raise FileNotFoundError(
+            f'{folder.name} has no {suffix} file (it has {_few(sorted(f.name for f in folder.iterdir()), 6)}): '
+            'point at the folder that holds NAME.inter'
+        )
     return found[0] if found else None
 
 
@@ -48,7 +59,8 @@ def _folder(
 ) -> Path:
     """A folder that exists, or a sentence."""
     folder = Path(folder)
-    if not folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder.name!r}: point at the folder that holds {holds}')
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no folder {folder.name!r}: point at the folder that holds {holds}')
     return folder
 
 # %% ../../nbs/data/04_loaders.ipynb #b83ba0df
@@ -62,10 +74,13 @@ def _field(
     most=5,  # int: of a list only this many entries
 ) -> pd.Series:  # of str, '' where there is nothing
     """One field as short readable text: marks for "nothing" dropped, long lists cut."""
+
     def say(v):
-        if isinstance(v, (list, tuple)): return ', '.join(map(str, v[:most]))
+        if isinstance(v, (list, tuple)):
+            return ', '.join(map(str, v[:most]))
         v = '' if v is None or v != v else ' '.join(str(v).split())
         return '' if v.lower() in _NONE else v
+
     out = column.map(say).astype(str)
     return out if column.name in RUNNING_TEXT else out.str.split(', ').str[:most].str.join(', ')
 
@@ -87,11 +102,18 @@ def _read_records(
     path,  # Path of a JSON list of records
 ) -> pd.DataFrame:  # one row per record
     """Records from JSON, or a sentence."""
-    if not path.exists(): raise FileNotFoundError(f'there is no file {path.name}: give the path of the JSON list with the item texts')
-    try: records = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as e: raise ValueError(f'{path.name} cannot be read as JSON ({type(e).__name__}: {e}): check that it is whole') from None
+    if not path.exists():
+        raise FileNotFoundError(f'there is no file {path.name}: give the path of the JSON list with the item texts')
+    try:
+        records = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as e:
+        raise ValueError(
+            f'{path.name} cannot be read as JSON ({type(e).__name__}: {e}): check that it is whole'
+        ) from None
     if not isinstance(records, list) or not records or not all(isinstance(r, dict) for r in records):
-        raise ValueError(f'{path.name} is not a list of records: it should look like [{{"id": "1", "plot": "..."}}, ...]')
+        raise ValueError(
+            f'{path.name} is not a list of records: it should look like [{{"id": "1", "plot": "..."}}, ...]'
+        )
     return pd.DataFrame(records)
 
 
@@ -103,12 +125,17 @@ def join_texts(
     item='item_id',  # str: id column of items
 ) -> tuple:  # (items with the new columns and `text`, notes)
     """Join item texts that lie in a JSON file beside the interactions."""
-    path = Path(path); extra = _read_records(path)
+    path = Path(path)
+    extra = _read_records(path)
     match = {c: float(items[item].isin(set(_field(extra[c]))).mean()) for c in extra}
-    auto = extra_id is None; extra_id = extra_id or max(match, key=match.get)
+    auto = extra_id is None
+    extra_id = extra_id or max(match, key=match.get)
     _need(extra, [extra_id], path.name)
-    if match[extra_id] < .5: raise ValueError(f'only {match[extra_id]:.0%} of the items are found by {extra_id!r} in {path.name}: '
-                                              f'set extra_id to the field with the item ids ({_few(extra.columns, 12)})')
+    if match[extra_id] < 0.5:
+        raise ValueError(
+            f'only {match[extra_id]:.0%} of the items are found by {extra_id!r} in {path.name}: '
+            f'set extra_id to the field with the item ids ({_few(extra.columns, 12)})'
+        )
     fields = [f for f in RUNNING_TEXT + FACTS if f in extra] if fields is None else list(fields)
     _need(extra, fields, path.name)
     extra = extra.assign(**{extra_id: _field(extra[extra_id])}).drop_duplicates(extra_id).set_index(extra_id)
@@ -116,7 +143,13 @@ def join_texts(
     joined = items.join(extra[cols].apply(_field), on=item).fillna(dict.fromkeys(cols, ''))
     joined['text'] = compose_text(extra, fields).reindex(items[item]).fillna('').to_numpy()
     best = dict(sorted(match.items(), key=lambda kv: -kv[1])[:3])
-    return joined, {'file': path.name, 'id': extra_id, 'id_found_by_matching': auto, 'matched': best | {extra_id: match[extra_id]}, 'fields': fields}
+    return joined, {
+        'file': path.name,
+        'id': extra_id,
+        'id_found_by_matching': auto,
+        'matched': best | {extra_id: match[extra_id]},
+        'fields': fields,
+    }
 
 # %% ../../nbs/data/04_loaders.ipynb #9a420a50
 def _atomic_items(
@@ -128,17 +161,25 @@ def _atomic_items(
     text_fields,  # list | None
 ) -> tuple:  # (DataFrame | None, notes)
     """The item table with titles, sequence columns made readable, and texts."""
-    path = _one(folder, '.item'); notes = {}
-    if path is None: return None, notes
-    items, kinds = _read_atomic(path); _need(items, [item], path.name)
+    path = _one(folder, '.item')
+    notes = {}
+    if path is None:
+        return None, notes
+    items, kinds = _read_atomic(path)
+    _need(items, [item], path.name)
     title = title or next((c for c in items if c.split('_')[-1] in ('title', 'name')), None)
     for c, kind in kinds.items():
-        if kind == 'token_seq' and c != title and c not in RUNNING_TEXT: items[c] = items[c].str.split().str.join(', ')
+        if kind == 'token_seq' and c != title and c not in RUNNING_TEXT:
+            items[c] = items[c].str.split().str.join(', ')
     facts = [c for c, kind in kinds.items() if c != title and (kind == 'token_seq' or c in RUNNING_TEXT + FACTS)]
-    if title in items: items = items.rename(columns={title: 'title'})
-    if extra is None and (folder / 'items_info.json').exists(): extra = folder / 'items_info.json'
-    if extra is not None: items, notes['extra'] = join_texts(items, extra, extra_id, text_fields, item)
-    elif 'text' not in items: items['text'] = ''
+    if title in items:
+        items = items.rename(columns={title: 'title'})
+    if extra is None and (folder / 'items_info.json').exists():
+        extra = folder / 'items_info.json'
+    if extra is not None:
+        items, notes['extra'] = join_texts(items, extra, extra_id, text_fields, item)
+    elif 'text' not in items:
+        items['text'] = ''
     bare = items['text'] == ''
     short = (items['title'] + '. ' if 'title' in items else '') + compose_text(items, facts)
     items['text'] = items['text'].where(~bare, short.str.strip())
@@ -158,16 +199,34 @@ def from_atomic(
     threshold=4,  # float | None: a rating at or above is a positive; None: every row is
     kcore=5,  # int: users and items keep at least this many positives; 0: keep all
     split='random',  # 'random' | 'temporal', within each user
-    ratios=(.7, .1, .2),  # shares of train, valid, test
+    ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test
     seed=0,  # int: of the random split
     dup='latest',  # 'latest' | 'error': what to do where a user and item repeat
     name=None,  # str | None: what to call it; None: NAME of the files
 ) -> RecData:  # meta says which files and which id field were used, and how many texts were found
     """RecBole's `.inter`, `.item` and `.user` files, with item texts from a JSON file beside them."""
-    folder = _folder(folder, 'NAME.inter'); inter = _one(folder, '.inter', needed=True)
-    events, _ = _read_atomic(inter); _need(events, [user, item], inter.name)
+    folder = _folder(folder, 'NAME.inter')
+    inter = _one(folder, '.inter', needed=True)
+    events, _ = _read_atomic(inter)
+    _need(events, [user, item], inter.name)
     items, notes = _atomic_items(folder, item, title, extra, extra_id, text_fields)
-    upath = _one(folder, '.user'); users = _read_atomic(upath)[0] if upath else None
+    upath = _one(folder, '.user')
+    users = _read_atomic(upath)[0] if upath else None
     meta = {'source': 'from_atomic', 'files': [f.name for f in (inter, _one(folder, '.item'), upath) if f], **notes}
-    return from_frame(events, items, users, user=user, item=item, rating=rating, time=time, threshold=threshold, kcore=kcore, split=split,
-                      ratios=ratios, seed=seed, dup=dup, name=name or inter.stem, meta=meta)
+    return from_frame(
+        events,
+        items,
+        users,
+        user=user,
+        item=item,
+        rating=rating,
+        time=time,
+        threshold=threshold,
+        kcore=kcore,
+        split=split,
+        ratios=ratios,
+        seed=seed,
+        dup=dup,
+        name=name or inter.stem,
+        meta=meta,
+    )

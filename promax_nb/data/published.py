@@ -21,47 +21,76 @@ from .loaders import _folder
 # %% ../../nbs/data/05_published.ipynb #d2a7640d
 class _Frozen(type):
     """Class of the stand-ins: nothing can be set on them from inside a pickle."""
-    def __setattr__(cls, name, value): raise pickle.UnpicklingError('it tries to change a class while loading')
+
+    def __setattr__(cls, name, value):
+        raise pickle.UnpicklingError('it tries to change a class while loading')
 
 
 class _Thing(metaclass=_Frozen):
     """What an array, dtype or matrix is until we build the real one: a note of the arguments, items and state the file gave."""
+
     __slots__ = ('args', 'state', 'pairs')
-    args: tuple; state: object; pairs: list
+    args: tuple
+    state: object
+    pairs: list
 
     def __new__(cls, *args):
         self = object.__new__(cls)
-        for k, v in (('args', args), ('state', None), ('pairs', [])): object.__setattr__(self, k, v)
+        for k, v in (('args', args), ('state', None), ('pairs', [])):
+            object.__setattr__(self, k, v)
         return self
 
-    def __setattr__(self, name, value): raise pickle.UnpicklingError('it tries to set attributes while loading')
-    def __setstate__(self, state): object.__setattr__(self, 'state', state)
-    def __setitem__(self, key, value): self.pairs.append((key, value))
+    def __setattr__(self, name, value):
+        raise pickle.UnpicklingError('it tries to set attributes while loading')
+
+    def __setstate__(self, state):
+        object.__setattr__(self, 'state', state)
+
+    def __setitem__(self, key, value):
+        self.pairs.append((key, value))
 
 
-_ARRAYS = (('multiarray', '_reconstruct', 'array'), ('multiarray', 'scalar', 'scalar'), ('numeric', '_frombuffer', 'buffer'))
-_ALLOWED = {('numpy', 'ndarray'): 'ndarray', ('numpy', 'dtype'): 'dtype', ('_codecs', 'encode'): 'encode',
-            ('collections', 'OrderedDict'): 'dict', ('collections', 'defaultdict'): 'defaultdict',
-            **{(m, k): k for m in ('builtins', '__builtin__') for k in ('set', 'frozenset', 'bytes', 'bytearray')},
-            **{(f'numpy.{c}.{m}', n): k for c in ('core', '_core') for m, n, k in _ARRAYS},
-            **{(f'scipy.sparse{m}', f'{k}_{e}'): k for k in ('csr', 'csc', 'coo') for m in ('', f'.{k}', f'._{k}') for e in ('matrix', 'array')}}
+_ARRAYS = (
+    ('multiarray', '_reconstruct', 'array'),
+    ('multiarray', 'scalar', 'scalar'),
+    ('numeric', '_frombuffer', 'buffer'),
+)
+_ALLOWED = {
+    ('numpy', 'ndarray'): 'ndarray',
+    ('numpy', 'dtype'): 'dtype',
+    ('_codecs', 'encode'): 'encode',
+    ('collections', 'OrderedDict'): 'dict',
+    ('collections', 'defaultdict'): 'defaultdict',
+    **{(m, k): k for m in ('builtins', '__builtin__') for k in ('set', 'frozenset', 'bytes', 'bytearray')},
+    **{(f'numpy.{c}.{m}', n): k for c in ('core', '_core') for m, n, k in _ARRAYS},
+    **{
+        (f'scipy.sparse{m}', f'{k}_{e}'): k
+        for k in ('csr', 'csc', 'coo')
+        for m in ('', f'.{k}', f'._{k}')
+        for e in ('matrix', 'array')
+    },
+}
 
 
 class _SafeUnpickler(pickle.Unpickler):
     """Hands out stand-ins only, new ones for every file: no real function or class is ever within its reach."""
+
     def find_class(self, module, name):
         kind = _ALLOWED.get((module, name))
-        if kind is None: raise pickle.UnpicklingError(f'it asks for {module}.{name} while loading, which is not plain data')
+        if kind is None:
+            raise pickle.UnpicklingError(f'it asks for {module}.{name} while loading, which is not plain data')
         return _Frozen(kind, (_Thing,), {'__slots__': ()})
 
-    def persistent_load(self, pid): raise pickle.UnpicklingError('it points at objects outside the file')
+    def persistent_load(self, pid):
+        raise pickle.UnpicklingError('it points at objects outside the file')
 
 # %% ../../nbs/data/05_published.ipynb #78ec3176
 def _real_dtype(
     thing,  # stand-in for a numpy dtype
 ) -> np.dtype:
     """A numpy dtype of plain numbers, texts or objects."""
-    if not isinstance(thing, _Thing) or type(thing).__name__ != 'dtype': raise ValueError('it has an array without a dtype')
+    if not isinstance(thing, _Thing) or type(thing).__name__ != 'dtype':
+        raise ValueError('it has an array without a dtype')
     spec = thing.args[0] if thing.args else None
     if not isinstance(spec, str) or not re.fullmatch(r'[<>=|]?([biuf][1248]|f16|S\d{1,4}|U\d{1,4}|O8?)', spec):
         raise ValueError(f'it has an array of dtype {spec!r}')
@@ -77,16 +106,22 @@ def _real_array(
     order,  # 'C' | 'F'
 ) -> np.ndarray:  # a copy that owns its memory
     """An array, if and only if the bytes fit the shape exactly."""
-    dtype = _real_dtype(dtype); wrong = ValueError('it has an array whose bytes do not fit its shape')
-    if not isinstance(shape, tuple) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**40 for n in shape): raise wrong
+    dtype = _real_dtype(dtype)
+    wrong = ValueError('it has an array whose bytes do not fit its shape')
+    if not isinstance(shape, tuple) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+        raise wrong
     size = int(np.prod(shape, dtype=object)) if shape else 1
-    if isinstance(raw, str): raw = raw.encode('latin1')
+    if isinstance(raw, str):
+        raw = raw.encode('latin1')
     if dtype.hasobject:
-        if not isinstance(raw, list) or len(raw) != size: raise wrong
+        if not isinstance(raw, list) or len(raw) != size:
+            raise wrong
         out = np.empty(size, object)
-        for i, v in enumerate(raw): out[i] = v
+        for i, v in enumerate(raw):
+            out[i] = v
         return out.reshape(shape, order=order)
-    if not isinstance(raw, bytes) or not dtype.itemsize or len(raw) != size * dtype.itemsize: raise wrong
+    if not isinstance(raw, bytes) or not dtype.itemsize or len(raw) != size * dtype.itemsize:
+        raise wrong
     return np.frombuffer(raw, dtype=dtype, count=size).reshape(shape, order=order).astype(dtype.newbyteorder('='))
 
 # %% ../../nbs/data/05_published.ipynb #b1b65ae6
@@ -99,12 +134,18 @@ def _real_matrix(
     if not (isinstance(shape, tuple) and len(shape) == 2 and all(type(n) is int and 0 <= n <= 10**8 for n in shape)):
         raise ValueError(f'it has a matrix of shape {shape!r}')
     names = ('row', 'col') if kind == 'coo' else ('indices', 'indptr')
-    index = state['coords'] if kind == 'coo' and isinstance(state.get('coords'), tuple) else tuple(state.get(n) for n in names)
+    index = (
+        state['coords']
+        if kind == 'coo' and isinstance(state.get('coords'), tuple)
+        else tuple(state.get(n) for n in names)
+    )
     arrays = (state.get('data'), *index)
     if len(index) != 2 or not all(isinstance(a, np.ndarray) and a.ndim == 1 and a.dtype.kind in 'biuf' for a in arrays):
         raise ValueError('it has a matrix without proper data and index arrays')
-    if any(a.dtype.kind not in 'iu' for a in index): raise ValueError('it has a matrix whose indices are not integers')
-    if kind == 'coo': return sp.coo_matrix((arrays[0], index), shape=shape)
+    if any(a.dtype.kind not in 'iu' for a in index):
+        raise ValueError('it has a matrix whose indices are not integers')
+    if kind == 'coo':
+        return sp.coo_matrix((arrays[0], index), shape=shape)
     out = getattr(sp, kind + '_matrix')(arrays, shape=shape)
     out.check_format(full_check=True)
     return out
@@ -117,15 +158,24 @@ def _real_thing(
     pairs,  # list of (key, value), real
 ):  # the real object
     """Turn one stand-in into what it stands for."""
-    if kind in ('csr', 'csc', 'coo'): return _real_matrix(kind, state)
-    if kind == 'array' and isinstance(state, tuple) and len(state) == 5: return _real_array(state[4], state[2], state[1], 'F' if state[3] else 'C')
-    if kind == 'buffer' and len(args) == 4: return _real_array(args[0], args[1], args[2], 'F' if args[3] == 'F' else 'C')
-    if kind == 'scalar' and len(args) == 2: return _real_array(args[1], args[0], (), 'C').item()
-    if kind == 'encode' and len(args) == 2 and args[1] in ('latin1', 'latin-1'): return args[0].encode('latin1')
-    if kind in ('bytes', 'bytearray') and (not args or len(args) == 1 and isinstance(args[0], bytes)): return b''.join(args)
-    if kind in ('set', 'frozenset') and len(args) < 2: return (set if kind == 'set' else frozenset)(*args)
-    if kind == 'dict' and len(args) < 2: return dict(*args) | dict(pairs)
-    if kind == 'defaultdict' and args in ((), (None,)): return dict(pairs)
+    if kind in ('csr', 'csc', 'coo'):
+        return _real_matrix(kind, state)
+    if kind == 'array' and isinstance(state, tuple) and len(state) == 5:
+        return _real_array(state[4], state[2], state[1], 'F' if state[3] else 'C')
+    if kind == 'buffer' and len(args) == 4:
+        return _real_array(args[0], args[1], args[2], 'F' if args[3] == 'F' else 'C')
+    if kind == 'scalar' and len(args) == 2:
+        return _real_array(args[1], args[0], (), 'C').item()
+    if kind == 'encode' and len(args) == 2 and args[1] in ('latin1', 'latin-1'):
+        return args[0].encode('latin1')
+    if kind in ('bytes', 'bytearray') and (not args or len(args) == 1 and isinstance(args[0], bytes)):
+        return b''.join(args)
+    if kind in ('set', 'frozenset') and len(args) < 2:
+        return (set if kind == 'set' else frozenset)(*args)
+    if kind == 'dict' and len(args) < 2:
+        return dict(*args) | dict(pairs)
+    if kind == 'defaultdict' and args in ((), (None,)):
+        return dict(pairs)
     raise ValueError(f'it has a {kind} that is not plain data')
 
 # %% ../../nbs/data/05_published.ipynb #f88c5951
@@ -134,19 +184,30 @@ def _real(
     done,  # dict id -> real value, or None while it is being built
 ):  # plain Python, numpy and scipy values
     """Second pass: walk what was loaded and build the real arrays and matrices, each checked."""
-    if value is None or type(value) in (bool, int, float, str, bytes): return value
-    if type(value) is bytearray: return bytes(value)
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if type(value) is bytearray:
+        return bytes(value)
     if id(value) in done:
-        if done[id(value)] is None: raise ValueError('it contains itself')
+        if done[id(value)] is None:
+            raise ValueError('it contains itself')
         return done[id(value)]
     done[id(value)] = None
-    def go(v): return _real(v, done)
-    if type(value) in (list, tuple, set, frozenset): out = type(value)(map(go, value))
-    elif type(value) is dict: out = {go(k): go(v) for k, v in value.items()}
-    elif not isinstance(value, _Thing): raise ValueError(f'it has a {getattr(value, "__name__", type(value).__name__)} where a value should be')
-    elif type(value).__name__ == 'dtype': out = value
+
+    def go(v):
+        return _real(v, done)
+
+    if type(value) in (list, tuple, set, frozenset):
+        out = type(value)(map(go, value))
+    elif type(value) is dict:
+        out = {go(k): go(v) for k, v in value.items()}
+    elif not isinstance(value, _Thing):
+        raise ValueError(f'it has a {getattr(value, "__name__", type(value).__name__)} where a value should be')
+    elif type(value).__name__ == 'dtype':
+        out = value
     else:
-        kind = type(value).__name__; args = () if kind == 'array' else tuple(map(go, value.args))
+        kind = type(value).__name__
+        args = () if kind == 'array' else tuple(map(go, value.args))
         out = _real_thing(kind, args, go(value.state), [(go(k), go(v)) for k, v in value.pairs])
     done[id(value)] = out
     return out
@@ -160,8 +221,10 @@ def _scan(
 ):
     """Read the instructions without following any."""
     for op, arg, _ in pickletools.genops(raw):
-        if op.name in _NEVER: raise pickle.UnpicklingError(f'it uses the instruction {op.name}, which plain data never needs')
-        if op.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and arg > len(raw): raise pickle.UnpicklingError('it asks for more memory than it is long')
+        if op.name in _NEVER:
+            raise pickle.UnpicklingError(f'it uses the instruction {op.name}, which plain data never needs')
+        if op.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and arg > len(raw):
+            raise pickle.UnpicklingError('it asks for more memory than it is long')
 
 
 def safe_load(
@@ -169,19 +232,33 @@ def safe_load(
 ):  # numpy arrays, scipy matrices, dict, list, tuple, set, str, bytes, numbers
     """Open a pickle of arrays, sparse matrices and plain containers; refuse everything else, in a sentence, before it can do anything."""
     path = Path(path)
-    try: raw = path.read_bytes()
-    except FileNotFoundError: raise FileNotFoundError(f'there is no file {path.name}: check the folder') from None
-    except OSError as e: raise ValueError(f'{path.name} cannot be read ({e.strerror}): check that it is a file you may open') from None
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f'there is no file {path.name}: check the folder') from None
+    except OSError as e:
+        raise ValueError(f'{path.name} cannot be read ({e.strerror}): check that it is a file you may open') from None
     try:
         _scan(raw)
         return _real(_SafeUnpickler(io.BytesIO(raw), encoding='latin1').load(), {})
     except Exception as e:
-        why = str(e) if str(e).startswith('it ') else f'it is not a whole pickle of plain arrays ({type(e).__name__}: {e})'
-    raise ValueError(f'{path.name} was not loaded: {why}. Nothing in it was run; get the file again from a source you trust, or save it as plain arrays.')
+        why = (
+            str(e)
+            if str(e).startswith('it ')
+            else f'it is not a whole pickle of plain arrays ({type(e).__name__}: {e})'
+        )
+    raise ValueError(
+        f'{path.name} was not loaded: {why}. Nothing in it was run; get the file again from a source you trust, or save it as plain arrays.'
+    )
 
 # %% ../../nbs/data/05_published.ipynb #2f8e6c55
-_RLMREC = {'augmented': 'new_trn_rag_mat.pkl', 'user_profiles': 'usr_prf.pkl', 'item_profiles': 'itm_prf.pkl',
-           'user_vectors': 'usr_emb_np.pkl', 'item_vectors': 'itm_emb_np.pkl'}
+_RLMREC = {
+    'augmented': 'new_trn_rag_mat.pkl',
+    'user_profiles': 'usr_prf.pkl',
+    'item_profiles': 'itm_prf.pkl',
+    'user_vectors': 'usr_emb_np.pkl',
+    'item_vectors': 'itm_emb_np.pkl',
+}
 
 
 def _profile_texts(
@@ -190,11 +267,17 @@ def _profile_texts(
     what,  # str: file name
 ) -> list:  # n str, '' where missing
     """Profiles in id order, whatever container they came in."""
-    if isinstance(raw, np.ndarray): raw = raw.tolist()
-    if isinstance(raw, list): raw = dict(enumerate(raw))
-    if not isinstance(raw, dict): raise ValueError(f'{what} holds a {type(raw).__name__}: it should hold a dict or list of profiles')
+    if isinstance(raw, np.ndarray):
+        raw = raw.tolist()
+    if isinstance(raw, list):
+        raw = dict(enumerate(raw))
+    if not isinstance(raw, dict):
+        raise ValueError(f'{what} holds a {type(raw).__name__}: it should hold a dict or list of profiles')
     raw = {int(k): v for k, v in raw.items() if str(k).isdecimal()}
-    if raw and max(raw) >= n: raise ValueError(f'{what} has a profile for id {max(raw)} but there are only {n}: the files do not belong together')
+    if raw and max(raw) >= n:
+        raise ValueError(
+            f'{what} has a profile for id {max(raw)} but there are only {n}: the files do not belong together'
+        )
     texts = [raw.get(i) for i in range(n)]
     return [str((t.get('profile') if isinstance(t, dict) else t) or '') for t in texts]
 
@@ -207,12 +290,15 @@ def _extra(
     """One optional file, checked against the size of the data."""
     what = _RLMREC[key]
     n, side = (shape[0], 'users') if key.startswith('user') else (shape[1], 'items')
-    if key.endswith('profiles'): return _profile_texts(raw, n, what)
+    if key.endswith('profiles'):
+        return _profile_texts(raw, n, what)
     if key == 'augmented':
-        if not sp.issparse(raw) or raw.shape != shape: raise ValueError(f'{what} is not a {shape[0]} x {shape[1]} matrix: the files do not belong together')
+        if not sp.issparse(raw) or raw.shape != shape:
+            raise ValueError(f'{what} is not a {shape[0]} x {shape[1]} matrix: the files do not belong together')
         return _binary(raw, what)
     vectors = np.asarray(raw, dtype=np.float32)
-    if vectors.ndim != 2 or len(vectors) != n: raise ValueError(f'{what} has shape {vectors.shape} but there are {n} {side}: the files do not belong together')
+    if vectors.ndim != 2 or len(vectors) != n:
+        raise ValueError(f'{what} has shape {vectors.shape} but there are {n} {side}: the files do not belong together')
     return vectors
 
 # %% ../../nbs/data/05_published.ipynb #eb356640
@@ -222,14 +308,20 @@ def from_rlmrec(
     allow_cold=False,  # bool: accept users without any training item (published files normally have none)
 ) -> RecData:  # extras: augmented, user_profiles, item_profiles, user_vectors, item_vectors, as far as found
     """The published RLMRec and ProMax files, through `safe_load`."""
-    folder = _folder(folder, 'trn_mat.pkl'); mats = []
+    folder = _folder(folder, 'trn_mat.pkl')
+    mats = []
     for f in ('trn_mat.pkl', 'val_mat.pkl', 'tst_mat.pkl'):
-        if not (folder / f).exists(): raise FileNotFoundError(f'{folder.name} has no {f} (it has {_few(sorted(p.name for p in folder.iterdir()), 8)}): '
-                                                              'all three of trn_mat, val_mat and tst_mat are needed')
+        if not (folder / f).exists():
+            raise FileNotFoundError(
+                f'{folder.name} has no {f} (it has {_few(sorted(p.name for p in folder.iterdir()), 8)}): '
+                'all three of trn_mat, val_mat and tst_mat are needed'
+            )
         m = safe_load(folder / f)
-        if not sp.issparse(m): raise ValueError(f'{f} holds a {type(m).__name__}: it should hold a sparse matrix, users x items')
+        if not sp.issparse(m):
+            raise ValueError(f'{f} holds a {type(m).__name__}: it should hold a sparse matrix, users x items')
         mats.append(_binary(m, f))
     extras = {k: _extra(k, safe_load(folder / f), mats[0].shape) for k, f in _RLMREC.items() if (folder / f).exists()}
     meta = {'source': 'from_rlmrec', 'split': 'published', 'extras': sorted(extras), 'allow_cold': bool(allow_cold)}
-    if 'augmented' in extras: meta['augmented_edges'] = int((extras['augmented'] - mats[0] > 0).nnz)
+    if 'augmented' in extras:
+        meta['augmented_edges'] = int((extras['augmented'] - mats[0] > 0).nnz)
     return RecData(*mats, name=name or folder.name, meta=meta, extras=extras)

@@ -32,16 +32,24 @@ def _pack(
     matrices,  # list: csr matrices are put here
 ):  # JSON with references
     """Extras as JSON, arrays and matrices aside."""
-    if sp.issparse(value): matrices.append(sp.csr_matrix(value)); return {'__csr__': len(matrices) - 1}
+    if sp.issparse(value):
+        matrices.append(sp.csr_matrix(value))
+        return {'__csr__': len(matrices) - 1}
     if isinstance(value, np.ndarray):
-        if value.dtype.hasobject: return _pack(value.tolist(), place, arrays, matrices)
-        arrays.append(value); return {'__array__': len(arrays) - 1}
+        if value.dtype.hasobject:
+            return _pack(value.tolist(), place, arrays, matrices)
+        arrays.append(value)
+        return {'__array__': len(arrays) - 1}
     if isinstance(value, dict) and all(isinstance(k, str) for k in value):
         return {k: _pack(v, f'{place}.{k}', arrays, matrices) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [_pack(v, f'{place}[{i}]', arrays, matrices) for i, v in enumerate(value)]
-    if value is None or isinstance(value, (str, int, float, bool, np.generic)): return _plain(value)
-    raise ValueError(f'{place} is a {type(value).__name__}, which cannot be saved: keep arrays, sparse matrices, texts, numbers, lists, '
-                     'dicts with text keys')
+    if isinstance(value, (list, tuple)):
+        return [_pack(v, f'{place}[{i}]', arrays, matrices) for i, v in enumerate(value)]
+    if value is None or isinstance(value, (str, int, float, bool, np.generic)):
+        return _plain(value)
+    raise ValueError(
+        f'{place} is a {type(value).__name__}, which cannot be saved: keep arrays, sparse matrices, texts, numbers, lists, '
+        'dicts with text keys'
+    )
 
 
 def _unpack(
@@ -50,10 +58,14 @@ def _unpack(
     matrices,  # list
 ):  # the extra
     """The reverse of `_pack`."""
-    if isinstance(value, list): return [_unpack(v, arrays, matrices) for v in value]
-    if not isinstance(value, dict): return value
-    if set(value) == {'__array__'}: return arrays[value['__array__']]
-    if set(value) == {'__csr__'}: return matrices[value['__csr__']]
+    if isinstance(value, list):
+        return [_unpack(v, arrays, matrices) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {'__array__'}:
+        return arrays[value['__array__']]
+    if set(value) == {'__csr__'}:
+        return matrices[value['__csr__']]
     return {k: _unpack(v, arrays, matrices) for k, v in value.items()}
 
 # %% ../../nbs/data/02_saved.ipynb #9203101c
@@ -62,25 +74,38 @@ def _write_parts(
     folder,  # Path: new and empty
 ):
     """Everything but the index: parquet, npz, JSON."""
-    for s in SPLITS: sp.save_npz(folder / f'{s}.npz', getattr(data, s))
+    for s in SPLITS:
+        sp.save_npz(folder / f'{s}.npz', getattr(data, s))
     for t in ('users', 'items', 'events'):
-        try: getattr(data, t).to_parquet(folder / f'{t}.parquet', index=False)
-        except (ValueError, TypeError) as e: raise ValueError(f'{t} cannot be saved as parquet ({e}): give every column one kind of value') from None
+        try:
+            getattr(data, t).to_parquet(folder / f'{t}.parquet', index=False)
+        except (ValueError, TypeError) as e:
+            raise ValueError(f'{t} cannot be saved as parquet ({e}): give every column one kind of value') from None
     arrays, matrices = [], []
     tree = _pack(data.extras, 'extras', arrays, matrices)
     np.savez(folder / 'arrays.npz', **{f'a{i}': a for i, a in enumerate(arrays)})
-    for i, m in enumerate(matrices): sp.save_npz(folder / f'matrix{i}.npz', m)
-    (folder / 'extras.json').write_text(json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)}), encoding='utf-8')
-    for f in (*folder.iterdir(), folder): _flush(f)
+    for i, m in enumerate(matrices):
+        sp.save_npz(folder / f'matrix{i}.npz', m)
+    (folder / 'extras.json').write_text(
+        json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)}), encoding='utf-8'
+    )
+    for f in (*folder.iterdir(), folder):
+        _flush(f)
 
 
 def _saved(
     folder,  # Path
 ) -> dict:  # the index of a save, or None if the folder holds none
     """Is this one of ours?"""
-    try: note = json.loads((folder / _INDEX).read_text(encoding='utf-8'))
-    except (OSError, ValueError): return None
-    ours = isinstance(note, dict) and note.get('format') == 'promax_nb.RecData' and re.fullmatch(r'parts-\w+', str(note.get('parts')))
+    try:
+        note = json.loads((folder / _INDEX).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    ours = (
+        isinstance(note, dict)
+        and note.get('format') == 'promax_nb.RecData'
+        and re.fullmatch(r'parts-\w+', str(note.get('parts')))
+    )
     return note if ours else None
 
 # %% ../../nbs/data/02_saved.ipynb #21e42df8
@@ -90,26 +115,44 @@ def save(
     overwrite=False,  # bool: also write into a folder that holds other things; these stay
 ) -> Path:  # the folder
     """Keep data as parquet, npz and JSON. Readers see the old save or the new one, never half of one."""
-    folder = Path(folder); stamp = uuid.uuid4().hex[:12]
-    if folder.exists() and not folder.is_dir(): raise ValueError(f'{folder.name} is a file: give a folder to save into')
-    old = _saved(folder); foreign = folder.is_dir() and old is None and any(folder.iterdir())
+    folder = Path(folder)
+    stamp = uuid.uuid4().hex[:12]
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f'{folder.name} is a file: give a folder to save into')
+    old = _saved(folder)
+    foreign = folder.is_dir() and old is None and any(folder.iterdir())
     if foreign and (not overwrite or (folder / _INDEX).exists()):
-        raise ValueError(f'{folder.name} holds something that is not an earlier save: choose another folder, or pass overwrite=True to put the save '
-                         f'beside what is there (unless that is a {_INDEX} of another kind)')
+        raise ValueError(
+            f'{folder.name} holds something that is not an earlier save: choose another folder, or pass overwrite=True to put the save '
+            f'beside what is there (unless that is a {_INDEX} of another kind)'
+        )
     home = folder if folder.is_dir() else folder.parent / f'.{folder.name}.{stamp}'
     parts, index = home / f'parts-{stamp}', home / f'parts-{stamp}.json'
     parts.mkdir(parents=True)
     try:
         _write_parts(data, parts)
-        note = {'format': 'promax_nb.RecData', 'version': SAVE_VERSION, 'parts': parts.name, 'name': data.name, 'hash': data.hash(), 'meta': data.meta}
-        index.write_text(json.dumps(note, indent=1), encoding='utf-8'); _flush(index)
-        os.replace(index, home / _INDEX); _flush(home)  # from here on the new save is the save
-        if home != folder: os.rename(home, folder); _flush(folder.parent)
+        note = {
+            'format': 'promax_nb.RecData',
+            'version': SAVE_VERSION,
+            'parts': parts.name,
+            'name': data.name,
+            'hash': data.hash(),
+            'meta': data.meta,
+        }
+        index.write_text(json.dumps(note, indent=1), encoding='utf-8')
+        _flush(index)
+        os.replace(index, home / _INDEX)
+        _flush(home)  # from here on the new save is the save
+        if home != folder:
+            os.rename(home, folder)
+            _flush(folder.parent)
     except BaseException:
         if (_saved(folder) or {}).get('parts') != parts.name:  # it did not come that far: leave nothing behind
-            shutil.rmtree(parts if home == folder else home, ignore_errors=True); index.unlink(missing_ok=True)
+            shutil.rmtree(parts if home == folder else home, ignore_errors=True)
+            index.unlink(missing_ok=True)
         raise
-    if old: shutil.rmtree(folder / old['parts'], ignore_errors=True)
+    if old:
+        shutil.rmtree(folder / old['parts'], ignore_errors=True)
     return folder
 
 # %% ../../nbs/data/02_saved.ipynb #c075102c
@@ -122,10 +165,20 @@ def _read_parts(
     mats = [sp.csr_matrix(sp.load_npz(parts / f'{s}.npz')) for s in SPLITS]
     users, items, events = (pd.read_parquet(parts / f'{t}.parquet') for t in ('users', 'items', 'events'))
     extra = json.loads((parts / 'extras.json').read_text(encoding='utf-8'))
-    with np.load(parts / 'arrays.npz', allow_pickle=False) as z: arrays = [z[f'a{i}'] for i in range(extra['arrays'])]
+    with np.load(parts / 'arrays.npz', allow_pickle=False) as z:
+        arrays = [z[f'a{i}'] for i in range(extra['arrays'])]
     matrices = [sp.csr_matrix(sp.load_npz(parts / f'matrix{i}.npz')) for i in range(extra['matrices'])]
-    data = RecData(*mats, users, items, events, name=note['name'], meta=note['meta'], extras=_unpack(extra['tree'], arrays, matrices))
-    if data.hash() != note['hash']: raise ValueError('its matrices are not those that were saved')
+    data = RecData(
+        *mats,
+        users,
+        items,
+        events,
+        name=note['name'],
+        meta=note['meta'],
+        extras=_unpack(extra['tree'], arrays, matrices),
+    )
+    if data.hash() != note['hash']:
+        raise ValueError('its matrices are not those that were saved')
     return data
 
 
@@ -133,13 +186,22 @@ def load(
     folder,  # path of an earlier save
 ) -> RecData:
     """What `save` kept, or a sentence if the folder is no save, newer than this version, or damaged."""
-    folder = Path(folder); note = _saved(folder)
+    folder = Path(folder)
+    note = _saved(folder)
     while True:
-        if note is None: raise FileNotFoundError(f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() wrote')
-        if note['version'] > SAVE_VERSION: raise ValueError(f'{folder.name} was saved by a newer promax_nb (format {note["version"]}, this one reads '
-                                                            f'{SAVE_VERSION}): update promax_nb')
-        try: return _read_parts(folder, note)
+        if note is None:
+            raise FileNotFoundError(
+                f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() wrote'
+            )
+        if note['version'] > SAVE_VERSION:
+            raise ValueError(
+                f'{folder.name} was saved by a newer promax_nb (format {note["version"]}, this one reads '
+                f'{SAVE_VERSION}): update promax_nb'
+            )
+        try:
+            return _read_parts(folder, note)
         except Exception as e:
             now = _saved(folder)  # somebody may have saved anew while we were reading
-            if now == note: raise ValueError(f'{folder.name} is damaged ({type(e).__name__}: {e}): save it again') from None
+            if now == note:
+                raise ValueError(f'{folder.name} is damaged ({type(e).__name__}: {e}): save it again') from None
             note = now

@@ -17,8 +17,10 @@ def _flush(
 ):
     """Make sure it is on the disk, not only on its way there."""
     fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_atomic(
@@ -26,11 +28,17 @@ def write_atomic(
     write,  # callable: gets the name of a temporary file in the same folder and fills it
 ) -> Path:  # the file, in place
     """Write a file whole or not at all: a reader sees the old one or the new one, also after a power cut."""
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.tmp')
     os.close(handle)
-    try: write(name); _flush(name); os.chmod(name, 0o644); os.replace(name, path)
-    finally: Path(name).unlink(missing_ok=True)
+    try:
+        write(name)
+        _flush(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
     return path
 
 # %% ../../nbs/data/00_storage.ipynb #a22e163b
@@ -39,11 +47,17 @@ def claim_folder(
     settings,  # dict, JSON-able: all that changes a result
 ):
     """Make a folder this run's own by its settings.json; raises ValueError where it belongs to another run or to something else."""
-    mine = json.loads(json.dumps(settings)); file = out / 'settings.json'
+    mine = json.loads(json.dumps(settings))
+    file = out / 'settings.json'
     if file.exists():
         theirs = json.loads(file.read_text(encoding='utf-8'))
         differ = [f'{k} ({theirs.get(k)} -> {v})' for k, v in mine.items() if theirs.get(k) != v]
-        if differ: raise ValueError(f"{out} holds a run with other settings: {', '.join(differ)}. Use another folder, or delete this one.")
+        if differ:
+            raise ValueError(
+                f"{out} holds a run with other settings: {', '.join(differ)}. Use another folder, or delete this one."
+            )
     elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.')
+        raise ValueError(
+            f'{out} is not empty and not a run folder: use another one, so that nothing in it is overwritten.'
+        )
     write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))

@@ -35,14 +35,23 @@ def train_writers(
     start='as is',  # 'as is': DPO begins with the writer as it is, as published | 'SFT': with the writer after SFT
 ) -> dict:  # 'SFT', 'DPO', 'DPO shuffled' -> AlignResult
     """Train every condition. Raises ValueError for an unknown start."""
-    if start not in ('as is', 'SFT'): raise ValueError(f"start is {start!r}: DPO begins with the writer 'as is' or after 'SFT'")
-    jobs = {'SFT': (examples if examples is not None else pairs, {'method': 'sft', 'seed': seed, **(sft or {})}), 'DPO': (pairs, {'seed': seed, **(dpo or {})})}
-    if shuffled: jobs['DPO shuffled'] = (shuffle_preferences(pairs, seed), {'seed': seed, **(dpo or {})})
+    if start not in ('as is', 'SFT'):
+        raise ValueError(f"start is {start!r}: DPO begins with the writer 'as is' or after 'SFT'")
+    jobs = {
+        'SFT': (examples if examples is not None else pairs, {'method': 'sft', 'seed': seed, **(sft or {})}),
+        'DPO': (pairs, {'seed': seed, **(dpo or {})}),
+    }
+    if shuffled:
+        jobs['DPO shuffled'] = (shuffle_preferences(pairs, seed), {'seed': seed, **(dpo or {})})
     done = {}
     for name, (table, how) in jobs.items():
         first = base if start == 'as is' or not done else (done['SFT'].model, done['SFT'].tokenizer)
         done[name] = align(first, table, out=Path(out) / name.replace(' ', '-').lower() if out else None, **how)
-        if say: say(f"{name}: {done[name].card['steps']} steps in {done[name].card['seconds']:.0f} s" + ''.join(f'; ALARM: {a}' for a in done[name].alarms))
+        if say:
+            say(
+                f"{name}: {done[name].card['steps']} steps in {done[name].card['seconds']:.0f} s"
+                + ''.join(f'; ALARM: {a}' for a in done[name].alarms)
+            )
     return done
 
 # %% ../../nbs/lettingo/09_ablation.ipynb #a26a8b4a
@@ -56,7 +65,9 @@ def _by_length(
     both = like[['user', 'sample', 'words']].merge(pool, on='user', suffixes=('', '_pool'))
     both['gap'] = (both['words'] - both['words_pool']).abs()
     best = both.sort_values(['user', 'sample', 'gap', 'sample_pool']).drop_duplicates(['user', 'sample'])
-    return best.assign(writer=name)[['user', 'writer', 'sample', 'prompt', 'profile', 'status', 'reason']].reset_index(drop=True)
+    return best.assign(writer=name)[['user', 'writer', 'sample', 'prompt', 'profile', 'status', 'reason']].reset_index(
+        drop=True
+    )
 
 
 def _write_all(
@@ -72,11 +83,15 @@ def _write_all(
     prompt_args,  # dict
 ) -> pd.DataFrame:  # profiles of every condition
     """Every condition writes about every unseen user."""
-    nets = {'as is': base, **{k: (r.model, r.tokenizer) for k, r in trained.items()}}; parts = []
-    def ask(llm, k): return explore(llm, data, history, n=k, form='slots', store=store, progress=False, prompt_args=prompt_args)
+    nets = {'as is': base, **{k: (r.model, r.tokenizer) for k, r in trained.items()}}
+    parts = []
+
+    def ask(llm, k):
+        return explore(llm, data, history, n=k, form='slots', store=store, progress=False, prompt_args=prompt_args)
+
     for name, (net, tok) in nets.items():
         parts.append(ask(writer(net, tok, name, seed=seed), pool if name == 'as is' else n))
-        parts.append(ask(writer(net, tok, f'{name}, greedy', temperature=0.), 1))
+        parts.append(ask(writer(net, tok, f'{name}, greedy', temperature=0.0), 1))
     known = attribute_values(data.items, (prompt_args or {}).get('fields'))
     parts += [ask(styled(s, seed, known), 1) for s in styles]
     return pd.concat(parts, ignore_index=True)
@@ -87,7 +102,8 @@ def _only(
     users,  # row ids
 ) -> pd.DataFrame:  # the rows of these users, with the thresholds still written on it
     """Part of a history."""
-    part = history[history['user'].isin(users)].copy(); part.attrs = history.attrs
+    part = history[history['user'].isin(users)].copy()
+    part.attrs = history.attrs
     return part
 
 
@@ -97,7 +113,8 @@ def _faith(
 ) -> dict:  # 'history', and in the generated world 'truth' -> DataFrame user, writer, sample, claims, precision, recall
     """Claims against everything that is known."""
     known = {'history': faithfulness(profiles)}
-    if data.extras.get('truth') is not None: known['truth'] = faithfulness(profiles, true_tastes(data))
+    if data.extras.get('truth') is not None:
+        known['truth'] = faithfulness(profiles, true_tastes(data))
     return known
 
 
@@ -106,7 +123,9 @@ def _best(
     scores,  # DataFrame from judge
 ) -> pd.DataFrame:  # one text per user, called 'best of as is'
     """Each user's text that turned out best: what perfect choosing would give."""
-    first = scores.sort_values(['user', 'logp', 'sample'], ascending=[True, False, True]).drop_duplicates('user')[['user', 'sample']]
+    first = scores.sort_values(['user', 'logp', 'sample'], ascending=[True, False, True]).drop_duplicates('user')[
+        ['user', 'sample']
+    ]
     return first.merge(pool, on=['user', 'sample']).assign(writer='best of as is')
 
 # %% ../../nbs/lettingo/09_ablation.ipynb #f462fd3d
@@ -120,8 +139,18 @@ class Ablation:
     predictions: pd.DataFrame = field(repr=False)  # every judgement
 
 
-_PAIRS = (('as is', 'SFT'), ('as is', 'DPO'), ('SFT', 'DPO'), ('as is', 'DPO shuffled'), ('SFT', 'DPO shuffled'), ('DPO shuffled', 'DPO'),
-          ('as is, length of DPO', 'DPO'), ('none', 'as is'), ('none', 'DPO'), ('as is, greedy', 'DPO, greedy'))
+_PAIRS = (
+    ('as is', 'SFT'),
+    ('as is', 'DPO'),
+    ('SFT', 'DPO'),
+    ('as is', 'DPO shuffled'),
+    ('SFT', 'DPO shuffled'),
+    ('DPO shuffled', 'DPO'),
+    ('as is, length of DPO', 'DPO'),
+    ('none', 'as is'),
+    ('none', 'DPO'),
+    ('as is, greedy', 'DPO, greedy'),
+)
 
 
 def _differences(
@@ -131,18 +160,32 @@ def _differences(
 ) -> pd.DataFrame:  # a, b, judge, metric, mean a, mean b, difference, low, high, p
     """All comparisons, paired over users."""
     from promax_nb.models.evaluate import paired
+
     have, rows = set(judged['writer']), []
     for a, b in _PAIRS:
-        if not {a, b} <= have: continue
+        if not {a, b} <= have:
+            continue
         t = paired_difference(judged[judged['writer'] == a], judged[judged['writer'] == b])
         rows += [{'from': a, 'to': b, 'judge': name, 'metric': m, **r} for m, r in t.to_dict('index').items()]
         for kind, table in faith.items():
             means = [table[table['writer'] == w].groupby('user')[['precision', 'recall']].mean() for w in (a, b)]
             for m in ('precision', 'recall'):
-                x, y = (t[[m]].dropna() for t in means); both = x.index.intersection(y.index)
-                if len(both) < 2: continue
+                x, y = (t[[m]].dropna() for t in means)
+                both = x.index.intersection(y.index)
+                if len(both) < 2:
+                    continue
                 r = paired(x.loc[both], y.loc[both]).iloc[0]
-                rows.append({'from': a, 'to': b, 'judge': kind, 'metric': m, 'a': r['base'], 'b': r['ours'], **r[['difference', 'low', 'high', 'p']]})
+                rows.append(
+                    {
+                        'from': a,
+                        'to': b,
+                        'judge': kind,
+                        'metric': m,
+                        'a': r['base'],
+                        'b': r['ours'],
+                        **r[['difference', 'low', 'high', 'p']],
+                    }
+                )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/lettingo/09_ablation.ipynb #e711deb4
@@ -155,13 +198,24 @@ def _report_rows(
     """The table of the ablation."""
     rows = {}
     for name in dict.fromkeys(judged['writer']):
-        t = sentiment_report(judged[judged['writer'] == name]); own = profiles[profiles['writer'] == name]; row = {}
+        t = sentiment_report(judged[judged['writer'] == name])
+        own = profiles[profiles['writer'] == name]
+        row = {}
         for metric, short in (('accuracy', 'accuracy'), ('macro F1', 'macro_f1'), ('weighted F1', 'weighted_f1')):
-            row |= {short: t.loc[metric, 'value'], f'{short}_low': t.loc[metric, 'low'], f'{short}_high': t.loc[metric, 'high']}
+            row |= {
+                short: t.loc[metric, 'value'],
+                f'{short}_low': t.loc[metric, 'low'],
+                f'{short}_high': t.loc[metric, 'high'],
+            }
         row['logp'] = judged.loc[judged['writer'] == name, 'logp'].mean()
         for kind, f in faith.items():
-            f = f[f['writer'] == name]; row |= {f'precision_{kind}': f['precision'].mean(), f'recall_{kind}': f['recall'].mean()}
-        row |= {'words': own['profile'].str.split().str.len().mean(), 'users': own['user'].nunique(), 'profiles': len(own)}
+            f = f[f['writer'] == name]
+            row |= {f'precision_{kind}': f['precision'].mean(), f'recall_{kind}': f['recall'].mean()}
+        row |= {
+            'words': own['profile'].str.split().str.len().mean(),
+            'users': own['user'].nunique(),
+            'profiles': len(own),
+        }
         row['seconds'] = seconds.get(name.split(',')[0])
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('condition')
@@ -190,21 +244,31 @@ def ablation(
 ) -> Ablation:
     """None, as it is, SFT and DPO with their controls on users that no training has seen (LettinGo 4.3, with statistics)."""
     known = set(pairs['user']).union([] if examples is None else examples['user'])
-    users = sorted(set(history['user']) - known if users is None else users); seen = known & set(users)
-    if seen: raise ValueError(f'{len(seen)} of the users to test on have pairs (e.g. {min(seen)}): test on users that no training has seen')
+    users = sorted(set(history['user']) - known if users is None else users)
+    seen = known & set(users)
+    if seen:
+        raise ValueError(
+            f'{len(seen)} of the users to test on have pairs (e.g. {min(seen)}): test on users that no training has seen'
+        )
     trained = train_writers(base, pairs, examples, out, sft, dpo, shuffled, seed, say, start)
-    own = _only(history, users); store, kept = (Path(out) / f if out else None for f in ('texts.db', 'judgements.db'))
+    own = _only(history, users)
+    store, kept = (Path(out) / f if out else None for f in ('texts.db', 'judgements.db'))
     wide = _write_all(base, trained, data, own, n, max(n, pool), styles, store, seed, prompt_args)
-    if say: say(f'{len(wide):,} texts about {len(users):,} unseen users')
-    profiles = wide[(wide['writer'] != 'as is') | (wide['sample'] < n)]; many = wide[wide['writer'] == 'as is']
+    if say:
+        say(f'{len(wide):,} texts about {len(users):,} unseen users')
+    profiles = wide[(wide['writer'] != 'as is') | (wide['sample'] < n)]
+    many = wide[wide['writer'] == 'as is']
     scores = judge(many, data, history, by, store=kept, progress=False)
     control = _by_length(many, profiles[profiles['writer'] == 'DPO'], 'as is, length of DPO')
     profiles = pd.concat([no_profile(users), profiles, control, _best(many, scores)], ignore_index=True)
-    judged = predictions(profiles, data, history, by, store=kept, progress=False); faith = _faith(profiles[profiles['prompt'] != ''], data)
+    judged = predictions(profiles, data, history, by, store=kept, progress=False)
+    faith = _faith(profiles[profiles['prompt'] != ''], data)
     diff = [_differences(judged, faith, getattr(by, 'name', 'judge'))]
     if second is not None:
         again = profiles[profiles['writer'].isin(['none', 'as is', 'SFT', 'DPO', 'DPO shuffled'])]
-        diff.append(_differences(predictions(again, data, history, second, store=kept, progress=False), {}, second.name))
-    first = trained['SFT'].card['seconds'] if start == 'SFT' else 0.   # what DPO begins with has to be trained too
-    took = {k: r.card['seconds'] + (0. if k == 'SFT' else first) for k, r in trained.items()}
+        diff.append(
+            _differences(predictions(again, data, history, second, store=kept, progress=False), {}, second.name)
+        )
+    first = trained['SFT'].card['seconds'] if start == 'SFT' else 0.0  # what DPO begins with has to be trained too
+    took = {k: r.card['seconds'] + (0.0 if k == 'SFT' else first) for k, r in trained.items()}
     return Ablation(_report_rows(judged, profiles, faith, took), pd.concat(diff, ignore_index=True), profiles, judged)

@@ -30,9 +30,32 @@ from .pairs import PreflightError, load_pairs, preflight
 from .tiny import _fresh, _need_extra, _quiet, tiny_lm, writer
 
 # %% ../../nbs/lettingo/08_align.ipynb #8a670637
-LOSSES = ('sigmoid', 'hinge', 'ipo', 'exo_pair', 'nca_pair', 'robust', 'bco_pair', 'sppo_hard', 'aot', 'aot_unpaired', 'apo_zero', 'apo_down', 'discopop',
-          'sigmoid_norm', 'sft')
-_FREE = ('save_steps', 'keep', 'log_steps', 'gradient_checkpointing', 'precompute_batch', 'alarm', 'device')  # may differ when a run is continued
+LOSSES = (
+    'sigmoid',
+    'hinge',
+    'ipo',
+    'exo_pair',
+    'nca_pair',
+    'robust',
+    'bco_pair',
+    'sppo_hard',
+    'aot',
+    'aot_unpaired',
+    'apo_zero',
+    'apo_down',
+    'discopop',
+    'sigmoid_norm',
+    'sft',
+)
+_FREE = (
+    'save_steps',
+    'keep',
+    'log_steps',
+    'gradient_checkpointing',
+    'precompute_batch',
+    'alarm',
+    'device',
+)  # may differ when a run is continued
 
 # %% ../../nbs/lettingo/08_align.ipynb #d653ab52
 @dataclass
@@ -41,13 +64,13 @@ class AlignConfig:
 
     method: str = 'dpo'  # 'dpo' (needs pairs) or 'sft' (on each user's best text)
     loss: str = 'sigmoid'  # DPO's loss, or several joined by '+', such as 'sigmoid+sft'
-    beta: float = .1  # DPO: how strongly the writer is held at its start
-    sft_weight: float = 1.  # weight of 'sft' in a combined loss (the others weigh 1)
-    label_smoothing: float = 0.  # share of pairs taken to be wrong ('robust', 'exo_pair')
+    beta: float = 0.1  # DPO: how strongly the writer is held at its start
+    sft_weight: float = 1.0  # weight of 'sft' in a combined loss (the others weigh 1)
+    label_smoothing: float = 0.0  # share of pairs taken to be wrong ('robust', 'exo_pair')
     lr: float = 3e-4  # learning rate; for a large model with LoRA about 5e-6 to 5e-5
     schedule: str = 'linear'  # of the learning rate: 'linear', 'cosine', 'constant' ...
-    warmup: float = .05  # share of steps in which the learning rate rises
-    epochs: float = 3.  # passes over the pairs
+    warmup: float = 0.05  # share of steps in which the learning rate rises
+    epochs: float = 3.0  # passes over the pairs
     max_steps: int = 0  # optimiser steps at most; 0: as many as the epochs have
     batch: int = 16  # pairs a step on each device
     accumulate: int = 1  # batches a step
@@ -60,39 +83,55 @@ class AlignConfig:
     precompute: bool = True  # reference log-probabilities once, before training
     seed: int = 0  # of order and new weights
     min_users: int = 50  # preflight: fewest users
-    max_ratio: float = 2.  # preflight: longest mean length of one side over the other
+    max_ratio: float = 2.0  # preflight: longest mean length of one side over the other
     precompute_batch: int = 32  # pairs at a time for that
     gradient_checkpointing: bool = False  # compute again instead of keep: less memory, slower
     save_steps: int = 50  # steps between checkpoints
     keep: int = 2  # checkpoints kept
     log_steps: int = 5  # steps between points of the curves
-    alarm: float = 2.  # nats by which chosen texts may become less likely before the alarm
+    alarm: float = 2.0  # nats by which chosen texts may become less likely before the alarm
     device: str = 'auto'  # 'auto' or 'cpu'
 
-    def __post_init__(self): _check_config(self)
+    def __post_init__(self):
+        _check_config(self)
 
 # %% ../../nbs/lettingo/08_align.ipynb #4a6dc013
 def _check_config(
     c,  # AlignConfig
 ):
     """Refuse settings that cannot work, each with its cure."""
-    if c.method not in ('dpo', 'sft'): raise ValueError(f"method is {c.method!r}: use 'dpo' (pairs) or 'sft' (good examples)")
+    if c.method not in ('dpo', 'sft'):
+        raise ValueError(f"method is {c.method!r}: use 'dpo' (pairs) or 'sft' (good examples)")
     odd = [part for part in c.loss.split('+') if part not in LOSSES]
-    if odd: raise ValueError(f"loss type {odd[0]!r} is unknown: use one of {', '.join(LOSSES)}, or several joined by + such as 'sigmoid+sft'")
-    if 'exo_pair' in c.loss and not c.label_smoothing > 0: raise ValueError('loss exo_pair needs label_smoothing above 0, such as 0.001')
-    if 'robust' in c.loss and not 0 <= c.label_smoothing < .5: raise ValueError(f'label_smoothing is {c.label_smoothing}: the robust loss needs it below 0.5')
+    if odd:
+        raise ValueError(
+            f"loss type {odd[0]!r} is unknown: use one of {', '.join(LOSSES)}, or several joined by + such as 'sigmoid+sft'"
+        )
+    if 'exo_pair' in c.loss and not c.label_smoothing > 0:
+        raise ValueError('loss exo_pair needs label_smoothing above 0, such as 0.001')
+    if 'robust' in c.loss and not 0 <= c.label_smoothing < 0.5:
+        raise ValueError(f'label_smoothing is {c.label_smoothing}: the robust loss needs it below 0.5')
     for name in ('batch', 'accumulate', 'max_length', 'save_steps', 'keep', 'log_steps'):
-        if getattr(c, name) < 1: raise ValueError(f'{name}={getattr(c, name)} must be at least 1')
+        if getattr(c, name) < 1:
+            raise ValueError(f'{name}={getattr(c, name)} must be at least 1')
     for name in ('lr', 'beta', 'epochs'):
-        if not getattr(c, name) > 0: raise ValueError(f'{name}={getattr(c, name)} must be above 0')
-    for name, known in (('bf16', ('auto', 'yes', 'no')), ('device', ('auto', 'cpu')), ('dtype', ('auto', 'float32', 'bfloat16', 'float16'))):
-        if getattr(c, name) not in known: raise ValueError(f'{name}={getattr(c, name)!r} is unknown: use {", ".join(map(repr, known))}')
-    if c.lora < 0 or c.max_steps < 0: raise ValueError('lora and max_steps must not be negative: 0 means none')
+        if not getattr(c, name) > 0:
+            raise ValueError(f'{name}={getattr(c, name)} must be above 0')
+    for name, known in (
+        ('bf16', ('auto', 'yes', 'no')),
+        ('device', ('auto', 'cpu')),
+        ('dtype', ('auto', 'float32', 'bfloat16', 'float16')),
+    ):
+        if getattr(c, name) not in known:
+            raise ValueError(f'{name}={getattr(c, name)!r} is unknown: use {", ".join(map(repr, known))}')
+    if c.lora < 0 or c.max_steps < 0:
+        raise ValueError('lora and max_steps must not be negative: 0 means none')
 
 # %% ../../nbs/lettingo/08_align.ipynb #7c7cd097
 def has_bf16() -> bool:
     """Does this machine compute bfloat16 in hardware? (A CPU can, but slowly, and an old graphics card only pretends to.)"""
     import torch
+
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
@@ -101,7 +140,8 @@ def _bf16(
 ) -> bool:
     """Whether to train in bfloat16; raises ValueError where that is asked for and cannot be."""
     real = has_bf16() and c.device != 'cpu'
-    if c.bf16 == 'yes' and not real: raise ValueError("bf16='yes', but this machine has no hardware for bfloat16: use 'auto' or 'no'")
+    if c.bf16 == 'yes' and not real:
+        raise ValueError("bf16='yes', but this machine has no hardware for bfloat16: use 'auto' or 'no'")
     return real and c.bf16 != 'no'
 
 # %% ../../nbs/lettingo/08_align.ipynb #97b02d99
@@ -112,28 +152,44 @@ def _load_model(
 ):  # (model, tokenizer, name)
     """The writer to be trained, ready to be changed."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    if isinstance(source, Local): source = (source.model, source.tok)
+
+    if isinstance(source, Local):
+        source = (source.model, source.tok)
     if isinstance(source, (tuple, list)):
         model, tok = source
-        if hasattr(model, 'peft_config'): raise ValueError('the model carries a LoRA adapter: merge it first with model.merge_and_unload()')
+        if hasattr(model, 'peft_config'):
+            raise ValueError('the model carries a LoRA adapter: merge it first with model.merge_and_unload()')
         name, twin = getattr(model.config, '_name_or_path', '') or type(model).__name__, _fresh(model)
-        twin.name_or_path = twin.config._name_or_path = ''   # it is in memory only: libraries must not look for it anywhere
+        twin.name_or_path = twin.config._name_or_path = (
+            ''  # it is in memory only: libraries must not look for it anywhere
+        )
         return twin, copy.deepcopy(tok), name
-    folder = Path(source).expanduser(); name = folder.name
+    folder = Path(source).expanduser()
+    name = folder.name
     if folder.is_dir() and (folder / 'adapter_config.json').exists() and not (folder / 'config.json').exists():
-        raise ValueError(f'{name!r} holds a LoRA adapter without its base: merge it first (merge_and_unload), or pass the base model')
-    if folder.is_dir() and not any((folder / f).exists() for f in ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'vocab.json', 'vocab.txt')):
-        raise FileNotFoundError(f'model folder {name!r} has no tokenizer: save one beside the weights with tokenizer.save_pretrained(folder), '
-                                'or pass (model, tokenizer)')
+        raise ValueError(
+            f'{name!r} holds a LoRA adapter without its base: merge it first (merge_and_unload), or pass the base model'
+        )
+    if folder.is_dir() and not any(
+        (folder / f).exists()
+        for f in ('tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'vocab.json', 'vocab.txt')
+    ):
+        raise FileNotFoundError(
+            f'model folder {name!r} has no tokenizer: save one beside the weights with tokenizer.save_pretrained(folder), '
+            'or pass (model, tokenizer)'
+        )
     import torch
+
     dtype = {'auto': torch.bfloat16 if c.lora and _bf16(c) else torch.float32}.get(c.dtype) or getattr(torch, c.dtype)
     try:
         tok = AutoTokenizer.from_pretrained(source, local_files_only=not download)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=not download, dtype=dtype)
     except (OSError, ValueError) as e:
         said = (str(e).splitlines() or [''])[0][:150]
-        raise FileNotFoundError(f'model {name!r} cannot be loaded ({said}): pass a folder with config, weights and tokenizer, '
-                                'or download=True to fetch it by name') from None
+        raise FileNotFoundError(
+            f'model {name!r} cannot be loaded ({said}): pass a folder with config, weights and tokenizer, '
+            'or download=True to fetch it by name'
+        ) from None
     return model, tok, name if folder.is_dir() else str(source)
 
 # %% ../../nbs/lettingo/08_align.ipynb #e1a7c028
@@ -142,20 +198,35 @@ def _rendered(
     tok,  # tokenizer
 ) -> pd.DataFrame:  # the same, as the trainer will see it: chat marks, separating space, end mark
     """Prompts and texts with everything around them; raises PreflightError if a chat format never ends an answer."""
-    sides = [c for c in ('chosen', 'rejected', 'completion') if c in pairs]; out = pairs.copy()
+    sides = [c for c in ('chosen', 'rejected', 'completion') if c in pairs]
+    out = pairs.copy()
     if not getattr(tok, 'chat_template', None):
-        for c in sides: out[c] = [' ' + t for t in pairs[c]]
+        for c in sides:
+            out[c] = [' ' + t for t in pairs[c]]
         return out
-    heads = {p: tok.apply_chat_template([{'role': 'user', 'content': p}], add_generation_prompt=True, tokenize=False) for p in pairs['prompt'].unique()}
+    heads = {
+        p: tok.apply_chat_template([{'role': 'user', 'content': p}], add_generation_prompt=True, tokenize=False)
+        for p in pairs['prompt'].unique()
+    }
+
     def text(p, t):
-        whole = tok.apply_chat_template([{'role': 'user', 'content': p}, {'role': 'assistant', 'content': t}], tokenize=False)
-        return whole[len(heads[p]):] if whole.startswith(heads[p]) else whole
-    for c in sides: out[c] = [text(p, t) for p, t in zip(pairs['prompt'], pairs[c], strict=True)]
-    out['prompt'] = pairs['prompt'].map(heads); end = tok.eos_token
+        whole = tok.apply_chat_template(
+            [{'role': 'user', 'content': p}, {'role': 'assistant', 'content': t}], tokenize=False
+        )
+        return whole[len(heads[p]) :] if whole.startswith(heads[p]) else whole
+
+    for c in sides:
+        out[c] = [text(p, t) for p, t in zip(pairs['prompt'], pairs[c], strict=True)]
+    out['prompt'] = pairs['prompt'].map(heads)
+    end = tok.eos_token
     lost = sum(not end or end not in t for t in out[sides[0]])
-    if lost: raise PreflightError(f'training is refused: the chat format ends {lost} of {len(out)} answers without the end mark {end!r}, so the writer would '
-                                  'never learn to stop: use a chat_template that closes an answer with eos_token')
-    for c in sides: out[c] = [t[:t.rindex(end) + len(end)] for t in out[c]]
+    if lost:
+        raise PreflightError(
+            f'training is refused: the chat format ends {lost} of {len(out)} answers without the end mark {end!r}, so the writer would '
+            'never learn to stop: use a chat_template that closes an answer with eos_token'
+        )
+    for c in sides:
+        out[c] = [t[: t.rindex(end) + len(end)] for t in out[c]]
     return out
 
 
@@ -166,7 +237,11 @@ def _rows(
 ) -> dict:  # column -> list, as TRL wants it
     """The training table."""
     if method == 'sft' and 'completion' not in pairs:
-        best = pairs.sort_values(['user', 'chosen_score', 'chosen'], ascending=[True, False, True], kind='stable') if 'chosen_score' in pairs else pairs
+        best = (
+            pairs.sort_values(['user', 'chosen_score', 'chosen'], ascending=[True, False, True], kind='stable')
+            if 'chosen_score' in pairs
+            else pairs
+        )
         pairs = best.drop_duplicates('user')[['prompt', 'chosen']].rename(columns={'chosen': 'completion'})
     columns = ['prompt', 'completion'] if method == 'sft' else ['prompt', 'chosen', 'rejected']
     if getattr(tok, 'chat_template', None):
@@ -182,22 +257,37 @@ def _check_pairs(
     room,  # int: positions the model has
 ):
     """Everything that must be right before a step is taken; raises PreflightError with every reason."""
-    text = 'completion' if c.method == 'sft' and 'completion' in pairs else 'chosen'; needed = ('user', 'prompt', text, *(['rejected'] * (c.method == 'dpo')))
+    text = 'completion' if c.method == 'sft' and 'completion' in pairs else 'chosen'
+    needed = ('user', 'prompt', text, *(['rejected'] * (c.method == 'dpo')))
     lost = [k for k in needed if k not in pairs]
-    if lost: raise ValueError(f"pairs has no column {lost[0]!r} (it has {', '.join(map(str, pairs))}): use make_pairs(...), or best_profiles(...) for "
-                              "method='sft'")
-    if not len(pairs): raise PreflightError('training is refused: there are no pairs')
+    if lost:
+        raise ValueError(
+            f"pairs has no column {lost[0]!r} (it has {', '.join(map(str, pairs))}): use make_pairs(...), or best_profiles(...) for "
+            "method='sft'"
+        )
+    if not len(pairs):
+        raise PreflightError('training is refused: there are no pairs')
     longest = min(c.max_length, room)
-    if c.method == 'dpo': return preflight(_rendered(pairs, tok), tok, longest, c.min_users, c.max_ratio)
+    if c.method == 'dpo':
+        return preflight(_rendered(pairs, tok), tok, longest, c.min_users, c.max_ratio)
     seen = _rendered(pairs[['prompt', text]], tok)
-    sizes = np.array([len(x) for x in tok((seen['prompt'] + seen[text]).tolist(), add_special_tokens=False)['input_ids']])
+    sizes = np.array(
+        [len(x) for x in tok((seen['prompt'] + seen[text]).tolist(), add_special_tokens=False)['input_ids']]
+    )
     cut, users, reasons = int((sizes > longest).sum()), pairs['user'].nunique(), []
-    if cut: reasons.append(f'{cut} texts are cut at {longest} tokens (the longest has {sizes.max()}): raise max_length or write shorter profiles')
-    if users < c.min_users: reasons.append(f'there are texts of {users} users: at least {c.min_users} are needed (min_users)')
+    if cut:
+        reasons.append(
+            f'{cut} texts are cut at {longest} tokens (the longest has {sizes.max()}): raise max_length or write shorter profiles'
+        )
+    if users < c.min_users:
+        reasons.append(f'there are texts of {users} users: at least {c.min_users} are needed (min_users)')
     if tok.pad_token_id is None or tok.pad_token_id == tok.eos_token_id:
-        reasons.append("the padding mark is missing or equals the end mark: tokenizer.add_special_tokens({'pad_token': '<pad>'}) and "
-                       'model.resize_token_embeddings(len(tokenizer))')
-    if reasons: raise PreflightError('training is refused: ' + '; '.join(reasons))
+        reasons.append(
+            "the padding mark is missing or equals the end mark: tokenizer.add_special_tokens({'pad_token': '<pad>'}) and "
+            'model.resize_token_embeddings(len(tokenizer))'
+        )
+    if reasons:
+        raise PreflightError('training is refused: ' + '; '.join(reasons))
 
 # %% ../../nbs/lettingo/08_align.ipynb #849917c3
 def alarms(
@@ -211,19 +301,37 @@ def alarms(
         at = int(history['step'][~np.isfinite(history['loss'])].iloc[0])
         out.append(f'the loss is not a number any more at step {at}: lower lr (now {config.lr:g}), or use bf16=no')
     if 'chosen_shift' in history and len(history) >= last:
-        mean = history['chosen_shift'].rolling(last).mean(); low = mean[mean < -config.alarm]
+        mean = history['chosen_shift'].rolling(last).mean()
+        low = mean[mean < -config.alarm]
         if len(low):
             step, worst = int(history['step'][low.index[0]]), float(mean.min())
-            hold = f'a larger sft_weight (now {config.sft_weight:g})' if 'sft' in config.loss else f"loss='{config.loss}+sft'"
-            out.append(f'the chosen texts have become less likely than at the start (step {step}, by up to {-worst:.1f} nats): the pairs are too much alike '
-                       f'or the steps too large. What helps: {hold} (holds the chosen texts up), a smaller lr (now {config.lr:g}), a larger '
-                       f'beta (now {config.beta:g}), or a larger margin and smaller `similar` in make_pairs')
+            hold = (
+                f'a larger sft_weight (now {config.sft_weight:g})'
+                if 'sft' in config.loss
+                else f"loss='{config.loss}+sft'"
+            )
+            out.append(
+                f'the chosen texts have become less likely than at the start (step {step}, by up to {-worst:.1f} nats): the pairs are too much alike '
+                f'or the steps too large. What helps: {hold} (holds the chosen texts up), a smaller lr (now {config.lr:g}), a larger '
+                f'beta (now {config.beta:g}), or a larger margin and smaller `similar` in make_pairs'
+            )
     return out
 
 # %% ../../nbs/lettingo/08_align.ipynb #6c6efcab
-_NAMES = {'step': 'step', 'epoch': 'epoch', 'loss': 'loss', 'logps/chosen': 'chosen_logp', 'logps/rejected': 'rejected_logp', 'rewards/margins': 'margin',
-          'rewards/accuracies': 'accuracy', 'rewards/chosen': 'chosen_reward', 'mean_token_accuracy': 'token_accuracy', 'learning_rate': 'lr',
-          'num_tokens': 'tokens', 'grad_norm': 'grad_norm'}
+_NAMES = {
+    'step': 'step',
+    'epoch': 'epoch',
+    'loss': 'loss',
+    'logps/chosen': 'chosen_logp',
+    'logps/rejected': 'rejected_logp',
+    'rewards/margins': 'margin',
+    'rewards/accuracies': 'accuracy',
+    'rewards/chosen': 'chosen_reward',
+    'mean_token_accuracy': 'token_accuracy',
+    'learning_rate': 'lr',
+    'num_tokens': 'tokens',
+    'grad_norm': 'grad_norm',
+}
 
 
 def _history(
@@ -233,19 +341,26 @@ def _history(
     """The curves, with names that say what they are."""
     rows = [{name: r[k] for k, name in _NAMES.items() if k in r} for r in log if 'loss' in r]
     out = pd.DataFrame(rows, columns=None if rows else ['step', 'loss'])
-    if 'chosen_reward' in out: out['chosen_shift'] = out.pop('chosen_reward') / config.beta
+    if 'chosen_reward' in out:
+        out['chosen_shift'] = out.pop('chosen_reward') / config.beta
     return out
 
 
 def _in_notebook() -> bool:
     """Is there a live notebook to draw in?"""
     import sys
-    if 'ipykernel' not in sys.modules: return False
+
+    if 'ipykernel' not in sys.modules:
+        return False
     from IPython import get_ipython
+
     return type(get_ipython()).__name__ == 'ZMQInteractiveShell'
 
 
-_CURVES = {'sft': [('loss', ['loss'])], 'dpo': [('log-probability', ['chosen_logp', 'rejected_logp']), ('margin', ['margin']), ('accuracy', ['accuracy'])]}
+_CURVES = {
+    'sft': [('loss', ['loss'])],
+    'dpo': [('log-probability', ['chosen_logp', 'rejected_logp']), ('margin', ['margin']), ('accuracy', ['accuracy'])],
+}
 
 
 def _figure(
@@ -254,9 +369,11 @@ def _figure(
     """Empty curves, filled while training."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
+
     fig = go.FigureWidget(make_subplots(1, len(names), subplot_titles=[t for t, _ in names]))
     for k, (_, curves) in enumerate(names, 1):
-        for c in curves: fig.add_scatter(x=[], y=[], name=c.replace('_', ' '), mode='lines', row=1, col=k, meta=c)
+        for c in curves:
+            fig.add_scatter(x=[], y=[], name=c.replace('_', ' '), mode='lines', row=1, col=k, meta=c)
     return fig.update_layout(height=280, margin=dict(l=30, r=10, t=40, b=30), legend_orientation='h')
 
 # %% ../../nbs/lettingo/08_align.ipynb #da873b54
@@ -276,26 +393,34 @@ def _watcher(
             self.said = []
             if live and state.is_world_process_zero:
                 from IPython.display import display
-                self.figure = _figure(_CURVES[config.method]); display(self.figure)
+
+                self.figure = _figure(_CURVES[config.method])
+                display(self.figure)
 
         def on_log(self, args, state, control, **kw):
             table = _history(state.log_history, config)
             for text in alarms(table, config):
-                if any(text[:40] == old[:40] for old in self.said): continue
+                if any(text[:40] == old[:40] for old in self.said):
+                    continue
                 self.said.append(text)
-                if state.is_world_process_zero: warnings.warn(text, stacklevel=2)
-                if 'not a number' in text: control.should_training_stop = True
+                if state.is_world_process_zero:
+                    warnings.warn(text, stacklevel=2)
+                if 'not a number' in text:
+                    control.should_training_stop = True
             if self.figure is not None:
                 with self.figure.batch_update():
                     for t in self.figure.data:
-                        if t.meta in table: t.x, t.y = table['step'].tolist(), table[t.meta].tolist()
+                        if t.meta in table:
+                            t.x, t.y = table['step'].tolist(), table[t.meta].tolist()
 
         def on_step_end(self, args, state, control, **kw):
             how = dict(desc=config.method.upper(), unit='step', disable=None if progress is None else not progress)
-            self.bar = self.bar or tqdm(total=state.max_steps, initial=state.global_step - 1, **how); self.bar.update(state.global_step - self.bar.n)
+            self.bar = self.bar or tqdm(total=state.max_steps, initial=state.global_step - 1, **how)
+            self.bar.update(state.global_step - self.bar.n)
 
         def on_train_end(self, args, state, control, **kw):
-            if self.bar is not None: self.bar.close()
+            if self.bar is not None:
+                self.bar.close()
 
     return Watcher()
 
@@ -310,8 +435,11 @@ def _first(
 ):
     """A block that the main process goes through before the others."""
     from contextlib import nullcontext
-    if _processes()[1] == 1: return nullcontext()
+
+    if _processes()[1] == 1:
+        return nullcontext()
     from accelerate import PartialState
+
     return PartialState(cpu=cpu).main_process_first()
 
 # %% ../../nbs/lettingo/08_align.ipynb #3d164aeb
@@ -322,9 +450,14 @@ def _identity(
 ) -> dict:  # equal identities mean an equal run
     """What makes this training the one it is."""
     import hashlib
+
     texts = pairs[[k for k in ('user', 'prompt', 'chosen', 'rejected', 'completion') if k in pairs]]
-    return {'settings': {k: v for k, v in dataclasses.asdict(c).items() if k not in _FREE}, 'model': _fingerprint(model),
-            'pairs': hashlib.sha256(texts.to_csv(index=False).encode()).hexdigest()[:12], 'processes': _processes()[1]}
+    return {
+        'settings': {k: v for k, v in dataclasses.asdict(c).items() if k not in _FREE},
+        'model': _fingerprint(model),
+        'pairs': hashlib.sha256(texts.to_csv(index=False).encode()).hexdigest()[:12],
+        'processes': _processes()[1],
+    }
 
 # %% ../../nbs/lettingo/08_align.ipynb #28f70354
 def _take(
@@ -335,16 +468,23 @@ def _take(
     """Make the folder this training's own, or say whose it is."""
     file = folder / 'settings.json'
     if file.exists() and not resume:
-        for part in ('settings.json', 'card.json', 'history.parquet', 'samples.parquet'): (folder / part).unlink(missing_ok=True)
-        for part in ('checkpoints', 'model', 'adapter', 'data'): shutil.rmtree(folder / part, ignore_errors=True)
+        for part in ('settings.json', 'card.json', 'history.parquet', 'samples.parquet'):
+            (folder / part).unlink(missing_ok=True)
+        for part in ('checkpoints', 'model', 'adapter', 'data'):
+            shutil.rmtree(folder / part, ignore_errors=True)
     if file.exists():
         old = json.loads(file.read_text(encoding='utf-8'))
         flat = [{k: v for k, v in x.items() if k != 'settings'} | x.get('settings', {}) for x in (old, mine)]
         differ = [f'{k} ({flat[0].get(k)} -> {flat[1][k]})' for k in flat[1] if flat[0].get(k) != flat[1][k]]
-        if differ: raise ValueError(f"{folder} holds a training with other {', '.join(differ)}: use another folder, delete this one, "
-                                    'or pass resume=False to begin again')
+        if differ:
+            raise ValueError(
+                f"{folder} holds a training with other {', '.join(differ)}: use another folder, delete this one, "
+                'or pass resume=False to begin again'
+            )
     elif folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f'{folder} is not empty and not the folder of a training: use another one, so that nothing in it is overwritten')
+        raise ValueError(
+            f'{folder} is not empty and not the folder of a training: use another one, so that nothing in it is overwritten'
+        )
     write_atomic(file, lambda p: Path(p).write_text(json.dumps(mine, indent=1), encoding='utf-8'))
 
 # %% ../../nbs/lettingo/08_align.ipynb #4b063947
@@ -353,12 +493,16 @@ def last_checkpoint(
 ) -> str | None:  # the newest complete one
     """The newest checkpoint that was written to its end; the trainer writes trainer_state.json last."""
     from zipfile import is_zipfile
+
     found = []
     for d in Path(folder).glob('checkpoint-*'):
-        try: state = json.loads((d / 'trainer_state.json').read_text(encoding='utf-8'))
-        except (OSError, ValueError): continue
+        try:
+            state = json.loads((d / 'trainer_state.json').read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            continue
         kept = d / 'optimizer.pt'
-        if str(state.get('global_step')) == d.name.split('-')[1] and (not kept.exists() or is_zipfile(kept)): found.append((state['global_step'], str(d)))
+        if str(state.get('global_step')) == d.name.split('-')[1] and (not kept.exists() or is_zipfile(kept)):
+            found.append((state['global_step'], str(d)))
     return max(found)[1] if found else None
 
 
@@ -370,10 +514,12 @@ def _table(
 ):  # datasets.Dataset that lies in a file all processes share (else each would keep its reference log-probabilities for itself)
     """The training table on disk."""
     from datasets import Dataset, load_from_disk
+
     place, part = folder / 'data', folder / 'data.part'
     if _processes()[0] == 0 and not place.exists():
         shutil.rmtree(part, ignore_errors=True)
-        Dataset.from_dict(_rows(pairs, tok, method)).save_to_disk(str(part)); part.rename(place)
+        Dataset.from_dict(_rows(pairs, tok, method)).save_to_disk(str(part))
+        part.rename(place)
     return load_from_disk(str(place))
 
 # %% ../../nbs/lettingo/08_align.ipynb #a66f0d3d
@@ -383,21 +529,46 @@ def _arguments(
 ) -> dict:  # what SFTConfig and DPOConfig have in common
     """Our settings in TRL's words."""
     import torch
+
     cpu = c.device == 'cpu' or not torch.cuda.is_available()
-    return dict(output_dir=str(folder / 'checkpoints'), per_device_train_batch_size=c.batch, gradient_accumulation_steps=c.accumulate, learning_rate=c.lr,
-                lr_scheduler_type=c.schedule, warmup_steps=min(c.warmup, .999), num_train_epochs=c.epochs, max_steps=c.max_steps or -1, max_length=c.max_length,
-                bf16=_bf16(c), use_cpu=cpu, dataloader_pin_memory=not cpu, gradient_checkpointing=c.gradient_checkpointing, logging_steps=c.log_steps,
-                logging_first_step=True, logging_nan_inf_filter=False, save_strategy='steps', save_steps=c.save_steps, save_total_limit=c.keep, seed=c.seed,
-                data_seed=c.seed, report_to='none', disable_tqdm=True)
+    return dict(
+        output_dir=str(folder / 'checkpoints'),
+        per_device_train_batch_size=c.batch,
+        gradient_accumulation_steps=c.accumulate,
+        learning_rate=c.lr,
+        lr_scheduler_type=c.schedule,
+        warmup_steps=min(c.warmup, 0.999),
+        num_train_epochs=c.epochs,
+        max_steps=c.max_steps or -1,
+        max_length=c.max_length,
+        bf16=_bf16(c),
+        use_cpu=cpu,
+        dataloader_pin_memory=not cpu,
+        gradient_checkpointing=c.gradient_checkpointing,
+        logging_steps=c.log_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy='steps',
+        save_steps=c.save_steps,
+        save_total_limit=c.keep,
+        seed=c.seed,
+        data_seed=c.seed,
+        report_to='none',
+        disable_tqdm=True,
+    )
 
 # %% ../../nbs/lettingo/08_align.ipynb #f4dcd9c1
 @contextmanager
 def _hushed():
     """No bars and no deprecation notices of libraries while a trainer is set up."""
-    old = os.environ.get('TQDM_DISABLE'); os.environ['TQDM_DISABLE'] = '1'
+    old = os.environ.get('TQDM_DISABLE')
+    os.environ['TQDM_DISABLE'] = '1'
     try:
-        with warnings.catch_warnings(): warnings.simplefilter('ignore'); yield
-    finally: os.environ.pop('TQDM_DISABLE') if old is None else os.environ.update(TQDM_DISABLE=old)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        os.environ.pop('TQDM_DISABLE') if old is None else os.environ.update(TQDM_DISABLE=old)
 
 
 def _trainer(
@@ -411,18 +582,32 @@ def _trainer(
     """TRL's trainer for these settings."""
     from transformers import PrinterCallback
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
     lora = None
     if c.lora:
         from peft import LoraConfig
+
         names = c.lora_targets if c.lora_targets == 'all-linear' else [t.strip() for t in c.lora_targets.split(',')]
         lora = LoraConfig(r=c.lora, lora_alpha=c.lora_alpha or 2 * c.lora, target_modules=names, task_type='CAUSAL_LM')
-    common, same = dict(train_dataset=rows, processing_class=tok, callbacks=[watcher], peft_config=lora), _arguments(c, folder)
+    common, same = (
+        dict(train_dataset=rows, processing_class=tok, callbacks=[watcher], peft_config=lora),
+        _arguments(c, folder),
+    )
     with _hushed():
-        if c.method == 'sft': trainer = SFTTrainer(model, SFTConfig(**same), **common)
+        if c.method == 'sft':
+            trainer = SFTTrainer(model, SFTConfig(**same), **common)
         else:
-            kinds = c.loss.split('+'); weights = [c.sft_weight if k == 'sft' else 1. for k in kinds]
-            args = DPOConfig(**same, beta=c.beta, loss_type=kinds, loss_weights=weights if len(kinds) > 1 else None, label_smoothing=c.label_smoothing,
-                             precompute_ref_log_probs=c.precompute, precompute_ref_batch_size=c.precompute_batch)
+            kinds = c.loss.split('+')
+            weights = [c.sft_weight if k == 'sft' else 1.0 for k in kinds]
+            args = DPOConfig(
+                **same,
+                beta=c.beta,
+                loss_type=kinds,
+                loss_weights=weights if len(kinds) > 1 else None,
+                label_smoothing=c.label_smoothing,
+                precompute_ref_log_probs=c.precompute,
+                precompute_ref_batch_size=c.precompute_batch,
+            )
             trainer = DPOTrainer(model, ref_model=None, args=args, **common)
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -439,9 +624,11 @@ def _samples(
     """What the writer says to a few fixed prompts."""
     column = 'completion' if 'completion' in pairs else 'chosen'
     longest = max(len(x) for x in tok(pairs[column].head(200).tolist())['input_ids']) + 8
-    rows = [(p, 'likeliest', 0., 0) for p in prompts] + [(p, f'sample {k}', 1., k) for k in (0, 1) for p in prompts]; out = []
-    for t in (0., 1.):
-        part = [r for r in rows if r[2] == t]; llm = local((model, tok), temperature=t, seed=seed, max_new_tokens=min(longest, 256), name=when)
+    rows = [(p, 'likeliest', 0.0, 0) for p in prompts] + [(p, f'sample {k}', 1.0, k) for k in (0, 1) for p in prompts]
+    out = []
+    for t in (0.0, 1.0):
+        part = [r for r in rows if r[2] == t]
+        llm = local((model, tok), temperature=t, seed=seed, max_new_tokens=min(longest, 256), name=when)
         said = llm.complete_many([r[0] for r in part], [r[3] for r in part])
         out += [(r[0], r[1], getattr(a, 'text', '')) for r, a in zip(part, said, strict=True)]
     return pd.DataFrame(out, columns=['prompt', 'draw', when])
@@ -473,16 +660,26 @@ def _store_model(
 ):
     """Weights (LoRA merged) and tokenizer to folder / 'model', in one step at the end."""
     part = folder / 'model.part'
-    if _processes()[0] == 0: shutil.rmtree(part, ignore_errors=True)
+    if _processes()[0] == 0:
+        shutil.rmtree(part, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    if trainer.is_fsdp_enabled: trainer.accelerator.state.fsdp_plugin.set_state_dict_type('FULL_STATE_DICT')
-    trainer.save_model(str(folder / 'adapter' if c.lora else part))   # by all processes: a sharded model is gathered here
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type('FULL_STATE_DICT')
+    trainer.save_model(
+        str(folder / 'adapter' if c.lora else part)
+    )  # by all processes: a sharded model is gathered here
     if _processes()[0] == 0:
         if c.lora and trainer.is_fsdp_enabled:
             from peft import PeftModel
-            PeftModel.from_pretrained(_load_model(source, c)[0], str(folder / 'adapter')).merge_and_unload().save_pretrained(part)
-        elif c.lora: trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(part)
-        tok.save_pretrained(part); shutil.rmtree(folder / 'model', ignore_errors=True); part.rename(folder / 'model')
+
+            PeftModel.from_pretrained(
+                _load_model(source, c)[0], str(folder / 'adapter')
+            ).merge_and_unload().save_pretrained(part)
+        elif c.lora:
+            trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(part)
+        tok.save_pretrained(part)
+        shutil.rmtree(folder / 'model', ignore_errors=True)
+        part.rename(folder / 'model')
     trainer.accelerator.wait_for_everyone()
 
 # %% ../../nbs/lettingo/08_align.ipynb #f87395f1
@@ -491,7 +688,12 @@ def _memory() -> float:  # GB
     import resource
 
     import torch
-    return (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 1e9
+
+    return (
+        torch.cuda.max_memory_allocated()
+        if torch.cuda.is_available()
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    ) / 1e9
 
 
 def load_align(
@@ -500,14 +702,30 @@ def load_align(
 ) -> AlignResult:
     """Read a finished training; raises FileNotFoundError if it is not finished."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
     folder = Path(folder)
     if not (folder / 'card.json').exists():
-        raise FileNotFoundError(f'{folder} holds no finished training: call align(..., out={str(folder)!r}) again to finish it')
+        raise FileNotFoundError(
+            f'{folder} holds no finished training: call align(..., out={str(folder)!r}) again to finish it'
+        )
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     tok = AutoTokenizer.from_pretrained(folder / 'model', local_files_only=True)
-    net = AutoModelForCausalLM.from_pretrained(folder / 'model', local_files_only=True, dtype='auto').eval() if model else None
-    if net is not None: net.config._name_or_path = card['name']
-    return AlignResult(net, tok, pd.read_parquet(folder / 'history.parquet'), pd.read_parquet(folder / 'samples.parquet'), card, card['alarms'], folder)
+    net = (
+        AutoModelForCausalLM.from_pretrained(folder / 'model', local_files_only=True, dtype='auto').eval()
+        if model
+        else None
+    )
+    if net is not None:
+        net.config._name_or_path = card['name']
+    return AlignResult(
+        net,
+        tok,
+        pd.read_parquet(folder / 'history.parquet'),
+        pd.read_parquet(folder / 'samples.parquet'),
+        card,
+        card['alarms'],
+        folder,
+    )
 
 # %% ../../nbs/lettingo/08_align.ipynb #f7f35205
 def align(
@@ -522,21 +740,32 @@ def align(
     **settings,  # any AlignConfig field, e.g. method='sft', lora=16
 ) -> AlignResult:
     """Train a writer on what helped (LettinGo 3.4), with TRL. Raises PreflightError before training where it would do harm."""
-    _need_extra(); c = dataclasses.replace(config or AlignConfig(), **settings); _bf16(c); _quiet(); rank, world = _processes()
+    _need_extra()
+    c = dataclasses.replace(config or AlignConfig(), **settings)
+    _bf16(c)
+    _quiet()
+    rank, world = _processes()
     net, tok, name = _load_model(model, c, download)
     room = getattr(net.config.get_text_config(), 'max_position_embeddings', None) or 10**9
-    checks = _check_pairs(pairs, tok, c, room); temp = None if out else tempfile.TemporaryDirectory(); folder = Path(out or temp.name)
+    checks = _check_pairs(pairs, tok, c, room)
+    temp = None if out else tempfile.TemporaryDirectory()
+    folder = Path(out or temp.name)
     with _first(c.device == 'cpu'):
-        if rank == 0: _take(folder, _identity(net, pairs, c), resume)
+        if rank == 0:
+            _take(folder, _identity(net, pairs, c), resume)
         rows = None if (folder / 'card.json').exists() else _table(pairs, tok, c.method, folder)
-    if rows is None: return load_align(folder, world == 1)
+    if rows is None:
+        return load_align(folder, world == 1)
     fixed = list(pairs['prompt'].drop_duplicates()[:4]) if prompts is None else list(prompts)
     before = _samples(net, tok, fixed, 'before', pairs, c.seed) if world == 1 else None
     live = _in_notebook() if progress is None else progress and _in_notebook()
-    watcher = _watcher(c, live, progress); trainer = _trainer(net, tok, rows, c, folder, watcher)
-    start = time.perf_counter(); trainer.train(resume_from_checkpoint=last_checkpoint(folder / 'checkpoints') if resume else None)
+    watcher = _watcher(c, live, progress)
+    trainer = _trainer(net, tok, rows, c, folder, watcher)
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / 'checkpoints') if resume else None)
     history = _history(trainer.state.log_history, c)
-    if any('not a number' in s for s in watcher.said): raise FloatingPointError(watcher.said[-1])
+    if any('not a number' in s for s in watcher.said):
+        raise FloatingPointError(watcher.said[-1])
     _store_model(trainer, tok, c, folder, model)
     facts = {'name': name, 'steps': trainer.state.global_step, 'seconds': time.perf_counter() - start, 'checks': checks}
     del trainer, net
@@ -548,27 +777,53 @@ def _versions() -> dict:
     from importlib.metadata import version
 
     from promax_nb.models.train import versions
+
     return versions() | {name: version(name) for name in ('trl', 'peft', 'transformers', 'accelerate')}
 
 
 def _wrap_up(folder, temp, c, history, before, fixed, pairs, facts) -> AlignResult:
     """Write what was seen, read the model back as everybody else will, and clear away what only served to continue."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    rank, world = _processes(); tok = AutoTokenizer.from_pretrained(folder / 'model', local_files_only=True); net = None
+
+    rank, world = _processes()
+    tok = AutoTokenizer.from_pretrained(folder / 'model', local_files_only=True)
+    net = None
     samples = pd.DataFrame({'prompt': [], 'draw': [], 'before': [], 'after': []}, dtype=object)
     if world == 1:
-        net = AutoModelForCausalLM.from_pretrained(folder / 'model', local_files_only=True, dtype='auto').eval(); net.config._name_or_path = facts['name']
-        after = _samples(net, tok, fixed, 'after', pairs, c.seed); samples = before.assign(after=after['after'])
-    tokens = float(history['tokens'].iloc[-1]) if 'tokens' in history and len(history) else math.nan; checks = facts['checks']
-    card = {'name': facts['name'], 'method': c.method, 'settings': dataclasses.asdict(c), 'pairs': len(pairs), 'users': int(pairs['user'].nunique()),
-            'steps': facts['steps'], 'processes': world, 'seconds': round(facts['seconds'], 1), 'tokens': tokens,
-            'tokens_per_second': round(tokens / facts['seconds'], 1), 'memory_gb': round(_memory(), 2), 'bf16': _bf16(c), 'alarms': alarms(history, c),
-            'preflight': None if checks is None else checks[['check', 'value', 'limit']].astype(str).to_dict('records'), 'versions': _versions()}
+        net = AutoModelForCausalLM.from_pretrained(folder / 'model', local_files_only=True, dtype='auto').eval()
+        net.config._name_or_path = facts['name']
+        after = _samples(net, tok, fixed, 'after', pairs, c.seed)
+        samples = before.assign(after=after['after'])
+    tokens = float(history['tokens'].iloc[-1]) if 'tokens' in history and len(history) else math.nan
+    checks = facts['checks']
+    card = {
+        'name': facts['name'],
+        'method': c.method,
+        'settings': dataclasses.asdict(c),
+        'pairs': len(pairs),
+        'users': int(pairs['user'].nunique()),
+        'steps': facts['steps'],
+        'processes': world,
+        'seconds': round(facts['seconds'], 1),
+        'tokens': tokens,
+        'tokens_per_second': round(tokens / facts['seconds'], 1),
+        'memory_gb': round(_memory(), 2),
+        'bf16': _bf16(c),
+        'alarms': alarms(history, c),
+        'preflight': None if checks is None else checks[['check', 'value', 'limit']].astype(str).to_dict('records'),
+        'versions': _versions(),
+    }
     if rank == 0:
-        write_atomic(folder / 'history.parquet', history.to_parquet); write_atomic(folder / 'samples.parquet', samples.to_parquet)
-        write_atomic(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(card, indent=1, default=str), encoding='utf-8'))
-        for part in ('checkpoints', 'data'): shutil.rmtree(folder / part, ignore_errors=True)
-    if temp: temp.cleanup()
+        write_atomic(folder / 'history.parquet', history.to_parquet)
+        write_atomic(folder / 'samples.parquet', samples.to_parquet)
+        write_atomic(
+            folder / 'card.json',
+            lambda p: Path(p).write_text(json.dumps(card, indent=1, default=str), encoding='utf-8'),
+        )
+        for part in ('checkpoints', 'data'):
+            shutil.rmtree(folder / part, ignore_errors=True)
+    if temp:
+        temp.cleanup()
     return AlignResult(net, tok, history, samples, card, card['alarms'], None if temp else folder)
 
 # %% ../../nbs/lettingo/08_align.ipynb #3bb42680
@@ -578,21 +833,43 @@ def align_from_config(
 ) -> AlignResult:
     """Train as a file says; runs under `accelerate launch` too. Raises ValueError for a name that does not exist."""
     import difflib
+
     path = Path(path)
-    try: values = tomllib.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError: raise FileNotFoundError(f'there is no file {path}: check the path') from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{path} is not valid TOML: {e}') from None
-    values |= overrides; fields: dict = {f.name: f.type for f in dataclasses.fields(AlignConfig)}
+    try:
+        values = tomllib.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise FileNotFoundError(f'there is no file {path}: check the path') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f'{path} is not valid TOML: {e}') from None
+    values |= overrides
+    fields: dict = {f.name: f.type for f in dataclasses.fields(AlignConfig)}
     known = [*fields, 'model', 'pairs', 'out', 'download', 'resume']
     for name in values:
-        if name in known: continue
+        if name in known:
+            continue
         near = difflib.get_close_matches(name, known, 1)
-        raise ValueError(f'unknown option {name!r} in {path}' + (f': did you mean {near[0]!r}?' if near else f': use {", ".join(known)}'))
+        raise ValueError(
+            f'unknown option {name!r} in {path}'
+            + (f': did you mean {near[0]!r}?' if near else f': use {", ".join(known)}')
+        )
     lost = [k for k in ('model', 'pairs', 'out') if not values.get(k)]
-    if lost: raise ValueError(f'{path} does not say {", ".join(lost)}: name the model (tiny, a folder or a name), the pairs (a folder of save_pairs) and the '
-                              'folder for the result')
-    source = values['pairs']; pairs = pd.read_parquet(source) if str(source).endswith('.parquet') else load_pairs(source)
+    if lost:
+        raise ValueError(
+            f'{path} does not say {", ".join(lost)}: name the model (tiny, a folder or a name), the pairs (a folder of save_pairs) and the '
+            'folder for the result'
+        )
+    source = values['pairs']
+    pairs = pd.read_parquet(source) if str(source).endswith('.parquet') else load_pairs(source)
     model = tiny_lm() if values['model'] == 'tiny' else values['model']
-    config = AlignConfig(**{k: {'int': int, 'float': float}.get(str(fields[k].__name__ if isinstance(fields[k], type) else fields[k]), lambda v: v)(v)
-                            for k, v in values.items() if k in fields})
-    return align(model, pairs, config, values['out'], download=values.get('download', False), resume=values.get('resume', True))
+    config = AlignConfig(
+        **{
+            k: {'int': int, 'float': float}.get(
+                str(fields[k].__name__ if isinstance(fields[k], type) else fields[k]), lambda v: v
+            )(v)
+            for k, v in values.items()
+            if k in fields
+        }
+    )
+    return align(
+        model, pairs, config, values['out'], download=values.get('download', False), resume=values.get('resume', True)
+    )

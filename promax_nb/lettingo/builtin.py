@@ -17,7 +17,7 @@ from .histories import SENTIMENTS, value_table
 from .claims import _finder, profile_parts
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #6aa34476
-_CODE = dict(zip(SENTIMENTS, (1., 0., -1.), strict=True))
+_CODE = dict(zip(SENTIMENTS, (1.0, 0.0, -1.0), strict=True))
 _KEYS = ['user', 'writer', 'sample']
 
 
@@ -28,9 +28,12 @@ def _panel(
 ) -> tuple:  # items (U, k), sentiments (U, k) as places in SENTIMENTS
     """The events of one role, one row per user."""
     part = history[history['role'] == role].sort_values(['user', 'time', 'item'])
-    part = part[part['user'].isin(users)]; count = part.groupby('user').size().reindex(users, fill_value=0).to_numpy()
+    part = part[part['user'].isin(users)]
+    count = part.groupby('user').size().reindex(users, fill_value=0).to_numpy()
     if len(count) and (count != count[0]).any():
-        raise ValueError(f'users have between {count.min()} and {count.max()} {role} events: the history must be a whole one from split_history(...)')
+        raise ValueError(
+            f'users have between {count.min()} and {count.max()} {role} events: the history must be a whole one from split_history(...)'
+        )
     k = int(count[0]) if len(count) else 0
     felt = part['sentiment'].map({s: i for i, s in enumerate(SENTIMENTS)}).to_numpy(int)
     return part['item'].to_numpy(int).reshape(len(users), k), felt.reshape(len(users), k)
@@ -42,13 +45,24 @@ def _checked(
 ) -> pd.DataFrame:  # user, writer, sample, profile, ok (bool), reason; sorted by the first three
     """Profiles as judges need them, each user, writer and sample once; raises ValueError."""
     lost = [c for c in (*_KEYS, 'profile') if c not in profiles]
-    if lost: raise ValueError(f'profiles has no column {lost[0]!r} (it has {", ".join(map(str, profiles))}): use the table from explore(...)')
-    out = profiles[[*_KEYS, 'profile', *(c for c in ('status', 'reason') if c in profiles)]].sort_values(_KEYS, ignore_index=True)
+    if lost:
+        raise ValueError(
+            f'profiles has no column {lost[0]!r} (it has {", ".join(map(str, profiles))}): use the table from explore(...)'
+        )
+    out = profiles[[*_KEYS, 'profile', *(c for c in ('status', 'reason') if c in profiles)]].sort_values(
+        _KEYS, ignore_index=True
+    )
     twice = out.duplicated(_KEYS)
-    if twice.any(): raise ValueError(f'profiles has {twice.sum()} rows that repeat a user, writer and sample: keep one row of each')
-    known = set(history.loc[history['role'] == 'target', 'user']); lost = sorted(set(out['user']) - known)
-    if lost: raise ValueError(f'{len(lost)} users of profiles have no targets in history ({_few(lost)}): explore and judge with the same history')
-    text = out['profile'].map(lambda t: isinstance(t, str)); told = out['status'].eq('ok') if 'status' in out else True
+    if twice.any():
+        raise ValueError(f'profiles has {twice.sum()} rows that repeat a user, writer and sample: keep one row of each')
+    known = set(history.loc[history['role'] == 'target', 'user'])
+    lost = sorted(set(out['user']) - known)
+    if lost:
+        raise ValueError(
+            f'{len(lost)} users of profiles have no targets in history ({_few(lost)}): explore and judge with the same history'
+        )
+    text = out['profile'].map(lambda t: isinstance(t, str))
+    told = out['status'].eq('ok') if 'status' in out else True
     out['ok'] = text & told
     why = out['reason'] if 'reason' in out else pd.Series(None, index=out.index, dtype=object)
     out['reason'] = np.where(out['ok'], None, why.where(why.notna(), 'there is no profile'))
@@ -60,34 +74,51 @@ def no_profile(
 ) -> pd.DataFrame:  # user, writer 'none', sample 0, prompt '', profile '', status 'ok', reason None
     """The condition without a profile ("10H" in the paper), as a table that can be judged."""
     users = np.unique(np.asarray(users, dtype=np.int64))
-    return pd.DataFrame({'user': users, 'writer': 'none', 'sample': 0, 'prompt': '', 'profile': '', 'status': 'ok', 'reason': None})
+    return pd.DataFrame(
+        {'user': users, 'writer': 'none', 'sample': 0, 'prompt': '', 'profile': '', 'status': 'ok', 'reason': None}
+    )
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #7079fc55
 class _Shelf:
     """What a judge knows about the items: attribute values, words, and how they were received in training."""
+
     def __init__(self, data, history, users, fields):
         from sklearn.feature_extraction.text import TfidfVectorizer
-        self.A, self.values = value_table(data.items, fields); self.share = self.A.mean(0).A1; self.find = _finder(self.values)
+
+        self.A, self.values = value_table(data.items, fields)
+        self.share = self.A.mean(0).A1
+        self.find = _finder(self.values)
         names = np.array(self.values, dtype=object)
-        docs = [f'{t}. {x}. {", ".join(names[self.A[i].indices])}' for i, (t, x) in enumerate(zip(data.items['title'], data.items['text'], strict=True))]
-        self.docs = docs; self.words = TfidfVectorizer(sublinear_tf=True, stop_words='english', dtype=np.float32).fit(docs)
-        self.X = self.words.transform(docs).tocsr(); self.received = _received(data, history, users)
+        docs = [
+            f'{t}. {x}. {", ".join(names[self.A[i].indices])}'
+            for i, (t, x) in enumerate(zip(data.items['title'], data.items['text'], strict=True))
+        ]
+        self.docs = docs
+        self.words = TfidfVectorizer(sublinear_tf=True, stop_words='english', dtype=np.float32).fit(docs)
+        self.X = self.words.transform(docs).tocsr()
+        self.received = _received(data, history, users)
 
 
 def _received(
     data,  # RecData
     history,  # DataFrame
     users,  # (U,) int: training users
-    shrink=5.,  # float: events of no opinion added to each item
+    shrink=5.0,  # float: events of no opinion added to each item
 ) -> np.ndarray:  # (N,) mean sentiment against the users' own means
     """How training users received each item, in training events that are nobody's target."""
-    ev = data.events; ev = ev[(ev['split'] == 'train') & ev['user'].isin(users) & ev['rating'].notna()]
-    asked = history.loc[history['role'] == 'target', ['user', 'item']]; N = data.n_items
+    ev = data.events
+    ev = ev[(ev['split'] == 'train') & ev['user'].isin(users) & ev['rating'].notna()]
+    asked = history.loc[history['role'] == 'target', ['user', 'item']]
+    N = data.n_items
     ev = ev[~(ev['user'].astype('int64') * N + ev['item']).isin(asked['user'].astype('int64') * N + asked['item'])]
     if not {'dislike', 'like'} <= set(history.attrs):
-        raise ValueError('history has lost its .attrs (what counts as like and dislike): use the table from split_history(...), or copy .attrs over')
+        raise ValueError(
+            'history has lost its .attrs (what counts as like and dislike): use the table from split_history(...), or copy .attrs over'
+        )
     low, high = history.attrs['dislike'], history.attrs['like']
-    r = ev['rating'].to_numpy(); s = np.where(r >= high, 1., np.where(r <= low, -1., 0.)); u = ev['user'].to_numpy()
+    r = ev['rating'].to_numpy()
+    s = np.where(r >= high, 1.0, np.where(r <= low, -1.0, 0.0))
+    u = ev['user'].to_numpy()
     s = s - (np.bincount(u, s, data.n_users) / np.maximum(np.bincount(u, minlength=data.n_users), 1))[u]
     return np.bincount(ev['item'], s, N) / (np.bincount(ev['item'], minlength=N) + shrink)
 
@@ -96,7 +127,8 @@ def _unit(
     x,  # (n, d)
 ) -> np.ndarray:  # (n, d) float32, rows of length 1 (or 0)
     """Rows of length one."""
-    x = np.asarray(x, np.float32); return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    x = np.asarray(x, np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
 def _dots(
@@ -109,8 +141,8 @@ def _dots(
     """Row times row for pairs of rows."""
     out = np.empty(len(a))
     for s in range(0, len(a), block):
-        i, j = a[s:s + block], b[s:s + block]
-        out[s:s + block] = X[i].multiply(Y[j]).sum(1).A1 if sp.issparse(X) else np.einsum('pd,pd->p', X[i], Y[j])
+        i, j = a[s : s + block], b[s : s + block]
+        out[s : s + block] = X[i].multiply(Y[j]).sum(1).A1 if sp.issparse(X) else np.einsum('pd,pd->p', X[i], Y[j])
     return out
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #9b0dfdce
@@ -123,9 +155,15 @@ def _user_features(
     received,  # (N,)
 ) -> np.ndarray:  # (R, 3): recent, mood, item
     """What is known about a question without any profile."""
-    k = items.shape[1]; s = np.array([1., 0., -1.])[felt]; mood = s.mean(1) if k else np.zeros(len(items))
-    near = np.maximum(_dots(X, X, items[u].ravel(), np.repeat(target, k)).reshape(len(u), k), 0) if k else np.zeros((len(u), 0))
-    lean = (near * (s - mood[:, None])[u]).sum(1) / (near.sum(1) + .5)
+    k = items.shape[1]
+    s = np.array([1.0, 0.0, -1.0])[felt]
+    mood = s.mean(1) if k else np.zeros(len(items))
+    near = (
+        np.maximum(_dots(X, X, items[u].ravel(), np.repeat(target, k)).reshape(len(u), k), 0)
+        if k
+        else np.zeros((len(u), 0))
+    )
+    lean = (near * (s - mood[:, None])[u]).sum(1) / (near.sum(1) + 0.5)
     return np.column_stack([lean, mood[u], received[target]])
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #0a709151
@@ -136,13 +174,19 @@ def _claim_features(
     shelf,  # _Shelf
 ) -> np.ndarray:  # (R, 4): liked values, avoided values, liked words, avoided words
     """How a profile's two parts meet the item."""
-    parts = [profile_parts(x) for x in texts]; code = {v: k for k, v in enumerate(shelf.values)}; out = []
+    parts = [profile_parts(x) for x in texts]
+    code = {v: k for k, v in enumerate(shelf.values)}
+    out = []
     found = [[shelf.find(p) for p in pair] for pair in parts]
     for side in (0, 1):
-        sets = [pair[side] - pair[1 - side] for pair in found]; row = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
-        C = sp.csr_matrix((np.ones(len(row), np.float32), (row, [code[v] for s in sets for v in s])), shape=(len(texts), len(code)))
+        sets = [pair[side] - pair[1 - side] for pair in found]
+        row = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
+        C = sp.csr_matrix(
+            (np.ones(len(row), np.float32), (row, [code[v] for s in sets for v in s])), shape=(len(texts), len(code))
+        )
         out.append(_dots(C, shelf.A, t, target) - (C @ shelf.share)[t])
-    for side in (0, 1): out.append(_dots(shelf.words.transform([p[side] for p in parts]).tocsr(), shelf.X, t, target))
+    for side in (0, 1):
+        out.append(_dots(shelf.words.transform([p[side] for p in parts]).tocsr(), shelf.X, t, target))
     return np.column_stack(out)
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #485d9f3b
@@ -152,6 +196,7 @@ def _lsa(
 ) -> tuple:  # (name, callable list of str -> (n, dim))
     """Vectors of texts without any model: words, reduced to a few dimensions on the items' texts."""
     from sklearn.decomposition import TruncatedSVD
+
     svd = TruncatedSVD(min(dim, min(shelf.X.shape) - 1), random_state=0).fit(shelf.X)
     return 'words, reduced', lambda texts: svd.transform(shelf.words.transform(texts))
 
@@ -161,8 +206,11 @@ def _part_vectors(
     encode,  # callable list of str -> (n, d)
 ) -> list:  # two arrays (T, d) of unit rows, zero where there is no text
     """Sentence vectors of the liked and of the avoided part of each profile; each different text is encoded once."""
-    parts = [profile_parts(x) for x in texts]; every = sorted({p for pair in parts for p in pair if p.strip()}); row = {p: k for k, p in enumerate(every)}
-    if not every: return [np.zeros((len(texts), 1), np.float32)] * 2
+    parts = [profile_parts(x) for x in texts]
+    every = sorted({p for pair in parts for p in pair if p.strip()})
+    row = {p: k for k, p in enumerate(every)}
+    if not every:
+        return [np.zeros((len(texts), 1), np.float32)] * 2
     V = np.vstack([_unit(encode(every)), np.zeros((1, 1), np.float32).repeat(np.shape(encode(every[:1]))[1], 1)])
     return [V[[row.get(pair[side], -1) for pair in parts]] for side in (0, 1)]
 
@@ -172,34 +220,53 @@ class BuiltinJudge:
 
     def __init__(self, kind, shelf, history, encode=None):
         self.kind, self.name, self.shelf, self.history, self.encode = kind, kind, shelf, history, encode
-        self.models, self.fold, self.scale, self.card = [], {}, 1., {}
-        if kind == 'vectors': self.items = _unit(encode(shelf.docs))
+        self.models, self.fold, self.scale, self.card = [], {}, 1.0, {}
+        if kind == 'vectors':
+            self.items = _unit(encode(shelf.docs))
 
     def features(self, users, items, felt, u, t, target, texts):
         """(R, f) numbers of the questions; u, t, target: (R,) rows of users, texts and the item asked about."""
-        known = _user_features(items, felt, u, target, self.shelf.X if self.kind == 'lexical' else self.items, self.shelf.received)
-        if self.kind == 'lexical': return np.hstack([_claim_features(texts, t, target, self.shelf), known])
+        known = _user_features(
+            items, felt, u, target, self.shelf.X if self.kind == 'lexical' else self.items, self.shelf.received
+        )
+        if self.kind == 'lexical':
+            return np.hstack([_claim_features(texts, t, target, self.shelf), known])
         likes, avoids = _part_vectors(texts, self.encode)
-        if likes.shape[1] != self.items.shape[1]: likes = avoids = np.zeros((len(texts), self.items.shape[1]), np.float32)
+        if likes.shape[1] != self.items.shape[1]:
+            likes = avoids = np.zeros((len(texts), self.items.shape[1]), np.float32)
         spoken = [np.abs(x).any(1)[t] for x in (likes, avoids)]
-        return np.column_stack([_dots(likes, self.items, t, target), _dots(avoids, self.items, t, target), *spoken, known])
+        return np.column_stack(
+            [_dots(likes, self.items, t, target), _dots(avoids, self.items, t, target), *spoken, known]
+        )
 
     def scored(self, users, F, u):
         """(R, 3) probabilities of rows of features: each user by the fit that has not seen this user."""
-        which = np.array([self.fold.get(int(x), len(self.models) - 1) for x in users])[u]; P = np.empty((len(F), 3))
-        for k in np.unique(which): P[which == k] = self.models[k](F[which == k])
-        P = np.log(np.clip(P, 1e-9, 1)) * self.scale; P = np.exp(P - P.max(1, keepdims=True))
+        which = np.array([self.fold.get(int(x), len(self.models) - 1) for x in users])[u]
+        P = np.empty((len(F), 3))
+        for k in np.unique(which):
+            P[which == k] = self.models[k](F[which == k])
+        P = np.log(np.clip(P, 1e-9, 1)) * self.scale
+        P = np.exp(P - P.max(1, keepdims=True))
         return P / P.sum(1, keepdims=True)
 
     def probabilities(self, table, history=None):
         """(n, 3) probabilities of like, neutral, dislike for rows of user, item, profile."""
         history = self.history if history is None else history
-        users, u = np.unique(table['user'].to_numpy(), return_inverse=True); t, texts = pd.factorize(table['profile'])
-        if (t < 0).any(): raise ValueError(f'{(t < 0).sum()} rows have no profile: leave them out, or pass an empty text for "no profile"')
+        users, u = np.unique(table['user'].to_numpy(), return_inverse=True)
+        t, texts = pd.factorize(table['profile'])
+        if (t < 0).any():
+            raise ValueError(
+                f'{(t < 0).sum()} rows have no profile: leave them out, or pass an empty text for "no profile"'
+            )
         items, felt = _panel(history, 'recent', users)
         return self.scored(users, self.features(users, items, felt, u, t, table['item'].to_numpy(int), list(texts)), u)
 
-    def __repr__(self): return f'BuiltinJudge({self.name!r}, ' + ', '.join(f'{k}={v}' for k, v in self.card.items() if k != 'fingerprint') + ')'
+    def __repr__(self):
+        return (
+            f'BuiltinJudge({self.name!r}, '
+            + ', '.join(f'{k}={v}' for k, v in self.card.items() if k != 'fingerprint')
+            + ')'
+        )
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #679d7aa5
 def _logistic(
@@ -209,14 +276,25 @@ def _logistic(
 ):  # callable (n, f) -> (n, 3)
     """Multinomial logistic regression on standardised numbers and their squares."""
     from sklearn.linear_model import LogisticRegression
+
     mean, sd = F.mean(0), np.maximum(F.std(0), 1e-6)
-    def wide(F): z = (F - mean) / sd; return np.hstack([z, np.clip(z * z, 0, 16)])
-    m = LogisticRegression(C=.05, max_iter=500).fit(wide(F), y); W, b = np.zeros((3, 2 * F.shape[1])), np.full(3, -20.)
-    if len(m.classes_) == 2: W[m.classes_[1]], b[m.classes_[0]], b[m.classes_[1]] = m.coef_[0], 0, m.intercept_[0]
-    else: W[m.classes_], b[m.classes_] = m.coef_, m.intercept_
+
+    def wide(F):
+        z = (F - mean) / sd
+        return np.hstack([z, np.clip(z * z, 0, 16)])
+
+    m = LogisticRegression(C=0.05, max_iter=500).fit(wide(F), y)
+    W, b = np.zeros((3, 2 * F.shape[1])), np.full(3, -20.0)
+    if len(m.classes_) == 2:
+        W[m.classes_[1]], b[m.classes_[0]], b[m.classes_[1]] = m.coef_[0], 0, m.intercept_[0]
+    else:
+        W[m.classes_], b[m.classes_] = m.coef_, m.intercept_
+
     def score(F):
-        x = wide(F) @ W.T + b; x = np.exp(x - x.max(1, keepdims=True))
+        x = wide(F) @ W.T + b
+        x = np.exp(x - x.max(1, keepdims=True))
         return x / x.sum(1, keepdims=True)
+
     score.mark = np.round(np.concatenate([W.ravel(), b, mean, sd]), 6).tobytes()
     return score
 
@@ -228,9 +306,17 @@ def _boosted(
 ):  # callable (n, f) -> (n, 3)
     """Boosted trees (histogram gradient boosting)."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    m = HistGradientBoostingClassifier(max_iter=80, learning_rate=.08, max_leaf_nodes=12, min_samples_leaf=60, random_state=seed, early_stopping=False)
+
+    m = HistGradientBoostingClassifier(
+        max_iter=80, learning_rate=0.08, max_leaf_nodes=12, min_samples_leaf=60, random_state=seed, early_stopping=False
+    )
     m.fit(F, y)
-    def score(F): P = np.zeros((len(F), 3)); P[:, m.classes_] = m.predict_proba(F); return P
+
+    def score(F):
+        P = np.zeros((len(F), 3))
+        P[:, m.classes_] = m.predict_proba(F)
+        return P
+
     score.mark = np.round(m.predict_proba(F[:500]), 6).tobytes()
     return score
 
@@ -240,11 +326,24 @@ def _asked(
     history,  # DataFrame
 ) -> dict:  # users (U,), items, felt (U, k), target, truth (U, m), u, t (P,), texts, back (rows -> P), history: P different questions
     """Every different question once."""
-    users, u = np.unique(profiles['user'].to_numpy(), return_inverse=True); t, texts = pd.factorize(profiles['profile'])
-    items, felt = _panel(history, 'recent', users); target, truth = _panel(history, 'target', users)
-    pair = u.astype(np.int64) * max(len(texts), 1) + t; _, first, back = np.unique(pair, return_index=True, return_inverse=True)
-    return {'users': users, 'items': items, 'felt': felt, 'target': target, 'truth': truth, 'u': u[first], 't': t[first], 'texts': list(texts), 'back': back,
-            'history': history}
+    users, u = np.unique(profiles['user'].to_numpy(), return_inverse=True)
+    t, texts = pd.factorize(profiles['profile'])
+    items, felt = _panel(history, 'recent', users)
+    target, truth = _panel(history, 'target', users)
+    pair = u.astype(np.int64) * max(len(texts), 1) + t
+    _, first, back = np.unique(pair, return_index=True, return_inverse=True)
+    return {
+        'users': users,
+        'items': items,
+        'felt': felt,
+        'target': target,
+        'truth': truth,
+        'u': u[first],
+        't': t[first],
+        'texts': list(texts),
+        'back': back,
+        'history': history,
+    }
 
 
 def _calibration(
@@ -253,7 +352,8 @@ def _calibration(
     bins=10,  # int
 ) -> float:  # 0..1
     """Expected calibration error: how far the probability of the answer is from the share of right answers, over bins of equal size."""
-    top, right = P.max(1), P.argmax(1) == y; order = np.array_split(np.argsort(top, kind='stable'), bins)
+    top, right = P.max(1), P.argmax(1) == y
+    order = np.array_split(np.argsort(top, kind='stable'), bins)
     return float(sum(len(b) * abs(top[b].mean() - right[b].mean()) for b in order if len(b)) / len(y))
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #6ca3f103
@@ -269,28 +369,48 @@ def fit_judge(
     seed=0,  # int: of folds and trees
 ) -> BuiltinJudge:  # with .card: what it was fitted on and how good it is
     """Fit the judge that needs no language model, on training users only; each is judged by a fit that has not seen this user."""
-    if kind not in ('lexical', 'vectors'): raise ValueError(f"kind is {kind!r}: use 'lexical' or 'vectors'")
+    if kind not in ('lexical', 'vectors'):
+        raise ValueError(f"kind is {kind!r}: use 'lexical' or 'vectors'")
     users = np.unique(profiles['user'] if users is None else np.asarray(users, dtype=np.int64))
-    table = _checked(profiles[profiles['user'].isin(users)], history); table = table[table['ok']]
-    blank = table.drop_duplicates('user').assign(profile='')   # each user once without a profile, so that saying nothing is known to the judge too
+    table = _checked(profiles[profiles['user'].isin(users)], history)
+    table = table[table['ok']]
+    blank = table.drop_duplicates('user').assign(
+        profile=''
+    )  # each user once without a profile, so that saying nothing is known to the judge too
     q = _asked(pd.concat([table, blank], ignore_index=True), history)
     n = len(q['users'])
     if n < 2 * folds:
-        raise ValueError(f'{n} training users have profiles and targets: a judge with {folds} folds needs at least {2 * folds}, so write more profiles')
+        raise ValueError(
+            f'{n} training users have profiles and targets: a judge with {folds} folds needs at least {2 * folds}, so write more profiles'
+        )
     shelf = _Shelf(data, history, users, fields)
-    if kind == 'vectors' and encode is None: encode = _lsa(shelf)[1]
-    judge = BuiltinJudge(kind, shelf, history, encode); m = q['target'].shape[1]
-    u, t = np.repeat(q['u'], m), np.repeat(q['t'], m); y = q['truth'][q['u']].ravel()
+    if kind == 'vectors' and encode is None:
+        encode = _lsa(shelf)[1]
+    judge = BuiltinJudge(kind, shelf, history, encode)
+    m = q['target'].shape[1]
+    u, t = np.repeat(q['u'], m), np.repeat(q['t'], m)
+    y = q['truth'][q['u']].ravel()
     F = judge.features(q['users'], q['items'], q['felt'], u, t, q['target'][q['u']].ravel(), q['texts'])
-    fold = np.random.default_rng(seed).permutation(n) % folds; fit = _logistic if kind == 'lexical' else _boosted
+    fold = np.random.default_rng(seed).permutation(n) % folds
+    fit = _logistic if kind == 'lexical' else _boosted
     judge.models = [fit(F[fold[u] != k], y[fold[u] != k], seed) for k in range(folds)] + [fit(F, y, seed)]
     judge.fold = {int(x): int(k) for x, k in zip(q['users'], fold, strict=True)}
-    judge.scale = _temperature(judge.scored(q['users'], F, u), y); P = judge.scored(q['users'], F, u)
-    mark = hashlib.sha256(b''.join(f.mark for f in judge.models) + repr((kind, judge.scale, sorted(judge.fold.items()), history.attrs)).encode()
-                          + np.round(shelf.received, 6).tobytes())
-    judge.card = {'users': n, 'questions': len(y), 'folds': folds, 'accuracy': round(float((P.argmax(1) == y).mean()), 4),
-                  'log_loss': round(float(-np.log(P[np.arange(len(y)), y]).mean()), 4), 'calibration_error': round(_calibration(P, y), 4),
-                  'fingerprint': mark.hexdigest()[:12]}
+    judge.scale = _temperature(judge.scored(q['users'], F, u), y)
+    P = judge.scored(q['users'], F, u)
+    mark = hashlib.sha256(
+        b''.join(f.mark for f in judge.models)
+        + repr((kind, judge.scale, sorted(judge.fold.items()), history.attrs)).encode()
+        + np.round(shelf.received, 6).tobytes()
+    )
+    judge.card = {
+        'users': n,
+        'questions': len(y),
+        'folds': folds,
+        'accuracy': round(float((P.argmax(1) == y).mean()), 4),
+        'log_loss': round(float(-np.log(P[np.arange(len(y)), y]).mean()), 4),
+        'calibration_error': round(_calibration(P, y), 4),
+        'fingerprint': mark.hexdigest()[:12],
+    }
     return judge
 
 # %% ../../nbs/lettingo/04_builtin.ipynb #baef501b
@@ -300,6 +420,11 @@ def _temperature(
 ) -> float:  # what to multiply log-probabilities with
     """The sharpening that fits best."""
     from scipy.optimize import minimize_scalar
+
     L = np.log(np.clip(P, 1e-9, 1))
-    def loss(s): x = L * s; return float((np.log(np.exp(x - x.max(1, keepdims=True)).sum(1)) + x.max(1) - x[np.arange(len(y)), y]).mean())
-    return float(minimize_scalar(loss, bounds=(.3, 3), method='bounded').x)
+
+    def loss(s):
+        x = L * s
+        return float((np.log(np.exp(x - x.max(1, keepdims=True)).sum(1)) + x.max(1) - x[np.arange(len(y)), y]).mean())
+
+    return float(minimize_scalar(loss, bounds=(0.3, 3), method='bounded').x)

@@ -15,12 +15,15 @@ from ..profiles.fence import plain
 from .histories import read_slots
 
 # %% ../../nbs/lettingo/02_claims.ipynb #fdbc1f29
-_TURN = re.compile(r"""(?P<avoid>\b(?:(?:keep|stay|steer|turn|shie?)s?\ (?:away|clear)\ from|avoid(?:s|ing)?|dislik(?:es?|ing)|hates|detests?|loathes?
+_TURN = re.compile(
+    r"""(?P<avoid>\b(?:(?:keep|stay|steer|turn|shie?)s?\ (?:away|clear)\ from|avoid(?:s|ing)?|dislik(?:es?|ing)|hates|detests?|loathes?
     |(?:do(?:es)?\ not|doesn['’]?t|don['’]?t|never|rarely)\ (?:really\ )?(?:enjoy|like|love|care\ for|want)s?
     |(?:is|are)\ (?:not|no)\ (?:a\ )?(?:fond\ of|fan\ of|interested\ in|drawn\ to|into)|not\ (?:fond\ of|interested\ in|drawn\ to)
     |(?:tired|weary|critical)\ of|(?:put\ off|bored)\ by|no\ (?:taste|interest|patience)\ (?:for|in)|less\ (?:fond\ of|keen\ on|interested\ in))\b)
     |(?P<enjoy>\b(?:enjoy(?:s|ed|ing)?|likes|loves|prefer(?:s|ring)?|favou?rs|(?:they|i|who)\ (?:like|love)|fond\ of|drawn\ to|seeks|looks?\ for|appreciates?
-    |delights?\ in|keen\ on)\b)|(?P<end>[.!?](?=\s|$))""", re.I | re.X)
+    |delights?\ in|keen\ on)\b)|(?P<end>[.!?](?=\s|$))""",
+    re.I | re.X,
+)
 
 
 def profile_parts(
@@ -29,7 +32,9 @@ def profile_parts(
     """Split a profile at the words that turn it."""
     parts, liked, at = {True: [], False: []}, True, 0
     for m in _TURN.finditer(profile):
-        parts[liked].append(profile[at:m.start()]); at = m.end(); liked = m.lastgroup != 'avoid'
+        parts[liked].append(profile[at : m.start()])
+        at = m.end()
+        liked = m.lastgroup != 'avoid'
     parts[liked].append(profile[at:])
     return tuple(' '.join(' '.join(parts[k]).split()) for k in (True, False))
 
@@ -39,7 +44,8 @@ def _finder(
 ):  # callable str -> set of values
     """Finds known values in a text, the longest first, whole words only."""
     form = {v.casefold(): v for v in values}
-    if not form: return lambda text: set()
+    if not form:
+        return lambda text: set()
     known = re.compile(r'(?<!\w)(?:' + '|'.join(re.escape(v) for v in sorted(form, key=len, reverse=True)) + r')(?!\w)')
     return lambda text: {form[w] for w in known.findall(text.casefold())}
 
@@ -49,7 +55,8 @@ def claims(
     values,  # list of str: attribute values to look for
 ) -> dict:  # 'likes', 'dislikes' -> set of values
     """Which tastes a text claims; what it claims both ways it does not claim."""
-    find = _finder(values); likes, dislikes = map(find, profile_parts(profile))
+    find = _finder(values)
+    likes, dislikes = map(find, profile_parts(profile))
     return {'likes': likes - dislikes, 'dislikes': dislikes - likes}
 
 # %% ../../nbs/lettingo/02_claims.ipynb #6286a4e9
@@ -58,7 +65,10 @@ def true_tastes(
 ) -> pd.DataFrame:  # user, liked (set of values), disliked (set of values)
     """What the readers of the generated world really like; raises ValueError for other data."""
     truth = data.extras.get('truth')
-    if truth is None: raise ValueError(f'{data.name!r} has no known truth: only toy_data does; leave evidence=None to compare with the slots of the prompts')
+    if truth is None:
+        raise ValueError(
+            f'{data.name!r} has no known truth: only toy_data does; leave evidence=None to compare with the slots of the prompts'
+        )
     names = np.array([a.split(': ', 1)[1] for a in truth['attributes']], dtype=object)
     sets = {k: [set(names[row]) for row in truth[f'user_{k}s'].astype(bool)] for k in ('like', 'dislike')}
     out = pd.DataFrame({'user': np.arange(len(sets['like'])), 'liked': sets['like'], 'disliked': sets['dislike']})
@@ -74,18 +84,27 @@ def _as_evidence(
     """Bring the three kinds of evidence to one form."""
     if evidence is None or 'liked' not in evidence:
         table = profiles if evidence is None else evidence
-        if 'prompt' not in table: raise ValueError('there is nothing to compare with: pass the prompts (with slots) or true_tastes(data) as evidence')
+        if 'prompt' not in table:
+            raise ValueError(
+                'there is nothing to compare with: pass the prompts (with slots) or true_tastes(data) as evidence'
+            )
         key = profiles['prompt'] if evidence is None else table[next(c for c in ('user', 'id') if c in table)]
         texts = key if evidence is None else table['prompt']
         read = {k: read_slots(t) for k, t in dict(zip(key, texts, strict=True)).items()}
         sets = {k: (set(s['liked']), set(s['disliked'])) for k, s in read.items()}
         known = {v for s in read.values() for three in s.values() for v in three}
     else:
-        sets = {u: (set(a), set(b)) for u, a, b in zip(evidence['user'], evidence['liked'], evidence['disliked'], strict=True)}
+        sets = {
+            u: (set(a), set(b))
+            for u, a, b in zip(evidence['user'], evidence['liked'], evidence['disliked'], strict=True)
+        }
         known = set(evidence.attrs.get('values') or ()).union(*(a | b for a, b in sets.values()))
     own = profiles['prompt'] if evidence is None else profiles['user']
     lost = [k for k in own if k not in sets]
-    if lost: raise ValueError(f'{len(lost)} profiles are of users without evidence (first: user {plain(lost[0], 40)}): pass evidence for every user')
+    if lost:
+        raise ValueError(
+            f'{len(lost)} profiles are of users without evidence (first: user {plain(lost[0], 40)}): pass evidence for every user'
+        )
     return [sets[k] for k in own], sorted(known if values is None else known | set(values))
 
 # %% ../../nbs/lettingo/02_claims.ipynb #42c1f7b5
@@ -95,16 +114,24 @@ def faithfulness(
     values=None,  # list of str | None: further attribute values that count as claims
 ) -> pd.DataFrame:  # user, writer, sample, claims (count), precision, recall: row i is row i of profiles
     """Share of the claims that the history supports, and share of the history's tastes that are claimed."""
-    sets, values = _as_evidence(profiles, evidence, values); find = _finder(values); known = {}
+    sets, values = _as_evidence(profiles, evidence, values)
+    find = _finder(values)
+    known = {}
+
     def told(text):
         if text not in known:
-            a, b = map(find, profile_parts(text)) if isinstance(text, str) else (set(), set()); known[text] = a - b, b - a
+            a, b = map(find, profile_parts(text)) if isinstance(text, str) else (set(), set())
+            known[text] = a - b, b - a
         return known[text]
+
     rows = []
     for text, (liked, disliked) in zip(profiles['profile'], sets, strict=True):
-        a, b = told(text if isinstance(text, str) else None); right = len(a & liked) + len(b & disliked)
+        a, b = told(text if isinstance(text, str) else None)
+        right = len(a & liked) + len(b & disliked)
         n, strong = len(a) + len(b), len(liked) + len(disliked)
         rows.append((n, right / n if n else np.nan, right / strong if strong else np.nan))
     out = profiles[['user', 'writer', 'sample']].copy()
-    out[['claims', 'precision', 'recall']] = pd.DataFrame(rows, index=out.index, columns=['claims', 'precision', 'recall'])
+    out[['claims', 'precision', 'recall']] = pd.DataFrame(
+        rows, index=out.index, columns=['claims', 'precision', 'recall']
+    )
     return out

@@ -23,14 +23,28 @@ def _forms(
 ) -> list:  # (writer, name, form or prompts)
     """Who gets which prompts."""
     writers = list(writers) if isinstance(writers, (list, tuple)) else [writers]
-    if not writers: raise ValueError('writers is empty: pass template(), styled(...), chat(...), local(...) or a list of them')
-    names = [_name_of(w) for w in writers]; twice = sorted({n for n in names if names.count(n) > 1})
-    if twice: raise ValueError(f'two writers are called {twice[0]!r}, and their profiles could not be told apart: give one another name (writer.name = ...)')
+    if not writers:
+        raise ValueError('writers is empty: pass template(), styled(...), chat(...), local(...) or a list of them')
+    names = [_name_of(w) for w in writers]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ValueError(
+            f'two writers are called {twice[0]!r}, and their profiles could not be told apart: give one another name (writer.name = ...)'
+        )
     for given, what in ((form, 'form'), (prompts, 'prompts')):
         lost = [n for n in names if n not in given] if isinstance(given, dict) else []
-        if lost: raise ValueError(f'{what} says nothing about the writer {lost[0]!r}: name every writer, or pass one {what} for all')
-    def pick(given, name): return given[name] if isinstance(given, dict) else given
-    return [(w, n, pick(prompts, n) if prompts is not None else pick(form, n) or getattr(w, 'form', 'full')) for w, n in zip(writers, names, strict=True)]
+        if lost:
+            raise ValueError(
+                f'{what} says nothing about the writer {lost[0]!r}: name every writer, or pass one {what} for all'
+            )
+
+    def pick(given, name):
+        return given[name] if isinstance(given, dict) else given
+
+    return [
+        (w, n, pick(prompts, n) if prompts is not None else pick(form, n) or getattr(w, 'form', 'full'))
+        for w, n in zip(writers, names, strict=True)
+    ]
 
 # %% ../../nbs/lettingo/03_explore.ipynb #db157e55
 def explore(
@@ -44,22 +58,39 @@ def explore(
     max_chars=4000,  # int: longest profile, characters
     prompt_args=None,  # dict | None: fields, slots, shrink, least ... of `history_prompts`
     **ask_kwargs,  # workers, price, budget, dry_run, progress ... of `ask`
-) -> pd.DataFrame:  # user, writer, sample, prompt, profile, status ('ok' | 'failed'), reason, key; sorted by user, writer, sample
+) -> (
+    pd.DataFrame
+):  # user, writer, sample, prompt, profile, status ('ok' | 'failed'), reason, key; sorted by user, writer, sample
     """Let several writers write several profiles of every user (LettinGo 3.1). With dry_run=True: a dict writer -> plan."""
-    if n < 1: raise ValueError(f'n is {n}: write at least one profile per user')
+    if n < 1:
+        raise ValueError(f'n is {n}: write at least one profile per user')
     made, parts, plans = {}, [], {}
     for writer, name, what in _forms(writers, form, prompts):
         if isinstance(what, str):
-            if what not in made: made[what] = history_prompts(data, history, what, **(prompt_args or {}))
+            if what not in made:
+                made[what] = history_prompts(data, history, what, **(prompt_args or {}))
             what = made[what]
-        if not isinstance(what, pd.DataFrame) or not {'id', 'prompt'} <= set(what): raise ValueError('prompts is not a table with columns id and prompt: '
-                                                                                                     'make it with history_prompts(data, history)')
-        if what['id'].duplicated().any(): raise ValueError(f'prompts has repeated ids ({_few(what["id"][what["id"].duplicated()])}): one prompt per user')
-        rows = what[['id', 'prompt']].loc[what.index.repeat(n)].reset_index(drop=True).assign(sample=np.tile(np.arange(n), len(what)))
+        if not isinstance(what, pd.DataFrame) or not {'id', 'prompt'} <= set(what):
+            raise ValueError(
+                'prompts is not a table with columns id and prompt: make it with history_prompts(data, history)'
+            )
+        if what['id'].duplicated().any():
+            raise ValueError(
+                f'prompts has repeated ids ({_few(what["id"][what["id"].duplicated()])}): one prompt per user'
+            )
+        rows = (
+            what[['id', 'prompt']]
+            .loc[what.index.repeat(n)]
+            .reset_index(drop=True)
+            .assign(sample=np.tile(np.arange(n), len(what)))
+        )
         got = ask(writer, rows, store, check=lambda a: clean_profile(a, max_chars), **ask_kwargs)
-        if isinstance(got, dict): plans[name] = got
-        else: parts.append(got.rename(columns={'id': 'user', 'answer': 'profile', 'error': 'reason'}).assign(writer=name))
-    if plans: return plans
+        if isinstance(got, dict):
+            plans[name] = got
+        else:
+            parts.append(got.rename(columns={'id': 'user', 'answer': 'profile', 'error': 'reason'}).assign(writer=name))
+    if plans:
+        return plans
     out = pd.concat(parts, ignore_index=True).sort_values(['user', 'writer', 'sample'], ignore_index=True)
     out.attrs = {k: history.attrs.get(k) for k in ('recent', 'older', 'targets', 'dislike', 'like')} | {'n': n}
     return out[['user', 'writer', 'sample', 'prompt', 'profile', 'status', 'reason', 'key', 'cost']]
@@ -70,8 +101,13 @@ def _shingles(
 ) -> sp.csr_matrix:  # (n, W) of ones: words and word pairs
     """Which words and neighbouring words a text has."""
     from sklearn.feature_extraction.text import CountVectorizer
-    try: return CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r'\w+', dtype=np.float32).fit_transform(texts)
-    except ValueError: return sp.csr_matrix((len(texts), 1), dtype=np.float32)   # not a single word anywhere
+
+    try:
+        return CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r'\w+', dtype=np.float32).fit_transform(
+            texts
+        )
+    except ValueError:
+        return sp.csr_matrix((len(texts), 1), dtype=np.float32)  # not a single word anywhere
 
 
 def _alike(
@@ -81,10 +117,13 @@ def _alike(
     block=100_000,  # int: pairs at a time
 ) -> np.ndarray:  # (p,) 0..1
     """Jaccard similarity of pairs of texts; two empty texts are alike."""
-    size = X.sum(1).A1; out = np.ones(len(a))
+    size = X.sum(1).A1
+    out = np.ones(len(a))
     for s in range(0, len(a), block):
-        i, j = a[s:s + block], b[s:s + block]; both = X[i].multiply(X[j]).sum(1).A1; either = size[i] + size[j] - both
-        out[s:s + block] = np.where(either > 0, both / np.maximum(either, 1), 1.)
+        i, j = a[s : s + block], b[s : s + block]
+        both = X[i].multiply(X[j]).sum(1).A1
+        either = size[i] + size[j] - both
+        out[s : s + block] = np.where(either > 0, both / np.maximum(either, 1), 1.0)
     return out
 
 
@@ -92,9 +131,12 @@ def _within_pairs(
     group,  # (n,) int
 ) -> tuple:  # (a (p,), b (p,)): all pairs of rows of the same group, a before b
     """All pairs inside groups, without a loop over groups."""
-    order = np.argsort(group, kind='stable'); g = np.asarray(group)[order]
-    last = np.searchsorted(g, g, side='right'); n = last - np.arange(len(g)) - 1
-    a = np.repeat(np.arange(len(g)), n); b = a + 1 + np.arange(len(a)) - np.repeat(np.cumsum(n) - n, n)
+    order = np.argsort(group, kind='stable')
+    g = np.asarray(group)[order]
+    last = np.searchsorted(g, g, side='right')
+    n = last - np.arange(len(g)) - 1
+    a = np.repeat(np.arange(len(g)), n)
+    b = a + 1 + np.arange(len(a)) - np.repeat(np.cumsum(n) - n, n)
     return order[a], order[b]
 
 # %% ../../nbs/lettingo/03_explore.ipynb #0f08402a
@@ -104,13 +146,27 @@ def diversity(
     """How much the profiles of one user by one writer differ: share of different texts, mean pairwise likeness, lengths."""
     ok = profiles[(profiles['status'] == 'ok') & profiles['profile'].notna()].reset_index(drop=True)
     group = ok.groupby(['user', 'writer'], sort=False).ngroup().to_numpy() if len(ok) else np.zeros(0, int)
-    code, texts = pd.factorize(ok['profile']); X = _shingles(list(texts)) if len(texts) else sp.csr_matrix((0, 1))
+    code, texts = pd.factorize(ok['profile'])
+    X = _shingles(list(texts)) if len(texts) else sp.csr_matrix((0, 1))
     a, b = _within_pairs(group)
     like = pd.Series(_alike(X, code[a], code[b])).groupby(group[a]).mean() if len(a) else pd.Series(dtype=float)
-    per = ok.groupby(group).agg(writer=('writer', 'first'), n=('profile', 'size'), different=('profile', 'nunique')).assign(like=like)
+    per = (
+        ok.groupby(group)
+        .agg(writer=('writer', 'first'), n=('profile', 'size'), different=('profile', 'nunique'))
+        .assign(like=like)
+    )
     words = ok['profile'].str.split().str.len()
-    rows = {w: {'profiles': int((ok['writer'] == w).sum()), 'failed': int(((profiles['writer'] == w) & (profiles['status'] != 'ok')).sum()), 'users': len(g),
-                'distinct': g['different'].sum() / max(g['n'].sum(), 1), 'similarity': g['like'].mean(), 'words': words[ok['writer'] == w].mean(),
-                'words_sd': words[ok['writer'] == w].std(ddof=0)}
-            for w in sorted(profiles['writer'].unique()) for g in [per[per['writer'] == w]]}
+    rows = {
+        w: {
+            'profiles': int((ok['writer'] == w).sum()),
+            'failed': int(((profiles['writer'] == w) & (profiles['status'] != 'ok')).sum()),
+            'users': len(g),
+            'distinct': g['different'].sum() / max(g['n'].sum(), 1),
+            'similarity': g['like'].mean(),
+            'words': words[ok['writer'] == w].mean(),
+            'words_sd': words[ok['writer'] == w].std(ddof=0),
+        }
+        for w in sorted(profiles['writer'].unique())
+        for g in [per[per['writer'] == w]]
+    }
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('writer')

@@ -20,7 +20,7 @@ from .builtin import _KEYS
 from .judge import _draws
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #7b547b37
-_MARGIN = {'correct': .25, 'logp': .3}
+_MARGIN = {'correct': 0.25, 'logp': 0.3}
 
 
 def _candidates(
@@ -31,14 +31,25 @@ def _candidates(
     """Profiles and scores, joined by user, writer and sample."""
     for t, what in ((profiles, 'profiles'), (scores, 'scores')):
         twice = t.duplicated(_KEYS)
-        if twice.any(): raise ValueError(f'{what} has {twice.sum()} rows that repeat a user, writer and sample: keep one row of each')
-    both = profiles.merge(scores[[*_KEYS, by, 'hits' if by == 'correct' else 'logps']].set_axis([*_KEYS, 'score', 'parts'], axis=1), on=_KEYS, how='left')
+        if twice.any():
+            raise ValueError(
+                f'{what} has {twice.sum()} rows that repeat a user, writer and sample: keep one row of each'
+            )
+    both = profiles.merge(
+        scores[[*_KEYS, by, 'hits' if by == 'correct' else 'logps']].set_axis([*_KEYS, 'score', 'parts'], axis=1),
+        on=_KEYS,
+        how='left',
+    )
     ok = both['score'].notna() & both['profile'].map(lambda t: isinstance(t, str) and bool(t.strip()))
-    if 'status' in both: ok &= both['status'] == 'ok'
+    if 'status' in both:
+        ok &= both['status'] == 'ok'
     if not ok.any():
         why = ' (this judge gives no log-probabilities)' if by == 'logp' and scores['correct'].notna().any() else ''
-        raise ValueError(f"no profile has a score by {by!r}{why}: judge them first" + (", or use by='correct'" if why else ''))
-    good = both[ok].sort_values(_KEYS, ignore_index=True); again = good.duplicated(['user', 'profile'])
+        raise ValueError(
+            f"no profile has a score by {by!r}{why}: judge them first" + (", or use by='correct'" if why else '')
+        )
+    good = both[ok].sort_values(_KEYS, ignore_index=True)
+    again = good.duplicated(['user', 'profile'])
     return good[~again].reset_index(drop=True), {'unjudged': int((~ok).sum()), 'duplicates': int(again.sum())}
 
 
@@ -48,14 +59,24 @@ def _prompts_for(
 ) -> dict:  # user -> prompt
     """The prompt that the writer to be trained gets for each user."""
     if prompts is not None:
-        if not {'id', 'prompt'} <= set(prompts): raise ValueError('prompts has no columns id and prompt: make it with history_prompts(data, history, form)')
-        known = dict(zip(prompts['id'], prompts['prompt'], strict=True)); lost = sorted(set(table['user']) - set(known))
-        if lost: raise ValueError(f'prompts has none for {len(lost)} users of the pairs ({_few(lost)}): make prompts with the history of the profiles')
+        if not {'id', 'prompt'} <= set(prompts):
+            raise ValueError('prompts has no columns id and prompt: make it with history_prompts(data, history, form)')
+        known = dict(zip(prompts['id'], prompts['prompt'], strict=True))
+        lost = sorted(set(table['user']) - set(known))
+        if lost:
+            raise ValueError(
+                f'prompts has none for {len(lost)} users of the pairs ({_few(lost)}): make prompts with the history of the profiles'
+            )
         return known
-    if 'prompt' not in table: raise ValueError('profiles has no column prompt: pass prompts=history_prompts(data, history, form) of the writer to be trained')
+    if 'prompt' not in table:
+        raise ValueError(
+            'profiles has no column prompt: pass prompts=history_prompts(data, history, form) of the writer to be trained'
+        )
     if table.groupby('user')['prompt'].nunique().max() > 1:
-        raise ValueError('writers got different prompts, and a pair has only one: pass prompts=history_prompts(data, history, form) of the writer '
-                         'to be trained')
+        raise ValueError(
+            'writers got different prompts, and a pair has only one: pass prompts=history_prompts(data, history, form) of the writer '
+            'to be trained'
+        )
     return dict(zip(table['user'], table['prompt'], strict=True))
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #c3243b10
@@ -66,11 +87,16 @@ def _no_pairs(
     counts,  # dict
 ) -> str:
     """Why there is not a single pair."""
-    s = table['score']; spread = table.groupby('user')['score'].agg(np.ptp)
+    s = table['score']
+    spread = table.groupby('user')['score'].agg(np.ptp)
     if by == 'correct' and (s == 1).all():
         return "all profiles are right on every target: nothing is better than anything, so use more or harder targets, or by='logp'"
-    if by == 'correct' and (s == 0).all(): return 'all profiles are wrong on every target: check the judge and the sentiment thresholds before making pairs'
-    if table.groupby('user').size().max() < 2: return 'no user has two different profiles: explore with a larger n, a higher temperature or more writers'
+    if by == 'correct' and (s == 0).all():
+        return (
+            'all profiles are wrong on every target: check the judge and the sentiment thresholds before making pairs'
+        )
+    if table.groupby('user').size().max() < 2:
+        return 'no user has two different profiles: explore with a larger n, a higher temperature or more writers'
     if spread.max() == 0:
         return "all profiles of each user score the same: nothing is better than anything, so use more targets, more varied writers, or by='logp'"
     if spread.max() < margin:
@@ -85,26 +111,51 @@ def make_pairs(
     by='logp',  # 'logp': mean log-probability of the truth | 'correct': share of right answers
     margin=None,  # float | None: least difference of scores; None: .3 for logp (nats), .25 for correct
     cap=8,  # int | None: most pairs of a user (not with how='all')
-    similar=.95,  # float: drop pairs of texts that are at least so alike (Jaccard of words and word pairs)
+    similar=0.95,  # float: drop pairs of texts that are at least so alike (Jaccard of words and word pairs)
     seed=0,  # int: of the sampling
     prompts=None,  # DataFrame id, prompt | None: of the writer to be trained; None: those in profiles
 ) -> pd.DataFrame:  # user, prompt, chosen, rejected, chosen_score, rejected_score, gap, gap_se, chosen_writer, ... ; what was dropped in .attrs
     """Pairs of profiles of one user, the better one chosen (LettinGo 3.3); raises ValueError with the reason if there is none."""
-    if how not in ('sampled', 'all', 'best-worst'): raise ValueError(f"how is {how!r}: use 'sampled', 'all' (as published) or 'best-worst'")
-    if by not in _MARGIN: raise ValueError(f"by is {by!r}: use 'logp' or 'correct'")
+    if how not in ('sampled', 'all', 'best-worst'):
+        raise ValueError(f"how is {how!r}: use 'sampled', 'all' (as published) or 'best-worst'")
+    if by not in _MARGIN:
+        raise ValueError(f"by is {by!r}: use 'logp' or 'correct'")
     margin = _MARGIN[by] if margin is None else margin
-    if margin <= 0: raise ValueError(f'margin is {margin}: it must be above 0, else equal profiles become pairs')
-    table, counts = _candidates(profiles, scores, by); a, b = _within_pairs(table['user'].to_numpy()); s = table['score'].to_numpy()
-    a, b = np.where(s[a] >= s[b], a, b), np.where(s[a] >= s[b], b, a); gap = s[a] - s[b]; far = gap >= margin - 1e-9
-    counts['below_margin'] = int((~far).sum()); a, b = a[far], b[far]
-    apart = _alike(_shingles(table['profile'].tolist()), a, b) < similar; counts['near_duplicates'] = int((~apart).sum()); a, b = a[apart], b[apart]
-    if not len(a): raise ValueError(_no_pairs(table, by, margin, counts))
-    keep = _picked(table['user'].to_numpy()[a], s[a] - s[b], how, cap, seed); counts['capped'] = int(len(a) - len(keep))
+    if margin <= 0:
+        raise ValueError(f'margin is {margin}: it must be above 0, else equal profiles become pairs')
+    table, counts = _candidates(profiles, scores, by)
+    a, b = _within_pairs(table['user'].to_numpy())
+    s = table['score'].to_numpy()
+    a, b = np.where(s[a] >= s[b], a, b), np.where(s[a] >= s[b], b, a)
+    gap = s[a] - s[b]
+    far = gap >= margin - 1e-9
+    counts['below_margin'] = int((~far).sum())
+    a, b = a[far], b[far]
+    apart = _alike(_shingles(table['profile'].tolist()), a, b) < similar
+    counts['near_duplicates'] = int((~apart).sum())
+    a, b = a[apart], b[apart]
+    if not len(a):
+        raise ValueError(_no_pairs(table, by, margin, counts))
+    keep = _picked(table['user'].to_numpy()[a], s[a] - s[b], how, cap, seed)
+    counts['capped'] = int(len(a) - len(keep))
     known = _prompts_for(table, prompts)
     out = _pair_table(table, a[keep], b[keep], known)
-    counts |= {'users': int(out['user'].nunique()), 'users_without': int(profiles['user'].nunique() - out['user'].nunique())}
-    out.attrs = {**counts, 'pairs': len(out), 'how': how, 'by': by, 'margin': float(margin), 'cap': cap, 'similar': similar, 'seed': seed,
-                 'judge': scores.attrs.get('judge'), **{k: scores.attrs.get(k) for k in ('dislike', 'like', 'targets')}}
+    counts |= {
+        'users': int(out['user'].nunique()),
+        'users_without': int(profiles['user'].nunique() - out['user'].nunique()),
+    }
+    out.attrs = {
+        **counts,
+        'pairs': len(out),
+        'how': how,
+        'by': by,
+        'margin': float(margin),
+        'cap': cap,
+        'similar': similar,
+        'seed': seed,
+        'judge': scores.attrs.get('judge'),
+        **{k: scores.attrs.get(k) for k in ('dislike', 'like', 'targets')},
+    }
     return out
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #12fbbb8c
@@ -116,8 +167,10 @@ def _picked(
     seed,  # int
 ) -> np.ndarray:  # places of the pairs kept, sorted
     """Which of all pairs are used."""
-    if how == 'all': return np.arange(len(user))
-    rng = np.random.default_rng(seed); most = 1 if how == 'best-worst' else cap or len(user)
+    if how == 'all':
+        return np.arange(len(user))
+    rng = np.random.default_rng(seed)
+    most = 1 if how == 'best-worst' else cap or len(user)
     order = np.lexsort((rng.random(len(user)), -gap if how == 'best-worst' else np.zeros(len(user)), user))
     return np.sort(order[pd.Series(user[order]).groupby(user[order]).cumcount().to_numpy() < most])
 
@@ -131,13 +184,17 @@ def _pair_table(
     """Rows of candidates side by side."""
     parts = table['parts'].tolist()
     diff = [np.subtract(parts[i], parts[j]) for i, j in zip(a, b, strict=True)]
-    out = pd.DataFrame({'user': table['user'].to_numpy()[a]}); out['prompt'] = out['user'].map(prompts)
-    for side, rows in (('chosen', a), ('rejected', b)): out[side] = table['profile'].to_numpy()[rows]
-    for side, rows in (('chosen', a), ('rejected', b)): out[f'{side}_score'] = table['score'].to_numpy()[rows]
+    out = pd.DataFrame({'user': table['user'].to_numpy()[a]})
+    out['prompt'] = out['user'].map(prompts)
+    for side, rows in (('chosen', a), ('rejected', b)):
+        out[side] = table['profile'].to_numpy()[rows]
+    for side, rows in (('chosen', a), ('rejected', b)):
+        out[f'{side}_score'] = table['score'].to_numpy()[rows]
     out['gap'] = out['chosen_score'] - out['rejected_score']
-    out['gap_se'] = [d.std(ddof=1) / len(d) ** .5 if len(d) > 1 else np.nan for d in diff]
+    out['gap_se'] = [d.std(ddof=1) / len(d) ** 0.5 if len(d) > 1 else np.nan for d in diff]
     for c in ('writer', 'sample'):
-        for side, rows in (('chosen', a), ('rejected', b)): out[f'{side}_{c}'] = table[c].to_numpy()[rows]
+        for side, rows in (('chosen', a), ('rejected', b)):
+            out[f'{side}_{c}'] = table[c].to_numpy()[rows]
     return out
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #fc81b5f8
@@ -148,9 +205,16 @@ def best_profiles(
     prompts=None,  # DataFrame id, prompt | None: of the writer to be trained; None: those in profiles
 ) -> pd.DataFrame:  # user, prompt, completion, score, writer, sample: one row per user
     """Each user's best profile, for fine-tuning on good examples ("SFT on the good profiles")."""
-    table, _ = _candidates(profiles, scores, by); known = _prompts_for(table, prompts)
-    best = table.sort_values(['user', 'score', 'writer', 'sample'], ascending=[True, False, True, True]).drop_duplicates('user')
-    out = best[['user', 'profile', 'score', 'writer', 'sample']].rename(columns={'profile': 'completion'}).reset_index(drop=True)
+    table, _ = _candidates(profiles, scores, by)
+    known = _prompts_for(table, prompts)
+    best = table.sort_values(
+        ['user', 'score', 'writer', 'sample'], ascending=[True, False, True, True]
+    ).drop_duplicates('user')
+    out = (
+        best[['user', 'profile', 'score', 'writer', 'sample']]
+        .rename(columns={'profile': 'completion'})
+        .reset_index(drop=True)
+    )
     out.insert(1, 'prompt', out['user'].map(known))
     return out
 
@@ -160,9 +224,12 @@ def shuffle_preferences(
     seed=0,  # int
 ) -> pd.DataFrame:  # the same pairs, each turned round with probability one half
     """A control: pairs that hold no preference. Training on them must not help."""
-    out = pairs.copy(); turn = np.random.default_rng(seed).random(len(out)) < .5
-    for c in [c[7:] for c in out if c.startswith('chosen_')]: _swap(out, f'chosen_{c}', f'rejected_{c}', turn)
-    _swap(out, 'chosen', 'rejected', turn); out['gap'] = np.where(turn, -out['gap'], out['gap'])
+    out = pairs.copy()
+    turn = np.random.default_rng(seed).random(len(out)) < 0.5
+    for c in [c[7:] for c in out if c.startswith('chosen_')]:
+        _swap(out, f'chosen_{c}', f'rejected_{c}', turn)
+    _swap(out, 'chosen', 'rejected', turn)
+    out['gap'] = np.where(turn, -out['gap'], out['gap'])
     out.attrs = {**pairs.attrs, 'shuffled': True}
     return out
 
@@ -183,10 +250,19 @@ def save_pairs(
     folder,  # path
 ) -> Path:  # the folder
     """Keep pairs as pairs.parquet, pairs.jsonl (TRL) and dataset_info.json (LLaMA-Factory), each written whole or not at all."""
-    folder = Path(folder); lines = [json.dumps(r, ensure_ascii=False) for r in pairs[['prompt', 'chosen', 'rejected']].to_dict('records')]
-    info = {'lettingo_pairs': {'file_name': 'pairs.jsonl', 'ranking': True, 'columns': {'prompt': 'prompt', 'chosen': 'chosen', 'rejected': 'rejected'}}}
+    folder = Path(folder)
+    lines = [json.dumps(r, ensure_ascii=False) for r in pairs[['prompt', 'chosen', 'rejected']].to_dict('records')]
+    info = {
+        'lettingo_pairs': {
+            'file_name': 'pairs.jsonl',
+            'ranking': True,
+            'columns': {'prompt': 'prompt', 'chosen': 'chosen', 'rejected': 'rejected'},
+        }
+    }
     write_atomic(folder / 'pairs.jsonl', lambda p: Path(p).write_text('\n'.join(lines) + '\n', encoding='utf-8'))
-    write_atomic(folder / 'dataset_info.json', lambda p: Path(p).write_text(json.dumps(info, indent=1) + '\n', encoding='utf-8'))
+    write_atomic(
+        folder / 'dataset_info.json', lambda p: Path(p).write_text(json.dumps(info, indent=1) + '\n', encoding='utf-8')
+    )
     write_atomic(folder / 'pairs.parquet', lambda p: pairs.to_parquet(p, index=False))
     return folder
 
@@ -196,14 +272,22 @@ def load_pairs(
 ) -> pd.DataFrame:  # the pairs, with what is known about them in .attrs
     """Read pairs back."""
     path = Path(folder) / 'pairs.parquet'
-    if not path.is_file(): raise FileNotFoundError(f'{Path(folder).name} holds no pairs.parquet: point at a folder that save_pairs filled')
-    try: return pd.read_parquet(path)
-    except Exception as e: raise ValueError(f'{Path(folder).name}/pairs.parquet is damaged ({type(e).__name__}): save the pairs again') from None
+    if not path.is_file():
+        raise FileNotFoundError(f'{Path(folder).name} holds no pairs.parquet: point at a folder that save_pairs filled')
+    try:
+        return pd.read_parquet(path)
+    except Exception as e:
+        raise ValueError(
+            f'{Path(folder).name}/pairs.parquet is damaged ({type(e).__name__}): save the pairs again'
+        ) from None
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #2df1668a
 class PreflightError(ValueError):
     """Training is refused; the message lists every reason, `.report` is the table."""
-    def __init__(self, message, report=None): super().__init__(message); self.report = report
+
+    def __init__(self, message, report=None):
+        super().__init__(message)
+        self.report = report
 
 
 def _token_facts(
@@ -211,18 +295,30 @@ def _token_facts(
     tokenizer,  # transformers tokenizer
 ) -> dict:  # arrays over pairs: prompt, chosen, rejected (tokens), unknown, melted
     """Lengths in tokens of every different text, as TRL would see them."""
-    end = tokenizer.eos_token or ''; texts = {}
+    end = tokenizer.eos_token or ''
+    texts = {}
+
     def ids(text):
-        if text not in texts: texts[text] = tokenizer(text)['input_ids']
+        if text not in texts:
+            texts[text] = tokenizer(text)['input_ids']
         return texts[text]
-    def closed(text): return text if end and text.endswith(end) else text + end
-    out = {k: np.zeros(len(pairs), int) for k in ('prompt', 'chosen', 'rejected', 'unknown')} | {k: np.zeros(len(pairs), bool) for k in ('melted', 'open')}
+
+    def closed(text):
+        return text if end and text.endswith(end) else text + end
+
+    out = {k: np.zeros(len(pairs), int) for k in ('prompt', 'chosen', 'rejected', 'unknown')} | {
+        k: np.zeros(len(pairs), bool) for k in ('melted', 'open')
+    }
     for r, (p, c, j) in enumerate(zip(pairs['prompt'], pairs['chosen'], pairs['rejected'], strict=True)):
-        P = ids(p); out['prompt'][r] = len(P)
+        P = ids(p)
+        out['prompt'][r] = len(P)
         for side, text in (('chosen', c), ('rejected', j)):
-            T = ids(p + closed(text)); out[side][r] = len(T) - len(P)
-            out['melted'][r] |= T[:len(P)] != P; out['open'][r] |= not T or T[-1] != tokenizer.eos_token_id
-            if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id: out['unknown'][r] += T.count(tokenizer.unk_token_id)
+            T = ids(p + closed(text))
+            out[side][r] = len(T) - len(P)
+            out['melted'][r] |= T[: len(P)] != P
+            out['open'][r] |= not T or T[-1] != tokenizer.eos_token_id
+            if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
+                out['unknown'][r] += T.count(tokenizer.unk_token_id)
     return out
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #9090386d
@@ -236,29 +332,93 @@ def _checks(
 ) -> list:  # (check, value, limit, ok, cure)
     """All checks; the value is what was found, the limit what is allowed."""
     n, users, end, pad = len(pairs), pairs['user'].nunique(), tokenizer.eos_token_id, tokenizer.pad_token_id
-    whole = f['prompt'] + np.maximum(f['chosen'], f['rejected']); c, j = f['chosen'].mean(), f['rejected'].mean(); ratio = max(c, j) / max(min(c, j), 1e-9)
-    least = float(pairs['gap'].abs().min()) if 'gap' in pairs else np.nan; margin = float(pairs.attrs.get('margin', least))
-    noise = float(pairs['gap_se'].mean()) if 'gap_se' in pairs else np.nan; same = int((pairs['chosen'] == pairs['rejected']).sum())
+    whole = f['prompt'] + np.maximum(f['chosen'], f['rejected'])
+    c, j = f['chosen'].mean(), f['rejected'].mean()
+    ratio = max(c, j) / max(min(c, j), 1e-9)
+    least = float(pairs['gap'].abs().min()) if 'gap' in pairs else np.nan
+    margin = float(pairs.attrs.get('margin', least))
+    noise = float(pairs['gap_se'].mean()) if 'gap_se' in pairs else np.nan
+    same = int((pairs['chosen'] == pairs['rejected']).sum())
     cut, half, lost = int((f['prompt'] >= max_length).sum()), int((whole > max_length).sum()), int(f['unknown'].sum())
     return [
-        ('prompt not truncated', cut, 0, cut == 0, f'{cut} of {n} prompts fill max_length={max_length} alone (the longest has {f["prompt"].max()} tokens): '
-         'raise max_length or make prompts shorter (max_chars, slots)'),
-        ('completion not truncated', half, 0, half == 0, f'{half} of {n} completions are cut at max_length={max_length} (prompt and completion have up to '
-         f'{whole.max()} tokens): raise max_length or write shorter profiles (max_chars)'),
-        ('end of sequence', int(f['open'].sum()), 0, end is not None and not f['open'].any(), 'completions do not end with the end-of-sequence mark, so the '
-         'writer would never learn to stop: give the tokenizer an eos_token that it reads as one token'),
-        ('padding is not the end', int(pad is None or pad == end), 0, pad is not None and pad != end, 'the padding mark is missing or equals the end mark, so '
-         "masking the padding masks the end too: tokenizer.add_special_tokens({'pad_token': '<pad>'}), model.resize_token_embeddings(len(tokenizer))"),
-        ('prompt ends at a token', int(f['melted'].sum()), 0, not f['melted'].any(), f'in {int(f["melted"].sum())} pairs the end of the prompt melts with '
-         'the first of the completion, so training would see another prompt than writing does: end the prompts with a newline'),
-        ('known words', lost, 0, lost == 0, f'{lost} tokens are unknown to the tokenizer: train it on these texts (tiny_lm(values=...)) or take another'),
-        ('length gap', round(float(ratio), 3), max_ratio, ratio <= max_ratio, f'chosen texts have {c:.1f} tokens and rejected ones {j:.1f} on average, so the '
-         'writer learns length: match lengths, vary the writers, or take a length-normalised loss and raise max_ratio'),
-        ('enough users', int(users), min_users, users >= min_users, f'the {n} pairs are of {users} users and at least {min_users} are needed: explore more '
-         'users, lower the margin, or lower min_users if you know why'),
-        ('noise below margin', round(noise, 4), round(margin, 4), not noise > margin, f'the gap of a pair has a standard error of {noise:.3g} on average, more '
-         f'than the margin of {margin:.3g}: use more targets per user or a larger margin'),
-        ('chosen differs from rejected', same, 0, same == 0, f'{same} of {n} pairs have the same text on both sides: make pairs with make_pairs'),
+        (
+            'prompt not truncated',
+            cut,
+            0,
+            cut == 0,
+            f'{cut} of {n} prompts fill max_length={max_length} alone (the longest has {f["prompt"].max()} tokens): '
+            'raise max_length or make prompts shorter (max_chars, slots)',
+        ),
+        (
+            'completion not truncated',
+            half,
+            0,
+            half == 0,
+            f'{half} of {n} completions are cut at max_length={max_length} (prompt and completion have up to '
+            f'{whole.max()} tokens): raise max_length or write shorter profiles (max_chars)',
+        ),
+        (
+            'end of sequence',
+            int(f['open'].sum()),
+            0,
+            end is not None and not f['open'].any(),
+            'completions do not end with the end-of-sequence mark, so the '
+            'writer would never learn to stop: give the tokenizer an eos_token that it reads as one token',
+        ),
+        (
+            'padding is not the end',
+            int(pad is None or pad == end),
+            0,
+            pad is not None and pad != end,
+            'the padding mark is missing or equals the end mark, so '
+            "masking the padding masks the end too: tokenizer.add_special_tokens({'pad_token': '<pad>'}), model.resize_token_embeddings(len(tokenizer))",
+        ),
+        (
+            'prompt ends at a token',
+            int(f['melted'].sum()),
+            0,
+            not f['melted'].any(),
+            f'in {int(f["melted"].sum())} pairs the end of the prompt melts with '
+            'the first of the completion, so training would see another prompt than writing does: end the prompts with a newline',
+        ),
+        (
+            'known words',
+            lost,
+            0,
+            lost == 0,
+            f'{lost} tokens are unknown to the tokenizer: train it on these texts (tiny_lm(values=...)) or take another',
+        ),
+        (
+            'length gap',
+            round(float(ratio), 3),
+            max_ratio,
+            ratio <= max_ratio,
+            f'chosen texts have {c:.1f} tokens and rejected ones {j:.1f} on average, so the '
+            'writer learns length: match lengths, vary the writers, or take a length-normalised loss and raise max_ratio',
+        ),
+        (
+            'enough users',
+            int(users),
+            min_users,
+            users >= min_users,
+            f'the {n} pairs are of {users} users and at least {min_users} are needed: explore more '
+            'users, lower the margin, or lower min_users if you know why',
+        ),
+        (
+            'noise below margin',
+            round(noise, 4),
+            round(margin, 4),
+            not noise > margin,
+            f'the gap of a pair has a standard error of {noise:.3g} on average, more '
+            f'than the margin of {margin:.3g}: use more targets per user or a larger margin',
+        ),
+        (
+            'chosen differs from rejected',
+            same,
+            0,
+            same == 0,
+            f'{same} of {n} pairs have the same text on both sides: make pairs with make_pairs',
+        ),
     ]
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #abd5ed67
@@ -267,20 +427,37 @@ def preflight(
     tokenizer,  # transformers tokenizer of the writer to be trained
     max_length=1024,  # int: tokens of prompt and completion together that training will use
     min_users=50,  # int: fewest users
-    max_ratio=2.,  # float: mean tokens of the longer side over those of the shorter one
+    max_ratio=2.0,  # float: mean tokens of the longer side over those of the shorter one
     raise_on=True,  # bool: raise PreflightError if a check fails; False: only report
 ) -> pd.DataFrame:  # check, value, limit, ok, cure (None where ok)
     """Refuse to train where training would do harm, and say why; raises PreflightError that lists every refusal."""
     lost = [c for c in ('user', 'prompt', 'chosen', 'rejected') if c not in pairs]
-    if lost: raise ValueError(f'pairs has no column {lost[0]!r} (it has {", ".join(map(str, pairs))}): use the table from make_pairs(...)')
-    blank = [c for c in ('prompt', 'chosen', 'rejected') if not pairs[c].map(lambda t: isinstance(t, str) and bool(t.strip())).all()]
+    if lost:
+        raise ValueError(
+            f'pairs has no column {lost[0]!r} (it has {", ".join(map(str, pairs))}): use the table from make_pairs(...)'
+        )
+    blank = [
+        c
+        for c in ('prompt', 'chosen', 'rejected')
+        if not pairs[c].map(lambda t: isinstance(t, str) and bool(t.strip())).all()
+    ]
     if not len(pairs) or blank:
-        raise PreflightError('training is refused: ' + (f'some texts in {blank[0]!r} are empty or missing: drop these pairs' if blank else
-                                                        'there are no pairs: make them with make_pairs(...)'))
+        raise PreflightError(
+            'training is refused: '
+            + (
+                f'some texts in {blank[0]!r} are empty or missing: drop these pairs'
+                if blank
+                else 'there are no pairs: make them with make_pairs(...)'
+            )
+        )
     rows = _checks(pairs, tokenizer, _token_facts(pairs, tokenizer), max_length, min_users, max_ratio)
-    report = pd.DataFrame(rows, columns=['check', 'value', 'limit', 'ok', 'cure']); report['cure'] = report['cure'].where(~report['ok'], None)
+    report = pd.DataFrame(rows, columns=['check', 'value', 'limit', 'ok', 'cure'])
+    report['cure'] = report['cure'].where(~report['ok'], None)
     bad = report[~report['ok']]
-    if raise_on and len(bad): raise PreflightError('training is refused: ' + '; '.join(f'({k + 1}) {c}' for k, c in enumerate(bad['cure'])) + '.', report)
+    if raise_on and len(bad):
+        raise PreflightError(
+            'training is refused: ' + '; '.join(f'({k + 1}) {c}' for k, c in enumerate(bad['cure'])) + '.', report
+        )
     return report
 
 # %% ../../nbs/lettingo/06_pairs.ipynb #4b3af2ad
@@ -290,22 +467,40 @@ def transfer(
     pairs,  # DataFrame from `make_pairs`
     by='logp',  # 'logp' | 'correct': what the second judge goes by
     n_boot=1000,  # int: draws of users
-    level=.95,  # float: of the intervals
+    level=0.95,  # float: of the intervals
     seed=0,  # int: of the draws
 ) -> pd.DataFrame:  # index 'pairs kept', 'rank correlation'; columns value, low, high, n
     """Share of pairs that a second judge orders in the same way (a tie counts one half), and mean rank correlation within users."""
     a, b = (s.set_index(_KEYS)[by].dropna() for s in (scores_a, scores_b))
-    second = [b.reindex(pd.MultiIndex.from_arrays([pairs['user'], pairs[f'{k}_writer'], pairs[f'{k}_sample']])).to_numpy() for k in ('chosen', 'rejected')]
+    second = [
+        b.reindex(pd.MultiIndex.from_arrays([pairs['user'], pairs[f'{k}_writer'], pairs[f'{k}_sample']])).to_numpy()
+        for k in ('chosen', 'rejected')
+    ]
     judged = np.isfinite(second[0]) & np.isfinite(second[1])
-    if not judged.any(): raise ValueError('the second judge has scored none of the pairs: judge the same profiles with both')
-    kept = pd.Series(np.where(second[0] > second[1], 1., np.where(second[0] == second[1], .5, 0.))[judged]).groupby(pairs['user'].to_numpy()[judged])
-    both = pd.concat([a.rename('a'), b.rename('b')], axis=1, join='inner').reset_index(); g = both.groupby('user')
+    if not judged.any():
+        raise ValueError('the second judge has scored none of the pairs: judge the same profiles with both')
+    kept = pd.Series(np.where(second[0] > second[1], 1.0, np.where(second[0] == second[1], 0.5, 0.0))[judged]).groupby(
+        pairs['user'].to_numpy()[judged]
+    )
+    both = pd.concat([a.rename('a'), b.rename('b')], axis=1, join='inner').reset_index()
+    g = both.groupby('user')
     ranks = pd.DataFrame({'user': both['user'], 'a': g['a'].rank(), 'b': g['b'].rank()})
-    for c in 'ab': ranks[c] -= ranks.groupby('user')[c].transform('mean')
-    s = ranks.assign(ab=ranks['a'] * ranks['b'], aa=ranks['a']**2, bb=ranks['b']**2).groupby('user')[['ab', 'aa', 'bb']].sum()
-    s = s[(s['aa'] > 0) & (s['bb'] > 0)]; rho = s['ab'] / np.sqrt(s['aa'] * s['bb']); rows = {}
-    for name, top, weight, n in (('pairs kept', kept.sum(), kept.size(), int(judged.sum())), ('rank correlation', rho, pd.Series(1., rho.index), len(rho))):
-        w = _draws(len(top), n_boot, seed) if len(top) else np.zeros((1, 0)); x, y = top.to_numpy(float), weight.to_numpy(float)
+    for c in 'ab':
+        ranks[c] -= ranks.groupby('user')[c].transform('mean')
+    s = (
+        ranks.assign(ab=ranks['a'] * ranks['b'], aa=ranks['a'] ** 2, bb=ranks['b'] ** 2)
+        .groupby('user')[['ab', 'aa', 'bb']]
+        .sum()
+    )
+    s = s[(s['aa'] > 0) & (s['bb'] > 0)]
+    rho = s['ab'] / np.sqrt(s['aa'] * s['bb'])
+    rows = {}
+    for name, top, weight, n in (
+        ('pairs kept', kept.sum(), kept.size(), int(judged.sum())),
+        ('rank correlation', rho, pd.Series(1.0, rho.index), len(rho)),
+    ):
+        w = _draws(len(top), n_boot, seed) if len(top) else np.zeros((1, 0))
+        x, y = top.to_numpy(float), weight.to_numpy(float)
         boot = (w @ x) / np.maximum(w @ y, 1e-9) if len(top) else np.full(1, np.nan)
         low, high = np.quantile(boot, [(1 - level) / 2, (1 + level) / 2])
         rows[name] = {'value': x.sum() / y.sum() if len(top) else np.nan, 'low': low, 'high': high, 'n': n}

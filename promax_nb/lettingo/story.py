@@ -34,12 +34,27 @@ def movement(
     after,  # (M, d) user vectors after, in the same space
     items,  # (N, d) item vectors
     liked,  # (M, N) scipy sparse: held-out likes
-) -> pd.DataFrame:  # one row per user with likes: user, moved (1 - cosine), before, after (cosine to the mean of the liked items), gain
+) -> (
+    pd.DataFrame
+):  # one row per user with likes: user, moved (1 - cosine), before, after (cosine to the mean of the liked items), gain
     """Where alignment moved the profiles."""
-    def unit(x): return np.asarray(x) / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    a, b, v = unit(before), unit(after), unit(items); users = np.flatnonzero(np.diff(liked.tocsr().indptr)); goal = unit(liked.tocsr()[users] @ v)
+
+    def unit(x):
+        return np.asarray(x) / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+
+    a, b, v = unit(before), unit(after), unit(items)
+    users = np.flatnonzero(np.diff(liked.tocsr().indptr))
+    goal = unit(liked.tocsr()[users] @ v)
     near = [(x[users] * goal).sum(1) for x in (a, b)]
-    return pd.DataFrame({'user': users, 'moved': 1 - (a[users] * b[users]).sum(1), 'before': near[0], 'after': near[1], 'gain': near[1] - near[0]})
+    return pd.DataFrame(
+        {
+            'user': users,
+            'moved': 1 - (a[users] * b[users]).sum(1),
+            'before': near[0],
+            'after': near[1],
+            'gain': near[1] - near[0],
+        }
+    )
 
 # %% ../../nbs/lettingo/10_story.ipynb #81639206
 def _readers(
@@ -48,7 +63,13 @@ def _readers(
 ):  # RecData of these users alone, numbered anew in this order
     """A shop that only these users visit."""
     parts = {s: getattr(data, s)[users] for s in ('train', 'valid', 'test')}
-    return RecData(**parts, users=data.users.iloc[users].reset_index(drop=True), items=data.items, name=f'{data.name}, {len(users)} users', meta=data.meta)
+    return RecData(
+        **parts,
+        users=data.users.iloc[users].reset_index(drop=True),
+        items=data.items,
+        name=f'{data.name}, {len(users)} users',
+        meta=data.meta,
+    )
 
 # %% ../../nbs/lettingo/10_story.ipynb #26ee6851
 def close_loop(
@@ -58,7 +79,8 @@ def close_loop(
     out=None,  # folder | None: vectors and trainings
     dim=32,  # int: width of the vectors
     base='LightGCN',  # str: base recommender
-    sdr=1., s2dr=0.,  # floats: weights of the ProMax terms; S2DR doubles the time, and in the generated world it did not help
+    sdr=1.0,
+    s2dr=0.0,  # floats: weights of the ProMax terms; S2DR doubles the time, and in the generated world it did not help
     seeds=(0,),  # training seeds
     **settings,  # of TrainConfig: epochs, batch, lr ...
 ) -> dict:  # 'table': metric x condition; 'differences': first condition against each other one; 'movement': DataFrame; 'vectors': dict
@@ -71,26 +93,41 @@ def close_loop(
     from promax_nb.retrieval.augment import augment
     from promax_nb.models.objectives import BPR, ProMax
     from promax_nb.models.train import fit
-    cache = Path(out) / 'vectors.db' if out else None; names = list(profiles); texts = []
+
+    cache = Path(out) / 'vectors.db' if out else None
+    names = list(profiles)
+    texts = []
     who = np.arange(data.n_users) if users is None else np.asarray(users, dtype=np.int64)
-    for table in profiles.values(): texts += table.set_index('user')['profile'].reindex(who).fillna('').tolist()
-    if users is not None: data = _readers(data, who)
-    items = encode(write(None, item_prompts(data), progress=False)['profile'].tolist(), cache=cache); E = encode(texts, cache=cache, empty='zero')
-    su, si = whiten(E, items, dim=dim)   # one basis for all conditions, so that they can be compared as points
-    sides = {n: su[k * data.n_users:(k + 1) * data.n_users] for k, n in enumerate(names)}
-    settings = {'epochs': 40, 'batch': 2048, 'lr': .01, 'min_steps': 100, 'patience': 4, 'progress': False} | settings
+    for table in profiles.values():
+        texts += table.set_index('user')['profile'].reindex(who).fillna('').tolist()
+    if users is not None:
+        data = _readers(data, who)
+    items = encode(write(None, item_prompts(data), progress=False)['profile'].tolist(), cache=cache)
+    E = encode(texts, cache=cache, empty='zero')
+    su, si = whiten(E, items, dim=dim)  # one basis for all conditions, so that they can be compared as points
+    sides = {n: su[k * data.n_users : (k + 1) * data.n_users] for k, n in enumerate(names)}
+    settings = {'epochs': 40, 'batch': 2048, 'lr': 0.01, 'min_steps': 100, 'patience': 4, 'progress': False} | settings
+
     def run(name, vectors):
         def one(seed):
             goal = BPR() if vectors is None else ProMax(vectors, si, augment(data, vectors, si)[0], sdr, s2dr)
             folder = Path(out) / f'{name}-{seed}'.replace(' ', '-') if out else None
             return fit(getattr(models, base)(data, seed=seed), goal, data, folder=folder, seed=seed, **settings)
+
         return [one(s) for s in seeds]
+
     fits = {'base': run('base', None), **{n: run(n, v) for n, v in sides.items()}}
     pairs = [('base', n) for n in names] + [(names[0], n) for n in names[1:]]
     tables = {f'{a} -> {b}': compare(fits[a], fits[b], data, ks=(10, 20)) for a, b in pairs}
-    means = pd.DataFrame({b: t['ours'] for (a, b), t in zip(pairs, tables.values(), strict=True)}).assign(base=tables[f'base -> {names[0]}']['base'])
-    return {'table': means[['base', *names]], 'differences': pd.concat(tables, names=['comparison']), 'vectors': sides | {'items': si},
-            'movement': movement(sides[names[0]], sides[names[-1]], si, data.test).assign(user=lambda t: who[t['user']])}
+    means = pd.DataFrame({b: t['ours'] for (a, b), t in zip(pairs, tables.values(), strict=True)}).assign(
+        base=tables[f'base -> {names[0]}']['base']
+    )
+    return {
+        'table': means[['base', *names]],
+        'differences': pd.concat(tables, names=['comparison']),
+        'vectors': sides | {'items': si},
+        'movement': movement(sides[names[0]], sides[names[-1]], si, data.test).assign(user=lambda t: who[t['user']]),
+    }
 
 # %% ../../nbs/lettingo/10_story.ipynb #87d999d0
 @dataclass
@@ -110,14 +147,16 @@ class LettingoConfig:
     judge: str = 'lexical'  # kind of the built-in judge
     by: str = 'logp'  # score that makes a pair: 'logp' or 'correct'
     how: str = 'sampled'  # which pairs: 'sampled', 'all', 'best-worst'
-    margin: float | None = .2  # least difference of a pair; none: the default of the score
+    margin: float | None = 0.2  # least difference of a pair; none: the default of the score
     cap: int = 2  # most pairs of a user, where several are taken
-    epochs: float = 3.  # of SFT and DPO
+    epochs: float = 3.0  # of SFT and DPO
     lr: float = 5e-4  # of SFT and DPO
-    beta: float = .5  # of DPO
+    beta: float = 0.5  # of DPO
     start: str = 'SFT'  # what DPO begins with: the writer after 'SFT', or 'as is', as published
-    loss: str = 'sigmoid+sft'  # of DPO: 'sigmoid' is as published; with 'sft' the chosen texts stay likely, at the same gain
-    sft_weight: float = .3  # weight of 'sft' where the loss has it
+    loss: str = (
+        'sigmoid+sft'  # of DPO: 'sigmoid' is as published; with 'sft' the chosen texts stay likely, at the same gain
+    )
+    sft_weight: float = 0.3  # weight of 'sft' where the loss has it
     batch: int = 16  # pairs a step
     retrain: bool = False  # train the small writer anew even where one comes with the package
     steps: int = 1500  # training steps of the small writer, if it is trained
@@ -131,8 +170,9 @@ def _halves(
     c,  # LettingoConfig
 ) -> tuple:  # (training users, unseen users)
     """Who is trained on and who is only tested on."""
-    users = np.random.default_rng([c.seed, 11]).permutation(history['user'].unique()); n = min(c.test_users, len(users) // 3)
-    return np.sort(users[n:n + c.users]), np.sort(users[:n])
+    users = np.random.default_rng([c.seed, 11]).permutation(history['user'].unique())
+    n = min(c.test_users, len(users) // 3)
+    return np.sort(users[n : n + c.users]), np.sort(users[:n])
 
 # %% ../../nbs/lettingo/10_story.ipynb #459f5eda
 def _world(
@@ -141,10 +181,23 @@ def _world(
 ):  # (RecData, history, training users, unseen users, the small writer)
     """Stage 0: data, histories split in time, users split, the writer."""
     own = data is None
-    if own: data = toy_data(n_users=c.users + c.test_users, n_items=400, seed=c.seed, density='dense', reveal=.95, split='temporal', noise=.25)
+    if own:
+        data = toy_data(
+            n_users=c.users + c.test_users,
+            n_items=400,
+            seed=c.seed,
+            density='dense',
+            reveal=0.95,
+            split='temporal',
+            noise=0.25,
+        )
     world = data.extras.get('truth') is not None
-    low, high = (3. if world else 2.) if c.dislike is None else c.dislike, (5. if world else 4.) if c.like is None else c.like
-    history = split_history(data, c.recent, c.older, c.targets, low, high); train, test = _halves(history, c)
+    low, high = (
+        (3.0 if world else 2.0) if c.dislike is None else c.dislike,
+        (5.0 if world else 4.0) if c.like is None else c.like,
+    )
+    history = split_history(data, c.recent, c.older, c.targets, low, high)
+    train, test = _halves(history, c)
     return data, history, train, test
 
 
@@ -155,7 +208,8 @@ def _small_writer(
 ):  # (model, tokenizer)
     """The writer in the package where it knows the attributes, else one trained on them and kept in the folder."""
     known = attribute_values(data.items)
-    if set(known) <= set(_world_values()) and not c.retrain and c.slots == 6: return tiny_lm()
+    if set(known) <= set(_world_values()) and not c.retrain and c.slots == 6:
+        return tiny_lm()
     return tiny_lm(known, path=out / 'writer', seed=c.seed, steps=c.steps, slots=c.slots)
 
 # %% ../../nbs/lettingo/10_story.ipynb #0d2db04a
@@ -168,8 +222,17 @@ def _explored(
     c,  # LettingoConfig
 ) -> pd.DataFrame:  # profiles
     """Stage 1: several texts about every training user."""
-    tiny = writer(*base, 'tiny', seed=c.seed); form = {'tiny': 'slots', **{o.name: getattr(o, 'form', 'full') for o in others}}
-    return explore([tiny, *others], data, history, n=c.samples, form=form, store=out / 'profiles.db', prompt_args={'slots': c.slots})
+    tiny = writer(*base, 'tiny', seed=c.seed)
+    form = {'tiny': 'slots', **{o.name: getattr(o, 'form', 'full') for o in others}}
+    return explore(
+        [tiny, *others],
+        data,
+        history,
+        n=c.samples,
+        form=form,
+        store=out / 'profiles.db',
+        prompt_args={'slots': c.slots},
+    )
 
 # %% ../../nbs/lettingo/10_story.ipynb #cd88cf2f
 def _judged(
@@ -182,7 +245,15 @@ def _judged(
 ) -> tuple:  # (judge, second judge | None, scores, second scores | None)
     """Stage 2: a judge learns from honest texts about the training users, then judges the explored ones; each user by a fit that has not seen this user."""
     own = _only(history, train)
-    honest = explore(styled('true', c.seed, attribute_values(data.items)), data, own, n=1, form='slots', progress=False, prompt_args={'slots': c.slots})
+    honest = explore(
+        styled('true', c.seed, attribute_values(data.items)),
+        data,
+        own,
+        n=1,
+        form='slots',
+        progress=False,
+        prompt_args={'slots': c.slots},
+    )
     kinds = [c.judge] + ([{'lexical': 'vectors', 'vectors': 'lexical'}[c.judge]] if c.second else [])
     judges = [fit_judge(data, history, honest, train, kind=k, seed=c.seed) for k in kinds]
     scores = [judge(texts, data, history, j, store=out / 'judgements.db') for j in judges]
@@ -199,7 +270,8 @@ def _paired_up(
 ) -> tuple:  # (pairs, best text of each user)
     """Stage 3: better and worse texts of the same user."""
     prompts = history_prompts(data, history, 'slots', slots=c.slots)
-    pairs = make_pairs(texts, scores, c.how, c.by, c.margin, c.cap, seed=c.seed, prompts=prompts); save_pairs(pairs, out / 'pairs')
+    pairs = make_pairs(texts, scores, c.how, c.by, c.margin, c.cap, seed=c.seed, prompts=prompts)
+    save_pairs(pairs, out / 'pairs')
     return pairs, best_profiles(texts, scores, c.by, prompts)
 
 # %% ../../nbs/lettingo/10_story.ipynb #6ccb87cc
@@ -215,21 +287,58 @@ def lettingo(
     """Explore, judge, pair, align, compare: LettinGo from data to aligned profiles; call it again to continue."""
     _need_extra()
     c, out, began, took = dataclasses.replace(config or LettingoConfig(), **settings), Path(out), time.monotonic(), {}
-    def step(name, text): took[name] = round(time.monotonic() - began, 1); say(f'[{took[name]:6.1f} s] {text}')
-    data, history, train, test = _world(data, c); claim_folder(out, {'data': data.hash(), **dataclasses.asdict(c)}); base = base or _small_writer(data, c, out)
-    step('world', f'{data!r}; {len(train):,} users to train on, {len(test):,} unseen, {history.attrs["left_out"]:,} with too few events')
-    seen = _only(history, train); texts = _explored(out, data, seen, base, others, c)
-    step('explore', f'{len(texts):,} texts, {texts["profile"].nunique():,} different, {(texts["status"] != "ok").sum():,} failed')
+
+    def step(name, text):
+        took[name] = round(time.monotonic() - began, 1)
+        say(f'[{took[name]:6.1f} s] {text}')
+
+    data, history, train, test = _world(data, c)
+    claim_folder(out, {'data': data.hash(), **dataclasses.asdict(c)})
+    base = base or _small_writer(data, c, out)
+    step(
+        'world',
+        f'{data!r}; {len(train):,} users to train on, {len(test):,} unseen, {history.attrs["left_out"]:,} with too few events',
+    )
+    seen = _only(history, train)
+    texts = _explored(out, data, seen, base, others, c)
+    step(
+        'explore',
+        f'{len(texts):,} texts, {texts["profile"].nunique():,} different, {(texts["status"] != "ok").sum():,} failed',
+    )
     by, second, scores, again = _judged(out, data, history, train, texts, c)
-    step('judge', f'{scores.attrs["computed"]:,} judged; {by.name} judge, accuracy {by.card["accuracy"]:.3f}, off by {by.card["calibration_error"]:.3f}')
-    pairs, examples = _paired_up(out, data, seen, texts, scores, c); moved = transfer(scores, again, pairs) if c.second else None
+    step(
+        'judge',
+        f'{scores.attrs["computed"]:,} judged; {by.name} judge, accuracy {by.card["accuracy"]:.3f}, off by {by.card["calibration_error"]:.3f}',
+    )
+    pairs, examples = _paired_up(out, data, seen, texts, scores, c)
+    moved = transfer(scores, again, pairs) if c.second else None
     kept = f'; a second judge keeps the order of {moved.loc["pairs kept", "value"]:.0%}' if c.second else ''
     step('pairs', f'{len(pairs):,} pairs of {pairs["user"].nunique():,} users, margin {pairs.attrs["margin"]:g}{kept}')
-    sft = {'epochs': c.epochs, 'lr': c.lr, 'batch': c.batch}; dpo = {**sft, 'beta': c.beta, 'loss': c.loss, 'sft_weight': c.sft_weight}
-    result = ablation(data, history, by, base, pairs, test, examples, second, c.test_samples, max(4, c.test_samples), out=out / 'writers', sft=sft, dpo=dpo,
-                      start=c.start, seed=c.seed, prompt_args={'slots': c.slots}, say=lambda text: step('align', text))
-    step('ablation', gain_sentence(result)); loop = _loop(data, result, out, c) if c.loop else None
-    if c.loop: step('loop', f'Recall@20 of the chain: {loop["table"].loc["recall@20"].round(4).to_dict()}')
+    sft = {'epochs': c.epochs, 'lr': c.lr, 'batch': c.batch}
+    dpo = {**sft, 'beta': c.beta, 'loss': c.loss, 'sft_weight': c.sft_weight}
+    result = ablation(
+        data,
+        history,
+        by,
+        base,
+        pairs,
+        test,
+        examples,
+        second,
+        c.test_samples,
+        max(4, c.test_samples),
+        out=out / 'writers',
+        sft=sft,
+        dpo=dpo,
+        start=c.start,
+        seed=c.seed,
+        prompt_args={'slots': c.slots},
+        say=lambda text: step('align', text),
+    )
+    step('ablation', gain_sentence(result))
+    loop = _loop(data, result, out, c) if c.loop else None
+    if c.loop:
+        step('loop', f'Recall@20 of the chain: {loop["table"].loc["recall@20"].round(4).to_dict()}')
     return _keep_run(out, c, data, history, by, second, pairs, moved, result, loop, texts, took)
 
 # %% ../../nbs/lettingo/10_story.ipynb #bffa2467
@@ -237,11 +346,17 @@ def gain_sentence(
     result,  # Ablation
 ) -> str:
     """What the comparison shows, claiming no more than the intervals do."""
-    d = result.differences; d = d[(d['metric'] == 'accuracy') & (d['judge'] == d['judge'].iloc[0])].set_index(['from', 'to'])
+    d = result.differences
+    d = d[(d['metric'] == 'accuracy') & (d['judge'] == d['judge'].iloc[0])].set_index(['from', 'to'])
+
     def told(a, b):
-        r = d.loc[(a, b)]; sure = 'better' if r['low'] > 0 else 'worse' if r['high'] < 0 else 'not shown to differ'
+        r = d.loc[(a, b)]
+        sure = 'better' if r['low'] > 0 else 'worse' if r['high'] < 0 else 'not shown to differ'
         return f'{b} against {a}: {r["difference"]:+.3f} [{r["low"]:+.3f}, {r["high"]:+.3f}], {sure}'
-    return 'accuracy of sampled texts: ' + '; '.join(told(a, b) for a, b in (('as is', 'DPO'), ('SFT', 'DPO'), ('SFT', 'DPO shuffled')) if (a, b) in d.index)
+
+    return 'accuracy of sampled texts: ' + '; '.join(
+        told(a, b) for a, b in (('as is', 'DPO'), ('SFT', 'DPO'), ('SFT', 'DPO shuffled')) if (a, b) in d.index
+    )
 
 
 def _loop(
@@ -251,7 +366,8 @@ def _loop(
     c,  # LettingoConfig
 ) -> dict:
     """ProMax in a shop of the unseen users, with their first sampled text before and after."""
-    t = result.profiles; t = t[t['sample'] == 0]
+    t = result.profiles
+    t = t[t['sample'] == 0]
     texts = {name: t[t['writer'] == name] for name in ('as is', 'DPO')}
     return close_loop(data, texts, np.unique(t['user']), out / 'loop', seeds=(c.seed,))
 
@@ -260,23 +376,65 @@ def _plain(
     x,  # anything made of dicts, lists and numbers
 ):  # the same for JSON: no NaN, no numpy
     """Fit for JSON."""
-    if isinstance(x, dict): return {k if isinstance(k, str) else ' '.join(map(str, k)) if isinstance(k, tuple) else str(k): _plain(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)): return [_plain(v) for v in x]
+    if isinstance(x, dict):
+        return {
+            k if isinstance(k, str) else ' '.join(map(str, k)) if isinstance(k, tuple) else str(k): _plain(v)
+            for k, v in x.items()
+        }
+    if isinstance(x, (list, tuple)):
+        return [_plain(v) for v in x]
     x = x.item() if hasattr(x, 'item') else x
-    return None if isinstance(x, float) and not math.isfinite(x) else x if isinstance(x, (int, float, str, bool, type(None))) else str(x)
+    return (
+        None
+        if isinstance(x, float) and not math.isfinite(x)
+        else x
+        if isinstance(x, (int, float, str, bool, type(None)))
+        else str(x)
+    )
 
 
 def _keep_run(out, c, data, history, by, second, pairs, moved, result, loop, texts, took) -> dict:
     """Everything a reader of the run needs: tables as parquet, the summary as JSON."""
-    for name, table in (('ablation', result.table.reset_index()), ('differences', result.differences), ('test-profiles', result.profiles), ('profiles', texts)):
-        table = table.drop(columns=[k for k in ('cost',) if k in table]); table.attrs = {}
+    for name, table in (
+        ('ablation', result.table.reset_index()),
+        ('differences', result.differences),
+        ('test-profiles', result.profiles),
+        ('profiles', texts),
+    ):
+        table = table.drop(columns=[k for k in ('cost',) if k in table])
+        table.attrs = {}
         write_atomic(out / f'{name}.parquet', table.to_parquet)
-    summary = {'settings': dataclasses.asdict(c), 'data': repr(data), 'history': history.attrs, 'train_users': texts['user'].nunique(),
-               'test_users': int(result.table['users'].max()), 'judge': by.card, 'second_judge': second.card if second else None, 'pairs': pairs.attrs,
-               'diversity': diversity(texts).to_dict('index'), 'transfer': None if moved is None else moved.to_dict('index'), 'seconds': took,
-               'ablation': result.table.to_dict('index'), 'differences': result.differences.to_dict('records'), 'verdict': gain_sentence(result)}
-    if loop: summary['loop'] = {'table': loop['table'].to_dict('index'), 'differences': loop['differences'].to_dict('index'),
-                                'movement': loop['movement'].drop(columns='user').mean().to_dict()}
+    summary = {
+        'settings': dataclasses.asdict(c),
+        'data': repr(data),
+        'history': history.attrs,
+        'train_users': texts['user'].nunique(),
+        'test_users': int(result.table['users'].max()),
+        'judge': by.card,
+        'second_judge': second.card if second else None,
+        'pairs': pairs.attrs,
+        'diversity': diversity(texts).to_dict('index'),
+        'transfer': None if moved is None else moved.to_dict('index'),
+        'seconds': took,
+        'ablation': result.table.to_dict('index'),
+        'differences': result.differences.to_dict('records'),
+        'verdict': gain_sentence(result),
+    }
+    if loop:
+        summary['loop'] = {
+            'table': loop['table'].to_dict('index'),
+            'differences': loop['differences'].to_dict('index'),
+            'movement': loop['movement'].drop(columns='user').mean().to_dict(),
+        }
     summary = _plain(summary)
     write_atomic(out / 'lettingo.json', lambda p: Path(p).write_text(json.dumps(summary, indent=1), encoding='utf-8'))
-    return {'ablation': result, 'pairs': pairs, 'judge': by, 'second': second, 'transfer': moved, 'loop': loop, 'summary': summary, 'folder': out}
+    return {
+        'ablation': result,
+        'pairs': pairs,
+        'judge': by,
+        'second': second,
+        'transfer': moved,
+        'loop': loop,
+        'summary': summary,
+        'folder': out,
+    }

@@ -17,8 +17,14 @@ from .histories import read_slots
 
 # %% ../../nbs/lettingo/01_styles.ipynb #15390729
 STYLES = ('true', 'likes', 'invented', 'vague')
-_VAGUE = ('Enjoys good books.', 'Enjoys a good story, well told.', 'Enjoys many kinds of things and is open to new ones.',
-          'Has a broad taste and likes what is well made.', 'Enjoys things of quality.', 'Likes to be surprised now and then.')
+_VAGUE = (
+    'Enjoys good books.',
+    'Enjoys a good story, well told.',
+    'Enjoys many kinds of things and is open to new ones.',
+    'Has a broad taste and likes what is well made.',
+    'Enjoys things of quality.',
+    'Likes to be surprised now and then.',
+)
 
 
 def _said(
@@ -27,7 +33,8 @@ def _said(
 ) -> str:  # '' if there is nothing to say
     """Tastes as a sentence."""
     head = f'Enjoys {_and(likes)}' if likes else ''
-    if dislikes: head += ('; keeps' if head else 'Keeps') + f' away from {_and(dislikes)}'
+    if dislikes:
+        head += ('; keeps' if head else 'Keeps') + f' away from {_and(dislikes)}'
     return head and head + '.'
 
 
@@ -38,17 +45,22 @@ def _styled_text(
     rng,  # random.Random
 ) -> str:
     """One profile in one style."""
-    def most(x): return [v for v in x if rng.random() < .85] or list(x[:1])
+
+    def most(x):
+        return [v for v in x if rng.random() < 0.85] or list(x[:1])
+
     likes, dislikes = most(slots['liked']), most(slots['disliked'])
-    if style == 'likes': dislikes = []
+    if style == 'likes':
+        dislikes = []
     if style == 'invented':
         made = rng.sample(values, min(len(values), len(likes) + len(dislikes) or 3))
-        likes, dislikes = made[:max(len(likes), 1)], made[max(len(likes), 1):]
+        likes, dislikes = made[: max(len(likes), 1)], made[max(len(likes), 1) :]
     return ('' if style == 'vague' else _said(likes, dislikes)) or rng.choice(_VAGUE)
 
 # %% ../../nbs/lettingo/01_styles.ipynb #bd9cd100
 class Styled:
     """A writer without a model that answers prompts with slots in one style. Make one with `styled`."""
+
     batch, form = 64, 'slots'
 
     def __init__(self, style, seed, values):
@@ -60,9 +72,14 @@ class Styled:
         rng = random.Random(_seed_of(self.style, self.params['seed'], sample, prompt))
         return Answer(_styled_text(self.style, read_slots(prompt), self.values, rng))
 
-    def complete_many(self, prompts, samples=None): return [self.complete(p, s) for p, s in zip(prompts, samples or [0] * len(prompts), strict=True)]
-    def __call__(self, prompt): return self.complete(prompt).text
-    def __repr__(self): return f"styled({self.style!r}, seed={self.params['seed']})"
+    def complete_many(self, prompts, samples=None):
+        return [self.complete(p, s) for p, s in zip(prompts, samples or [0] * len(prompts), strict=True)]
+
+    def __call__(self, prompt):
+        return self.complete(prompt).text
+
+    def __repr__(self):
+        return f"styled({self.style!r}, seed={self.params['seed']})"
 
 
 def styled(
@@ -71,7 +88,11 @@ def styled(
     values=None,  # list of str | None: what may be invented; None: the vocabulary of the generated world
 ) -> Styled:  # callable str -> str with name, form, params, complete and complete_many
     """A writer that always writes in one style."""
-    if style not in STYLES: raise ValueError(f'style is {style!r}: use one of {", ".join(STYLES)}')
-    values = sorted({v for k, group in VOCABULARY.items() if k != 'version' for v in group} if values is None else set(values))
-    if not values: raise ValueError('values is empty: name at least one attribute value that may be invented')
+    if style not in STYLES:
+        raise ValueError(f'style is {style!r}: use one of {", ".join(STYLES)}')
+    values = sorted(
+        {v for k, group in VOCABULARY.items() if k != 'version' for v in group} if values is None else set(values)
+    )
+    if not values:
+        raise ValueError('values is empty: name at least one attribute value that may be invented')
     return Styled(style, seed, values)

@@ -26,8 +26,10 @@ from .styles import STYLES, styled
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #b3dadac6
 _SPECIAL = ('<pad>', '<s>', '</s>', '<unk>')
-_CHAT = ("{% for m in messages %}{% if m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}"
-         "{% else %}{{ bos_token }}{{ m['content'] }}{% endif %}{% endfor %}")
+_CHAT = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}"
+    "{% else %}{{ bos_token }}{{ m['content'] }}{% endif %}{% endfor %}"
+)
 
 
 def _tiny_tokenizer(
@@ -37,16 +39,32 @@ def _tiny_tokenizer(
     """A word-level tokenizer in which every attribute value is a single token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-    def literal(text): return ''.join(c if c.isalnum() or c == ' ' else '\\' + c for c in text)
+
+    def literal(text):
+        return ''.join(c if c.isalnum() or c == ' ' else '\\' + c for c in text)
+
     known = '|'.join(literal(v) for v in sorted(set(values), key=lambda v: (-len(v), v)))
     words = r"\w+(?:[-'’]\w+)*:?|[^\w\s]"
-    cut = pre_tokenizers.Split(Regex(rf'(?<![\w-])(?:{known})(?![\w-])|{words}' if known else words), 'removed', invert=True)
+    cut = pre_tokenizers.Split(
+        Regex(rf'(?<![\w-])(?:{known})(?![\w-])|{words}' if known else words), 'removed', invert=True
+    )
     found = {w for t in set(texts) for w, _ in cut.pre_tokenize_str(t)} | set(values) | {'like', 'neutral', 'dislike'}
     vocab = {w: i for i, w in enumerate([*_SPECIAL, *sorted(found - set(_SPECIAL))])}
-    tok = Tokenizer(models.WordLevel(vocab, unk_token='<unk>')); tok.pre_tokenizer = cut
-    tok.decoder = decoders.Sequence([decoders.WordPiece(prefix='\0\0', cleanup=False), decoders.Replace(Regex(r' (?=[.,;:!?])'), '')])
+    tok = Tokenizer(models.WordLevel(vocab, unk_token='<unk>'))
+    tok.pre_tokenizer = cut
+    tok.decoder = decoders.Sequence(
+        [decoders.WordPiece(prefix='\0\0', cleanup=False), decoders.Replace(Regex(r' (?=[.,;:!?])'), '')]
+    )
     pad, bos, eos, unk = _SPECIAL
-    return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk, padding_side='left', chat_template=_CHAT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        pad_token=pad,
+        bos_token=bos,
+        eos_token=eos,
+        unk_token=unk,
+        padding_side='left',
+        chat_template=_CHAT,
+    )
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #4494810e
 def _practice(
@@ -57,14 +75,21 @@ def _practice(
     seed,  # int
 ) -> pd.DataFrame:  # prompt, text, style
     """Invented histories and what writers of several styles make of them."""
-    rng = np.random.default_rng([seed, 7]); known = np.array(sorted(set(values)), dtype=object)
+    rng = np.random.default_rng([seed, 7])
+    known = np.array(sorted(set(values)), dtype=object)
     most = min(slots, len(known) // 3)
-    if most < 1: raise ValueError(f'values has {len(known)} different entries: a writer needs at least three tastes to tell apart')
-    sizes = rng.integers(0, most + 1, (n, 3)); order = rng.random((n, len(known))).argsort(1)
-    writers = {s: styled(s, seed, list(known)) for s in styles}; rows = []
+    if most < 1:
+        raise ValueError(
+            f'values has {len(known)} different entries: a writer needs at least three tastes to tell apart'
+        )
+    sizes = rng.integers(0, most + 1, (n, 3))
+    order = rng.random((n, len(known))).argsort(1)
+    writers = {s: styled(s, seed, list(known)) for s in styles}
+    rows = []
     for k, ((a, m, d), o) in enumerate(zip(sizes, order, strict=True)):
-        prompt = slot_prompt(list(known[o[:a]]), list(known[o[a:a + m]]), list(known[o[a + m:a + m + d]]), slots)
-        style = styles[k % len(styles)]; rows.append((prompt, writers[style].complete(prompt, k).text, style))
+        prompt = slot_prompt(list(known[o[:a]]), list(known[o[a : a + m]]), list(known[o[a + m : a + m + d]]), slots)
+        style = styles[k % len(styles)]
+        rows.append((prompt, writers[style].complete(prompt, k).text, style))
     return pd.DataFrame(rows, columns=['prompt', 'text', 'style'])
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #fc8cbe20
@@ -78,11 +103,24 @@ def _tiny_model(
 ):  # transformers GPT2LMHeadModel
     """A small GPT-2 with random weights."""
     from transformers import GPT2Config, GPT2LMHeadModel, set_seed
+
     set_seed(seed)
     ids = dict(pad_token_id=tok.pad_token_id, bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=len(tok), n_positions=positions, n_embd=width, n_layer=layers, n_head=heads,
-                                      initializer_range=.08, activation_function='gelu_pytorch_tanh',  # the same curve as 'gelu_new', in one kernel
-                                      resid_pdrop=0., embd_pdrop=0., attn_pdrop=0., **ids))
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tok),
+            n_positions=positions,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            initializer_range=0.08,
+            activation_function='gelu_pytorch_tanh',  # the same curve as 'gelu_new', in one kernel
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **ids,
+        )
+    )
 
 
 def _fresh(
@@ -90,22 +128,32 @@ def _fresh(
 ):  # the same weights without anything a trainer has hung onto the object
     """A clean copy: trainers replace the forward method, and a deep copy of that would still call the old weights."""
     twin = type(model)(copy.deepcopy(model.config)).to(next(model.parameters()).dtype)
-    twin.load_state_dict(model.state_dict()); twin.generation_config = copy.deepcopy(model.generation_config)
+    twin.load_state_dict(model.state_dict())
+    twin.generation_config = copy.deepcopy(model.generation_config)
     return twin.eval()
 
 
 def _need_extra():
     """Say in one sentence what is missing before anything is begun; a kept writer is read, and writes, without these packages."""
     lost = [p for p in ('trl', 'peft', 'accelerate', 'datasets') if not find_spec(p)]
-    if lost: raise ImportError(f"training a writer needs {', '.join(lost)}, not installed here: pip install 'promax_nb[align]'")
+    if lost:
+        raise ImportError(
+            f"training a writer needs {', '.join(lost)}, not installed here: pip install 'promax_nb[align]'"
+        )
 
 
 def _quiet():
     """Keep the libraries' bars and notices out of the way."""
     from transformers.utils import logging
-    if find_spec('datasets'): import datasets; datasets.disable_progress_bars()
-    logging.set_verbosity_error(); logging.disable_progress_bar()
-    os.environ.setdefault('TQDM_DISABLE', ''); warnings.filterwarnings('ignore', message='.*pin_memory.*')
+
+    if find_spec('datasets'):
+        import datasets
+
+        datasets.disable_progress_bars()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ.setdefault('TQDM_DISABLE', '')
+    warnings.filterwarnings('ignore', message='.*pin_memory.*')
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #1ed989f6
 def _train_tiny(
@@ -123,19 +171,38 @@ def _train_tiny(
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
+
     _quiet()
     read = tok([tok.bos_token + p for p in practice['prompt']], add_special_tokens=False)['input_ids']
     said = tok([' ' + t + tok.eos_token for t in practice['text']], add_special_tokens=False)['input_ids']
     both = list(zip(read, said, strict=True))
     rows = Dataset.from_dict({'input_ids': [a + b for a, b in both], 'labels': [[-100] * len(a) + b for a, b in both]})
     with tempfile.TemporaryDirectory() as folder:
-        args = SFTConfig(folder, max_steps=steps, per_device_train_batch_size=batch, learning_rate=lr, lr_scheduler_type='cosine', warmup_steps=.05,
-                         weight_decay=.01, adam_beta2=.98, max_length=None, use_cpu=not torch.cuda.is_available(), bf16=False, gradient_checkpointing=False,
-                         dataloader_pin_memory=False, seed=seed, save_strategy='no', report_to='none', logging_steps=max(1, steps // 40), disable_tqdm=True)
+        args = SFTConfig(
+            folder,
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            learning_rate=lr,
+            lr_scheduler_type='cosine',
+            warmup_steps=0.05,
+            weight_decay=0.01,
+            adam_beta2=0.98,
+            max_length=None,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=False,
+            gradient_checkpointing=False,
+            dataloader_pin_memory=False,
+            seed=seed,
+            save_strategy='no',
+            report_to='none',
+            logging_steps=max(1, steps // 40),
+            disable_tqdm=True,
+        )
         trainer = SFTTrainer(model, args, train_dataset=rows, processing_class=tok)
-        trainer.remove_callback(PrinterCallback); trainer.train()
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     losses = [r['loss'] for r in trainer.state.log_history if 'loss' in r]
-    return float(np.mean(losses[-max(1, len(losses) // 10):]))
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #b4c53dff
 def reading(
@@ -148,16 +215,20 @@ def reading(
 ) -> dict:  # 'tastes': share of tastes foreseen (0..1), 'chance': of a guess, 'texts': share of texts without a mistake
     """Does the writer look at the history? Likeliest word at every taste of full and true texts."""
     import torch
-    practice = _practice(values, n, slots, ['true'], seed); known = set(tok.convert_tokens_to_ids(sorted(set(values))))
+
+    practice = _practice(values, n, slots, ['true'], seed)
+    known = set(tok.convert_tokens_to_ids(sorted(set(values))))
     practice = practice[[bool(any(read_slots(p).values())) for p in practice['prompt']]]
     right, whole = [], []
     with torch.inference_mode():
         for prompt, text in zip(practice['prompt'], practice['text'], strict=True):
-            a = tok(tok.bos_token + prompt, add_special_tokens=False)['input_ids']; b = tok(' ' + text, add_special_tokens=False)['input_ids']
-            best = model(torch.tensor([a + b], device=model.device)).logits[0, len(a) - 1:-1].argmax(-1).tolist()
+            a = tok(tok.bos_token + prompt, add_special_tokens=False)['input_ids']
+            b = tok(' ' + text, add_special_tokens=False)['input_ids']
+            best = model(torch.tensor([a + b], device=model.device)).logits[0, len(a) - 1 : -1].argmax(-1).tolist()
             lists = [set(tok.convert_tokens_to_ids(v)) for v in read_slots(prompt).values()]
             hits = [any(g in own and t in own for own in lists) for g, t in zip(best, b, strict=True) if t in known]
-            right += hits; whole += [all(hits)] if hits else []
+            right += hits
+            whole += [all(hits)] if hits else []
     return {'tastes': float(np.mean(right)), 'chance': 1 / max(len(known), 1), 'texts': float(np.mean(whole))}
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #558d8811
@@ -166,18 +237,21 @@ def _values_hash(
 ) -> str:  # 12 hex digits
     """Fingerprint of a vocabulary of tastes."""
     import hashlib
+
     return hashlib.sha256(json.dumps(sorted(set(values))).encode()).hexdigest()[:12]
 
 
 def _world_values() -> list:  # of str
     """The vocabulary of the generated world."""
     from promax_nb.data.bookshop import FACETS, VOCABULARY
+
     return sorted({v for f in FACETS for v in VOCABULARY[f]})
 
 
 def _shipped() -> Path:  # folder
     """Where the writer that comes with the package lies."""
     from importlib.resources import files
+
     return Path(str(files('promax_nb.lettingo'))) / 'tiny_writer'
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #94d99550
@@ -187,16 +261,26 @@ def _load_tiny(
 ):  # (model, tokenizer), the card as model.card
     """Read a small writer back, if it is one of this vocabulary."""
     from transformers import AutoTokenizer, GPT2LMHeadModel
+
     _quiet()
     if not (folder / 'card.json').exists():
-        raise FileNotFoundError(f'{folder} holds no small writer (there is no card.json): train one with tiny_lm(retrain=True), '
-                                'or python benchmarks/tiny_writer.py')
-    card = json.loads((folder / 'card.json').read_text(encoding='utf-8')); mine = _values_hash(values)
+        raise FileNotFoundError(
+            f'{folder} holds no small writer (there is no card.json): train one with tiny_lm(retrain=True), '
+            'or python benchmarks/tiny_writer.py'
+        )
+    card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
+    mine = _values_hash(values)
     if card['values_hash'] != mine or card.get('vocabulary_hash') not in (None, vocabulary_hash()):
-        raise ValueError(f"the small writer in {folder.name} knows another vocabulary (values {card['values_hash']}, asked for {mine}): it would read every "
-                         'prompt wrongly. Train one anew with tiny_lm(values=..., retrain=True), or the one in the package with benchmarks/tiny_writer.py')
-    tok, model = AutoTokenizer.from_pretrained(folder, local_files_only=True), GPT2LMHeadModel.from_pretrained(folder, local_files_only=True)
-    model.config._name_or_path = 'tiny'; model.card = card
+        raise ValueError(
+            f"the small writer in {folder.name} knows another vocabulary (values {card['values_hash']}, asked for {mine}): it would read every "
+            'prompt wrongly. Train one anew with tiny_lm(values=..., retrain=True), or the one in the package with benchmarks/tiny_writer.py'
+        )
+    tok, model = (
+        AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        GPT2LMHeadModel.from_pretrained(folder, local_files_only=True),
+    )
+    model.config._name_or_path = 'tiny'
+    model.card = card
     return model.eval(), tok
 
 
@@ -207,8 +291,11 @@ def _save_tiny(
 ):
     """Write weights, tokenizer and card; the card last, so that a folder with a card is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder); tok.save_pretrained(folder)
-    write_atomic(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(model.card, indent=1) + '\n', encoding='utf-8'))
+    model.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    write_atomic(
+        folder / 'card.json', lambda p: Path(p).write_text(json.dumps(model.card, indent=1) + '\n', encoding='utf-8')
+    )
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #da4c655d
 def _card(
@@ -219,9 +306,15 @@ def _card(
 ) -> dict:  # JSON-able
     """What is known about a small writer."""
     world = known == _world_values()
-    return {'what': 'a small writer for prompts with slots', 'vocabulary_hash': vocabulary_hash() if world else None, 'values_hash': _values_hash(known),
-            'values': len(known), **facts, 'weights': sum(p.numel() for p in model.parameters()),
-            'reads': {k: round(v, 4) for k, v in reading(model, tok, known, slots=facts['slots']).items()}}
+    return {
+        'what': 'a small writer for prompts with slots',
+        'vocabulary_hash': vocabulary_hash() if world else None,
+        'values_hash': _values_hash(known),
+        'values': len(known),
+        **facts,
+        'weights': sum(p.numel() for p in model.parameters()),
+        'reads': {k: round(v, 4) for k, v in reading(model, tok, known, slots=facts['slots']).items()},
+    }
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #e798ab09
 def tiny_lm(
@@ -241,16 +334,31 @@ def tiny_lm(
     """A small causal language model that reads three lists and writes a profile; raises ValueError if the kept one knows another vocabulary."""
     known = _world_values() if values is None else sorted(set(values))
     folder = Path(path) if path else _shipped() if known == _world_values() else None
-    if not retrain and folder and ((folder / 'card.json').exists() or path is None): return _load_tiny(folder, known)
+    if not retrain and folder and ((folder / 'card.json').exists() or path is None):
+        return _load_tiny(folder, known)
     practice = _practice(known, min(steps * batch, 32_768), slots, list(styles), seed)
-    tok = _tiny_tokenizer(known, [slot_prompt([], [], [], slots), *practice['text']]); start = time.perf_counter()
+    tok = _tiny_tokenizer(known, [slot_prompt([], [], [], slots), *practice['text']])
+    start = time.perf_counter()
     model = _tiny_model(tok, width, layers, 4, positions, seed)
-    loss = _train_tiny(model, tok, practice, steps, batch, lr, seed); model = _fresh(model)
+    loss = _train_tiny(model, tok, practice, steps, batch, lr, seed)
+    model = _fresh(model)
     model.config._name_or_path = 'tiny'
-    facts = {'slots': slots, 'styles': list(styles), 'seed': seed, 'steps': steps, 'batch': batch, 'lr': lr, 'width': width, 'layers': layers,
-             'positions': positions, 'loss': round(loss, 4), 'seconds': round(time.perf_counter() - start, 1)}
+    facts = {
+        'slots': slots,
+        'styles': list(styles),
+        'seed': seed,
+        'steps': steps,
+        'batch': batch,
+        'lr': lr,
+        'width': width,
+        'layers': layers,
+        'positions': positions,
+        'loss': round(loss, 4),
+        'seconds': round(time.perf_counter() - start, 1),
+    }
     model.card = _card(model, tok, known, facts)
-    if path: _save_tiny(Path(path), model, tok)
+    if path:
+        _save_tiny(Path(path), model, tok)
     return model, tok
 
 # %% ../../nbs/lettingo/07_tiny.ipynb #16e9c728
@@ -258,7 +366,7 @@ def writer(
     model,  # transformers causal language model
     tok,  # its tokenizer
     name='tiny',  # str: what its profiles are called
-    temperature=1.,  # float: 0 for the likeliest text
+    temperature=1.0,  # float: 0 for the likeliest text
     seed=0,  # int: of the draws
     form='slots',  # 'slots' | 'full': the prompts it gets
     max_new_tokens=48,  # int: longest profile, tokens

@@ -29,7 +29,8 @@ class Recommender(nn.Module):
         super().__init__()
         self.interactions = sp.csr_matrix(getattr(data, 'train', data))
         m, n = self.interactions.shape
-        if not m or not n: raise ValueError(f'the training matrix is {m} x {n}: a recommender needs at least one user and one item.')
+        if not m or not n:
+            raise ValueError(f'the training matrix is {m} x {n}: a recommender needs at least one user and one item.')
         generator = torch.Generator().manual_seed(seed)
         self.user = nn.Parameter(nn.init.xavier_uniform_(torch.empty(m, dim), generator=generator))
         self.item = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n, dim), generator=generator))
@@ -54,7 +55,7 @@ class Recommender(nn.Module):
 
     def split(self, nodes):
         """Cut (M+N, d) node vectors into users (M, d) and items (N, d)."""
-        return nodes[:len(self.user)], nodes[len(self.user):]
+        return nodes[: len(self.user)], nodes[len(self.user) :]
 
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
@@ -66,7 +67,8 @@ class MF(Recommender):
 
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
-        if adj is None: return self.user, self.item
+        if adj is None:
+            return self.user, self.item
         return self.split(self.layers(adj, 1)[1])
 
 # %% ../../nbs/models/02_bases.ipynb #a4efa386
@@ -79,15 +81,18 @@ class LightGCN(Recommender):
         dim: int = 32,  # width d
         layers: int = 3,  # propagation steps
         sum_layers=None,  # which layers are summed, e.g. (1, 2, 3); None: all, 0..layers
-        edge_drop: float = 0.,  # share of edges left out in each training step
+        edge_drop: float = 0.0,  # share of edges left out in each training step
         rescale: bool = False,  # rescale the kept edges by 1 / (1 - edge_drop)
         seed: int = 0,  # of the initial values
     ):
         super().__init__(data, dim, seed)
         self.sum_layers = tuple(range(layers + 1)) if sum_layers is None else tuple(sum_layers)
         if not self.sum_layers or min(self.sum_layers) < 0 or max(self.sum_layers) > layers:
-            raise ValueError(f'sum_layers={sum_layers} does not fit layers={layers}: name layers between 0 and {layers}.')
-        if not 0 <= edge_drop < 1: raise ValueError(f'edge_drop={edge_drop} is outside [0, 1): it is the share of edges left out.')
+            raise ValueError(
+                f'sum_layers={sum_layers} does not fit layers={layers}: name layers between 0 and {layers}.'
+            )
+        if not 0 <= edge_drop < 1:
+            raise ValueError(f'edge_drop={edge_drop} is outside [0, 1): it is the share of edges left out.')
         self.n_layers, self.edge_drop, self.rescale = layers, edge_drop, rescale
 
     def combine(self, layers):
@@ -97,7 +102,8 @@ class LightGCN(Recommender):
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
         adj = self.adj if adj is None else adj
-        if self.training and self.edge_drop: adj = adj.drop(self.edge_drop, self.rescale)
+        if self.training and self.edge_drop:
+            adj = adj.drop(self.edge_drop, self.rescale)
         return self.combine(self.layers(adj, self.n_layers))
 
 # %% ../../nbs/models/02_bases.ipynb #9ad657cc
@@ -130,9 +136,9 @@ class SimGCL(LightGCN):
         dim: int = 32,  # width d
         layers: int = 3,  # propagation steps
         sum_layers=None,  # which layers are summed; None: all
-        eps: float = .9,  # length of the noise vector added at each step
-        weight: float = .1,  # of the contrastive term
-        tau: float = .2,  # its temperature
+        eps: float = 0.9,  # length of the noise vector added at each step
+        weight: float = 0.1,  # of the contrastive term
+        tau: float = 0.2,  # its temperature
         seed: int = 0,  # of the initial values
     ):
         super().__init__(data, dim, layers, sum_layers, seed=seed)
@@ -140,13 +146,16 @@ class SimGCL(LightGCN):
 
     def noisy(self):
         """One disturbed view: users (M, d), items (N, d)."""
-        def shake(x): return x + self.eps * torch.sign(x) * F.normalize(torch.rand_like(x), dim=1)
+
+        def shake(x):
+            return x + self.eps * torch.sign(x) * F.normalize(torch.rand_like(x), dim=1)
+
         return self.combine(self.layers(self.adj, self.n_layers, shake))
 
     def extra_loss(self, users, pos) -> dict:
         """The contrastive term for a batch of (user, item) index pairs; negatives are all users and all items."""
         (u1, i1), (u2, i2) = self.noisy(), self.noisy()
-        total = 0.
+        total = 0.0
         for one, two, ids in ((u1, u2, users), (i1, i2, pos)):
             rows, n = torch.unique(ids, return_counts=True)  # a repeated anchor is one row that weighs more
             total = total + infonce(one[rows], two, rows, n.to(one.dtype) / len(ids), tau=self.tau)

@@ -14,11 +14,17 @@ import scipy.sparse as sp
 def _vectors(users, items):
     """Both tables as torch tensors of one type on one device, checked."""
     import torch
+
     users, items = (torch.as_tensor(x).detach() for x in (users, items))
     if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
-        raise ValueError(f'user vectors are {tuple(users.shape)} and item vectors {tuple(items.shape)}: both need two dimensions and the same width.')
+        raise ValueError(
+            f'user vectors are {tuple(users.shape)} and item vectors {tuple(items.shape)}: both need two dimensions and the same width.'
+        )
     for name, x in (('user', users), ('item', items)):
-        if not torch.isfinite(x).all(): raise ValueError(f'some {name} vectors contain NaN or infinity: the model did not train well; lower the learning rate.')
+        if not torch.isfinite(x).all():
+            raise ValueError(
+                f'some {name} vectors contain NaN or infinity: the model did not train well; lower the learning rate.'
+            )
     kind = torch.promote_types(torch.promote_types(users.dtype, items.dtype), torch.float32)
     return users.to(kind), items.to(users.device, kind)
 
@@ -33,20 +39,26 @@ def topk(
 ) -> np.ndarray:  # (len(rows), k) int64 item ids, best first; -1 where a user has fewer than k unseen items
     """The k items with the highest dot product for each user, seen ones left out."""
     import torch
+
     users, items = _vectors(users, items)
     rows = np.arange(len(users)) if rows is None else np.asarray(rows)
     if seen is not None and seen.shape != (len(users), len(items)):
-        raise ValueError(f'seen is {seen.shape} but there are {len(users)} users and {len(items)} items: pass matrices of the same data.')
+        raise ValueError(
+            f'seen is {seen.shape} but there are {len(users)} users and {len(items)} items: pass matrices of the same data.'
+        )
     seen = None if seen is None else sp.csr_matrix(seen)
     k_, out = min(k, len(items)), np.full((len(rows), k), -1, dtype=np.int64)
     for s in range(0, len(rows), block):
-        ids = rows[s:s + block]
+        ids = rows[s : s + block]
         scores = users[torch.as_tensor(ids, device=users.device)] @ items.T
         if seen is not None:
             at = seen[ids].tocoo()
-            scores[torch.as_tensor(at.row, device=scores.device).long(), torch.as_tensor(at.col, device=scores.device).long()] = -torch.inf
+            scores[
+                torch.as_tensor(at.row, device=scores.device).long(),
+                torch.as_tensor(at.col, device=scores.device).long(),
+            ] = -torch.inf
         best = scores.topk(k_, dim=1)
-        out[s:s + len(ids), :k_] = best.indices.masked_fill(best.values == -torch.inf, -1).cpu().numpy()
+        out[s : s + len(ids), :k_] = best.indices.masked_fill(best.values == -torch.inf, -1).cpu().numpy()
     return out
 
 # %% ../../nbs/models/04_evaluate.ipynb #500c286e
@@ -72,7 +84,7 @@ def _metrics(hits, n_truth, ks):
         out[f'recall@{k}'] = n_hit / n_truth
         out[f'ndcg@{k}'] = (h * discount[:k]).sum(1) / ideal[np.minimum(n_truth, k)]
         out[f'precision@{k}'] = n_hit / k
-        out[f'mrr@{k}'] = np.where(first <= k, 1 / first, 0.)
+        out[f'mrr@{k}'] = np.where(first <= k, 1 / first, 0.0)
         out[f'hit@{k}'] = (n_hit > 0).astype(float)
     return out
 
@@ -89,7 +101,10 @@ def per_user(
     truth = sp.csr_matrix(truth)
     counts = np.diff(truth.indptr)
     rows = np.flatnonzero(counts)
-    if not len(rows): raise ValueError('nobody has a held-out interaction in this split: make a larger one, e.g. ratios=(.7, .1, .2).')
+    if not len(rows):
+        raise ValueError(
+            'nobody has a held-out interaction in this split: make a larger one, e.g. ratios=(.7, .1, .2).'
+        )
     ranked = topk(users, items, max(ks), seen, rows, block)
     return pd.DataFrame(_metrics(_hits(ranked, rows, truth), counts[rows], ks), index=pd.Index(rows, name='user'))
 
@@ -111,8 +126,10 @@ def held_out(
     mask: str = 'train+valid',  # what is masked when testing: 'train+valid' or 'train' (as published)
 ):  # truth (M, N), seen (M, N)
     """The held-out matrix of a split, and what is masked when it is ranked."""
-    if split not in ('test', 'valid'): raise ValueError(f"split={split!r} is unknown: use 'test' or 'valid'.")
-    if mask not in ('train+valid', 'train'): raise ValueError(f"mask={mask!r} is unknown: use 'train+valid' or 'train'.")
+    if split not in ('test', 'valid'):
+        raise ValueError(f"split={split!r} is unknown: use 'test' or 'valid'.")
+    if mask not in ('train+valid', 'train'):
+        raise ValueError(f"mask={mask!r} is unknown: use 'train+valid' or 'train'.")
     return getattr(data, split), data.train + data.valid if split == 'test' and mask == 'train+valid' else data.train
 
 
@@ -138,20 +155,29 @@ def paired(
     base,  # (U, m) DataFrame: per-user metrics of one side
     ours,  # (U, m) DataFrame: of the other, same users
     n_boot: int = 2000,  # bootstrap draws
-    level: float = .95,  # of the interval
+    level: float = 0.95,  # of the interval
     seed: int = 0,  # of the draws
 ) -> pd.DataFrame:  # one row per metric: base, ours, difference, low, high, p, relative (share of base)
     """Paired difference with a bootstrap interval over users and a paired t-test."""
     if not base.index.equals(ours.index) or list(base) != list(ours):
-        raise ValueError('the two sides do not cover the same users and metrics: evaluate both on the same split with the same ks.')
+        raise ValueError(
+            'the two sides do not cover the same users and metrics: evaluate both on the same split with the same ks.'
+        )
     from scipy.stats import ttest_rel
+
     diff = (ours - base).to_numpy()
     rng, n = np.random.default_rng(seed), len(diff)
-    boot = np.stack([diff[rng.integers(n, size=n)].mean(0) for _ in range(n_boot)]) if n > 1 else np.full((1, diff.shape[1]), np.nan)
+    boot = (
+        np.stack([diff[rng.integers(n, size=n)].mean(0) for _ in range(n_boot)])
+        if n > 1
+        else np.full((1, diff.shape[1]), np.nan)
+    )
     low, high = np.quantile(boot, [(1 - level) / 2, (1 + level) / 2], axis=0)
     p = ttest_rel(ours, base).pvalue if n > 1 else np.full(diff.shape[1], np.nan)
-    p = np.where((diff == diff[:1]).all(0) & (diff[0] == 0), 1., p)  # identical sides: no evidence of anything
-    out = pd.DataFrame({'base': base.mean(), 'ours': ours.mean(), 'difference': diff.mean(0), 'low': low, 'high': high, 'p': p})
+    p = np.where((diff == diff[:1]).all(0) & (diff[0] == 0), 1.0, p)  # identical sides: no evidence of anything
+    out = pd.DataFrame(
+        {'base': base.mean(), 'ours': ours.mean(), 'difference': diff.mean(0), 'low': low, 'high': high, 'p': p}
+    )
     out['relative'] = out.difference / out.base.where(out.base > 0)
     return out.rename_axis('metric')
 
@@ -165,14 +191,22 @@ def compare(
     mask: str = 'train+valid',  # or 'train', as published
     n_boot: int = 2000,  # bootstrap draws over users
     seed: int = 0,  # of the draws
-) -> pd.DataFrame:  # one row per metric: base, ours, difference, low, high, p, relative, and base_sd, ours_sd over seeds
+) -> (
+    pd.DataFrame
+):  # one row per metric: base, ours, difference, low, high, p, relative, and base_sd, ours_sd over seeds
     """Two recommenders side by side: means, paired difference, 95 % interval over users, p, spread over seeds."""
     sides = [user_metrics(x, data, split, ks, mask) for x in (base, ours)]
     out = paired(*(sum(s[1:], s[0]) / len(s) for s in sides), n_boot=n_boot, seed=seed)
     for name, s in zip(('base_sd', 'ours_sd'), sides, strict=True):
         out[name] = np.std([x.mean() for x in s], axis=0, ddof=1) if len(s) > 1 else np.nan
-    out.attrs = {'split': split, 'mask': mask, 'users': len(sides[0][0]), 'seeds': [len(s) for s in sides], 'interval': '95 % bootstrap over users',
-                 'test': 'paired t-test over users'}
+    out.attrs = {
+        'split': split,
+        'mask': mask,
+        'users': len(sides[0][0]),
+        'seeds': [len(s) for s in sides],
+        'interval': '95 % bootstrap over users',
+        'test': 'paired t-test over users',
+    }
     return out
 
 # %% ../../nbs/models/04_evaluate.ipynb #353c241f
@@ -191,7 +225,7 @@ def by_sparsity(
     sides = [user_metrics(x, data, split, (k,), mask) for x in (base, ours)]
     a, b = (sum(s[1:], s[0])[[metric]] / len(s) for s in sides)
     counts = pd.Series(np.diff(sp.csr_matrix(data.train).indptr)).loc[a.index]
-    edges = np.unique(np.quantile(counts, [.25, .5, .75])) if edges is None else np.asarray(edges)
+    edges = np.unique(np.quantile(counts, [0.25, 0.5, 0.75])) if edges is None else np.asarray(edges)
     group, rows = np.searchsorted(edges, counts, side='right'), []
     for g in np.unique(group):
         who = group == g

@@ -42,7 +42,10 @@ class Graph:
             return torch.from_numpy(np.asarray(self.matrix @ x.detach().numpy()))
         if x.device not in self._on:
             m = self.matrix
-            parts = (torch.from_numpy(np.asarray(a)).to(x.device) for a in (m.indptr.astype(np.int64), m.indices.astype(np.int64), m.data))
+            parts = (
+                torch.from_numpy(np.asarray(a)).to(x.device)
+                for a in (m.indptr.astype(np.int64), m.indices.astype(np.int64), m.data)
+            )
             self._on[x.device] = torch.sparse_csr_tensor(*parts, size=m.shape, check_invariants=False)
         return self._on[x.device].to(x.dtype) @ x
 
@@ -76,7 +79,8 @@ def norm_adj(
     r = sp.csr_matrix(interactions, dtype=np.float32)
     r.data[:] = 1
     a = sp.bmat([[None, r], [r.T, None]], format='csr')
-    if self_loops: a = (a + sp.identity(a.shape[0], dtype=np.float32, format='csr')).tocsr()
+    if self_loops:
+        a = (a + sp.identity(a.shape[0], dtype=np.float32, format='csr')).tocsr()
     degree = np.asarray(a.sum(1)).ravel()
-    scale = np.where(degree > 0, np.maximum(degree, 1) ** -.5, 0).astype(np.float32)
+    scale = np.where(degree > 0, np.maximum(degree, 1) ** -0.5, 0).astype(np.float32)
     return Graph(sp.diags(scale) @ a @ sp.diags(scale), r.shape[0])

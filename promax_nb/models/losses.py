@@ -14,17 +14,19 @@ import torch.nn.functional as F
 def _softmax_block(a, b, w, v, p, small):
     """One block of rows: loss, and d loss / d logits of the block (in place of its probabilities)."""
     z = (a @ b.T).to(w.dtype)  # (rows, C) logits
-    loss = -(w * torch.linalg.vecdot(p, z)).sum() if p is not None else 0.
+    loss = -(w * torch.linalg.vecdot(p, z)).sum() if p is not None else 0.0
     if not small:  # keep exp within range; cosines at usual temperatures need no shift
         top = z.amax(1, keepdim=True)
         z.sub_(top)
         loss = loss + (w * top[:, 0]).sum()
     z.exp_()
-    if v is not None: z.mul_(v)
+    if v is not None:
+        z.mul_(v)
     total = z.sum(1)
     loss = loss + (w * total.log()).sum()
     z.mul_((w / total)[:, None])
-    if p is not None: z.addcmul_(p, w[:, None], value=-1)
+    if p is not None:
+        z.addcmul_(p, w[:, None], value=-1)
     return loss, z
 
 # %% ../../nbs/models/01_losses.ipynb #069a3f6d
@@ -35,7 +37,8 @@ class _SoftmaxTerm(torch.autograd.Function):
     def forward(ctx, a, b, w, v, target, tau, block):
         kind = a.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else a.dtype
-        with torch.autocast(kind, enabled=False): return _SoftmaxTerm.compute(ctx, a, b, w, v, target, tau, block, low)
+        with torch.autocast(kind, enabled=False):
+            return _SoftmaxTerm.compute(ctx, a, b, w, v, target, tau, block, low)
 
     @staticmethod
     def compute(ctx, a, b, w, v, target, tau, block, low):
@@ -45,14 +48,18 @@ class _SoftmaxTerm(torch.autograd.Function):
         grad_a = torch.empty_like(a) if need_a else None
         grad_b = torch.zeros_like(b) if need_b else None
         loss = a.new_zeros(())
-        small = bool(scaled.norm(dim=1).amax() * thin.norm(dim=1).amax() < 40) if len(a) else True  # |logits| by Cauchy-Schwarz
+        small = (
+            bool(scaled.norm(dim=1).amax() * thin.norm(dim=1).amax() < 40) if len(a) else True
+        )  # |logits| by Cauchy-Schwarz
         for s in range(0, len(a), block):
             rows = slice(s, min(s + block, len(a)))
             part, g = _softmax_block(scaled[rows], thin, w[rows], v, None if target is None else target(rows), small)
             loss += part
             g = g.to(low)
-            if need_a: grad_a[rows] = (g @ thin).to(a.dtype)
-            if need_b: grad_b += (g.T @ scaled[rows]).to(b.dtype)
+            if need_a:
+                grad_a[rows] = (g @ thin).to(a.dtype)
+            if need_b:
+                grad_b += (g.T @ scaled[rows]).to(b.dtype)
         ctx.save_for_backward(grad_a.div_(tau) if need_a else None, grad_b)
         return loss
 
@@ -69,12 +76,14 @@ def softmax_term(
     weight=None,  # (B,) weight w of each row; None: 1/B, a mean
     count=None,  # (C,) weight v of each column inside the sum; None: 1
     target=None,  # function slice of rows -> (rows, C) constant target probabilities; None: no target
-    tau: float = .2,  # temperature, dividing the dot products
+    tau: float = 0.2,  # temperature, dividing the dot products
     block: int | None = None,  # rows handled at a time; None: what fits the cache (CPU) or keeps a GPU busy
 ):  # scalar tensor
     """Weighted sum over rows of log sum_c v_c exp(a.b_c/tau), minus the target's mean of a.b/tau where a target is given."""
-    if weight is None: weight = a.new_full((len(a),), 1 / max(len(a), 1))
-    if block is None: block = max(16, (2**18 if a.device.type == 'cpu' else 2**26) // max(len(b), 1))
+    if weight is None:
+        weight = a.new_full((len(a),), 1 / max(len(a), 1))
+    if block is None:
+        block = max(16, (2**18 if a.device.type == 'cpu' else 2**26) // max(len(b), 1))
     return _SoftmaxTerm.apply(a, b, weight, count, target, tau, block)
 
 
@@ -84,11 +93,12 @@ def infonce(
     positive=None,  # (B,) row of b that is each anchor's positive; None: the same row
     weight=None,  # (B,) weight of each anchor; None: a mean
     count=None,  # (C,) how often each row of b counts among the negatives; None: once
-    tau: float = .2,  # temperature
+    tau: float = 0.2,  # temperature
 ):  # scalar tensor
     """InfoNCE on cosine similarity: -sum_r w_r log( exp(cos(a_r, b_pos)/tau) / sum_c v_c exp(cos(a_r, b_c)/tau) )."""
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
-    if weight is None: weight = a.new_full((len(a),), 1 / max(len(a), 1))
+    if weight is None:
+        weight = a.new_full((len(a),), 1 / max(len(a), 1))
     own = b if positive is None else b[positive]
     return softmax_term(a, b, weight, count, tau=tau) - (weight * (a * own).sum(1)).sum() / tau
 
@@ -109,26 +119,28 @@ def _as_tensor(x, like=None):
 def teacher(
     su,  # (B, k) profile vectors of users
     sitems,  # (N, k) profile vectors of all items
-    tau: float = .2,  # temperature: smaller is sharper
-    floor: float = .1,  # smallest weight a user can get
+    tau: float = 0.2,  # temperature: smaller is sharper
+    floor: float = 0.1,  # smallest weight a user can get
 ):  # p (B, N) probabilities, w (B,) confidence weights
     """The profile distribution over items and each user's confidence weight (ProMax, SDR)."""
     su, sitems = (F.normalize(_as_tensor(x), dim=1) for x in (su, sitems))
     p = torch.softmax(su @ sitems.T / tau, 1)  # (B, N)
     h = _entropy(p) / np.log(len(sitems))  # (B,) in [0, 1]
-    return p, (1 - h).clamp(floor, 1.)
+    return p, (1 - h).clamp(floor, 1.0)
 
 # %% ../../nbs/models/01_losses.ipynb #46abf4a2
 def confidence(
     sharpness,  # (M,) 1 - H/log N of each user's teacher
     form: str = 'published',  # 'published': clip(sharpness, floor, 1); 'relative': same mean, dealt out in proportion to sharpness
-    floor: float = .1,  # smallest published weight
+    floor: float = 0.1,  # smallest published weight
 ):  # (M,) weights
     """Confidence weights of users: the published clip, or a form in which confidence counts (ours)."""
-    clipped = sharpness.clamp(floor, 1.)
-    if form == 'published': return clipped
-    if form != 'relative': raise ValueError(f"confidence={form!r} is unknown: use 'published' or 'relative'.")
-    ratio = (sharpness / sharpness.mean().clamp_min(1e-12)).clamp(.1, 10.)
+    clipped = sharpness.clamp(floor, 1.0)
+    if form == 'published':
+        return clipped
+    if form != 'relative':
+        raise ValueError(f"confidence={form!r} is unknown: use 'published' or 'relative'.")
+    ratio = (sharpness / sharpness.mean().clamp_min(1e-12)).clamp(0.1, 10.0)
     return clipped.mean() * ratio / ratio.mean()
 
 # %% ../../nbs/models/01_losses.ipynb #f5d59e60
@@ -146,7 +158,7 @@ def sdr_loss(
     items,  # (N, d) recommender vectors of all items
     p,  # (B, N) teacher probabilities, or a function: slice of rows -> (rows, N)
     w,  # (B,) confidence weights
-    tau: float = .2,  # student temperature
+    tau: float = 0.2,  # student temperature
 ):  # scalar tensor
     """Supervised distribution reshaping: mean over users of w_u CE(p_u, q_u) (ProMax, SDR)."""
     rows = p if callable(p) else p.__getitem__
@@ -158,7 +170,7 @@ def s2dr_loss(
     view2,  # the same over the graph with added interactions
     users,  # (B,) int: users of the batch's pairs
     items,  # (B,) int: their positive items
-    tau: float = .2,  # temperature
+    tau: float = 0.2,  # temperature
 ):  # scalar tensor
     """Self-supervised distribution reshaping: user, item and crossed InfoNCE between two views (ProMax, S2DR)."""
     (u1, i1), (u2, i2) = view1, view2
@@ -171,4 +183,4 @@ def s2dr_loss(
     def cross(a, b):  # mean over pairs: anchors are users, negatives the items of the batch, repeats counted
         return softmax_term(a, b, w, v, tau=tau) - (a[row] * b[col]).sum() / (tau * len(users))
 
-    return infonce(u1, u2, tau=tau) + infonce(i1, i2, tau=tau) + .5 * (cross(u1, i2) + cross(u2, i1))
+    return infonce(u1, u2, tau=tau) + infonce(i1, i2, tau=tau) + 0.5 * (cross(u1, i2) + cross(u2, i1))

@@ -33,10 +33,10 @@ class Teacher(nn.Module):
         self,
         su,  # (M, k) profile vectors of users
         si,  # (N, k) profile vectors of items
-        tau: float = .2,  # temperature
-        floor: float = .1,  # smallest weight
+        tau: float = 0.2,  # temperature
+        floor: float = 0.1,  # smallest weight
         form: str = 'published',  # of the confidence weights, see `confidence`
-        memory: float = 1.,  # GiB the probabilities may take
+        memory: float = 1.0,  # GiB the probabilities may take
         topk: int | None = None,  # keep only this many probabilities per user and spread the rest evenly
     ):
         super().__init__()
@@ -46,22 +46,28 @@ class Teacher(nn.Module):
         self.register_buffer('su', F.normalize(su, dim=1), persistent=False)
         self.register_buffer('si', F.normalize(si, dim=1), persistent=False)
         m, n = len(su), len(si)
-        if topk is not None and not 1 <= topk <= n: raise ValueError(f'topk={topk} does not fit {n} items: use 1 to {n}.')
+        if topk is not None and not 1 <= topk <= n:
+            raise ValueError(f'topk={topk} does not fit {n} items: use 1 to {n}.')
         self.mode = 'topk' if topk else 'dense' if 4 * m * n <= memory * 2**30 else 'blocks'
-        for name, x in self._tables(topk).items(): self.register_buffer(name, x, persistent=False)
+        for name, x in self._tables(topk).items():
+            self.register_buffer(name, x, persistent=False)
         self.register_buffer('weight', confidence(self.sharpness, form, floor), persistent=False)
 
-    def _softmax(self, su): return torch.softmax(su @ self.si.T / self.tau, 1)
+    def _softmax(self, su):
+        return torch.softmax(su @ self.si.T / self.tau, 1)
 
     def _tables(self, topk):
         """One pass over the users in blocks: sharpness of each, and what of the probabilities is kept."""
         parts, size = {}, max(1, 2**24 // len(self.si))
         for s in range(0, len(self.su), size):
-            p = self._softmax(self.su[s:s + size])
+            p = self._softmax(self.su[s : s + size])
             made = {'sharpness': 1 - _entropy(p) / np.log(max(p.shape[1], 2))}
-            if self.mode == 'dense': made['table'] = p
-            if self.mode == 'topk': made['top'], made['ids'] = p.topk(topk, dim=1)
-            for k, v in made.items(): parts.setdefault(k, []).append(v)
+            if self.mode == 'dense':
+                made['table'] = p
+            if self.mode == 'topk':
+                made['top'], made['ids'] = p.topk(topk, dim=1)
+            for k, v in made.items():
+                parts.setdefault(k, []).append(v)
         return {k: torch.cat(v) for k, v in parts.items()}
 
     def rows(
@@ -69,11 +75,15 @@ class Teacher(nn.Module):
         users,  # (B,) int: which users
     ):  # function: slice of the batch -> (rows, N) probabilities
         """The teacher's rows for a batch, handed out block by block."""
+
         def block(part):
             ids = users[part]
-            if self.mode == 'dense': return self.table[ids]
-            if self.mode == 'blocks': return self._softmax(self.su[ids])
+            if self.mode == 'dense':
+                return self.table[ids]
+            if self.mode == 'blocks':
+                return self._softmax(self.su[ids])
             return _spread(self.top[ids], self.ids[ids], len(self.si))
+
         return block
 
 # %% ../../nbs/models/03_objectives.ipynb #86b3867b
@@ -81,41 +91,63 @@ def teacher_report(
     teacher: Teacher,
 ) -> dict:  # numbers for a protocol card
     """What the confidence weights look like: the share of users at the floor, and the spread of sharpness and weights."""
-    q = torch.quantile(teacher.sharpness.float(), torch.tensor([.1, .5, .9], device=teacher.sharpness.device)).tolist()
-    return {'share_at_floor': float((teacher.sharpness <= teacher.floor).float().mean()), 'sharpness_p10_p50_p90': q, 'form': teacher.form,
-            'weight_min': float(teacher.weight.min()), 'weight_mean': float(teacher.weight.mean()), 'weight_max': float(teacher.weight.max()),
-            'tau': teacher.tau, 'floor': teacher.floor, 'kept': teacher.mode}
+    q = torch.quantile(
+        teacher.sharpness.float(), torch.tensor([0.1, 0.5, 0.9], device=teacher.sharpness.device)
+    ).tolist()
+    return {
+        'share_at_floor': float((teacher.sharpness <= teacher.floor).float().mean()),
+        'sharpness_p10_p50_p90': q,
+        'form': teacher.form,
+        'weight_min': float(teacher.weight.min()),
+        'weight_mean': float(teacher.weight.mean()),
+        'weight_max': float(teacher.weight.max()),
+        'tau': teacher.tau,
+        'floor': teacher.floor,
+        'kept': teacher.mode,
+    }
 
 
 def _check_vectors(su, si):
     """Profile vectors have one width and no NaN."""
     if su.ndim != 2 or si.ndim != 2 or su.shape[1] != si.shape[1]:
-        raise ValueError(f'user vectors are {tuple(su.shape)} and item vectors {tuple(si.shape)}: both need two dimensions and the same '
-                         'width. Make them with one call, whiten(users, items, dim=...).')
+        raise ValueError(
+            f'user vectors are {tuple(su.shape)} and item vectors {tuple(si.shape)}: both need two dimensions and the same '
+            'width. Make them with one call, whiten(users, items, dim=...).'
+        )
     for name, x in (('user', su), ('item', si)):
         bad = int((~torch.isfinite(x)).any(1).sum())
-        if bad: raise ValueError(f'{bad} {name} profile vectors contain NaN or infinity: encode those profiles again, or give them a text first.')
+        if bad:
+            raise ValueError(
+                f'{bad} {name} profile vectors contain NaN or infinity: encode those profiles again, or give them a text first.'
+            )
 
 
 def _check_size(teacher, m: int, n: int):
     """Refuse a model with other numbers of users and items."""
     if (len(teacher.su), len(teacher.si)) != (m, n):
-        raise ValueError(f'profile vectors cover {len(teacher.su)} users and {len(teacher.si)} items but the model has {m} and {n}: '
-                         'pass one vector per id, in id order.')
+        raise ValueError(
+            f'profile vectors cover {len(teacher.su)} users and {len(teacher.si)} items but the model has {m} and {n}: '
+            'pass one vector per id, in id order.'
+        )
 
 
 def _grown_graph(model, added):
     """The model's graph over its interactions and the added ones."""
     if added.shape != model.interactions.shape:
-        raise ValueError(f'added is {added.shape} but the model was built on {model.interactions.shape}: augment the same data.')
+        raise ValueError(
+            f'added is {added.shape} but the model was built on {model.interactions.shape}: augment the same data.'
+        )
     return model.graph(model.interactions + added)
 
 
 def _check_terms(su, si, added, sdr, s2dr, tau):
     """Every loss term that is switched on has what it needs."""
-    if sdr < 0 or s2dr < 0 or tau <= 0: raise ValueError(f'sdr={sdr}, s2dr={s2dr}, tau={tau}: weights must not be negative, tau must be positive.')
-    if sdr and (su is None or si is None): raise ValueError('SDR needs profile vectors of users and items: pass su and si, or set sdr=0.')
-    if s2dr and added is None: raise ValueError('S2DR needs the added interactions of `augment`: pass added, or set s2dr=0.')
+    if sdr < 0 or s2dr < 0 or tau <= 0:
+        raise ValueError(f'sdr={sdr}, s2dr={s2dr}, tau={tau}: weights must not be negative, tau must be positive.')
+    if sdr and (su is None or si is None):
+        raise ValueError('SDR needs profile vectors of users and items: pass su and si, or set sdr=0.')
+    if s2dr and added is None:
+        raise ValueError('S2DR needs the added interactions of `augment`: pass added, or set s2dr=0.')
 
 # %% ../../nbs/models/03_objectives.ipynb #859d7e34
 class BPR(nn.Module):
@@ -125,7 +157,8 @@ class BPR(nn.Module):
         """Named terms, and the vectors they were computed from."""
         u, i = view = model()
         terms = {'bpr': bpr_loss(u[users], i[pos], i[neg])}
-        if hasattr(model, 'extra_loss'): terms.update(model.extra_loss(users, pos))
+        if hasattr(model, 'extra_loss'):
+            terms.update(model.extra_loss(users, pos))
         return terms, view
 
     def forward(
@@ -151,13 +184,13 @@ class ProMax(BPR):
         su=None,  # (M, k) profile vectors of users; needed when sdr > 0
         si=None,  # (N, k) profile vectors of items, same space as su
         added=None,  # (M, N) scipy sparse: added interactions only (from `augment`); needed when s2dr > 0
-        sdr: float = .5,  # lambda 1
-        s2dr: float = .1,  # lambda 2
-        tau: float = .2,  # temperature of the student and of S2DR
+        sdr: float = 0.5,  # lambda 1
+        s2dr: float = 0.1,  # lambda 2
+        tau: float = 0.2,  # temperature of the student and of S2DR
         teacher_tau: float | None = None,  # temperature of the teacher; None: the same
         confidence: str = 'published',  # form of the weights: 'published' or 'relative'
-        floor: float = .1,  # smallest published weight
-        memory: float = 1.,  # GiB for the teacher's table
+        floor: float = 0.1,  # smallest published weight
+        memory: float = 1.0,  # GiB for the teacher's table
         topk: int | None = None,  # approximate teacher, see `Teacher`
     ):
         super().__init__()
@@ -168,7 +201,8 @@ class ProMax(BPR):
 
     def second_graph(self, model):
         """The model's graph over R' = R + added, built once per model."""
-        if model not in self._second: self._second[model] = _grown_graph(model, self.added)
+        if model not in self._second:
+            self._second[model] = _grown_graph(model, self.added)
         return self._second[model]
 
     def forward(self, model, users, pos, neg) -> dict:
@@ -177,13 +211,18 @@ class ProMax(BPR):
         if self.sdr:
             _check_size(self.teacher, len(u), len(i))
             distinct = torch.unique(users)
-            terms['sdr'] = self.sdr * sdr_loss(u[distinct], i, self.teacher.rows(distinct), self.teacher.weight[distinct], self.tau)
-        if self.s2dr: terms['s2dr'] = self.s2dr * s2dr_loss((u, i), model(self.second_graph(model)), users, pos, self.tau)
+            terms['sdr'] = self.sdr * sdr_loss(
+                u[distinct], i, self.teacher.rows(distinct), self.teacher.weight[distinct], self.tau
+            )
+        if self.s2dr:
+            terms['s2dr'] = self.s2dr * s2dr_loss((u, i), model(self.second_graph(model)), users, pos, self.tau)
         return terms
 
     def report(self) -> dict:
         """Settings and facts for the protocol card."""
         facts = {'objective': 'ProMax', 'sdr': self.sdr, 's2dr': self.s2dr, 'tau': self.tau}
-        if self.added is not None: facts['added_interactions'] = int(self.added.nnz)
-        if self.teacher is not None: facts['teacher'] = teacher_report(self.teacher)
+        if self.added is not None:
+            facts['added_interactions'] = int(self.added.nnz)
+        if self.teacher is not None:
+            facts['teacher'] = teacher_report(self.teacher)
         return facts

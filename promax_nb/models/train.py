@@ -38,13 +38,18 @@ class TrainConfig:
     seed: int = 0  # of shuffling, negatives, and everything random in the model
     device: str = 'auto'  # 'auto' (CUDA where there is one), 'cpu', 'cuda', 'cuda:1' ...
     bf16: bool = False  # matrix products in bfloat16
-    checkpoint_seconds: float = 30.  # least time between two checkpoints; 0: at every validation
+    checkpoint_seconds: float = 30.0  # least time between two checkpoints; 0: at every validation
 
     def __post_init__(self):
         for name in ('epochs', 'batch', 'eval_every', 'patience'):
-            if getattr(self, name) < 1: raise ValueError(f'{name}={getattr(self, name)} must be at least 1.')
-        if self.lr <= 0 or self.reg < 0: raise ValueError(f'lr={self.lr} must be positive and reg={self.reg} must not be negative.')
-        if '@' not in self.metric: raise ValueError(f"metric={self.metric!r} is unknown: use a name with its list length, such as 'recall@20'.")
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name}={getattr(self, name)} must be at least 1.')
+        if self.lr <= 0 or self.reg < 0:
+            raise ValueError(f'lr={self.lr} must be positive and reg={self.reg} must not be negative.')
+        if '@' not in self.metric:
+            raise ValueError(
+                f"metric={self.metric!r} is unknown: use a name with its list length, such as 'recall@20'."
+            )
 
 # %% ../../nbs/models/05_train.ipynb #da123f69
 class PairSampler:
@@ -57,10 +62,18 @@ class PairSampler:
         train = sp.csr_matrix(train)
         train.sort_indices()
         counts = np.diff(train.indptr)
-        if not train.nnz: raise ValueError('there is no training interaction: lower the rating threshold or k-core of the data.')
+        if not train.nnz:
+            raise ValueError('there is no training interaction: lower the rating threshold or k-core of the data.')
         full = np.flatnonzero(counts >= train.shape[1])
-        if len(full): raise ValueError(f'{len(full)} user(s), e.g. {full[0]}, interacted with every item, so no negative exists: leave them out of training.')
-        self.users, self.items, self.n_items = np.repeat(np.arange(train.shape[0]), counts), train.indices.astype(np.int64), train.shape[1]
+        if len(full):
+            raise ValueError(
+                f'{len(full)} user(s), e.g. {full[0]}, interacted with every item, so no negative exists: leave them out of training.'
+            )
+        self.users, self.items, self.n_items = (
+            np.repeat(np.arange(train.shape[0]), counts),
+            train.indices.astype(np.int64),
+            train.shape[1],
+        )
         self.keys = self.users * self.n_items + self.items  # sorted, because rows and columns are
 
     def epoch(
@@ -87,6 +100,7 @@ def save_tensors(
 ):
     """Write tensors and facts as one safetensors file, atomically."""
     from safetensors.torch import save_file
+
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     write_atomic(path, lambda p: save_file(tensors, p, {'facts': json.dumps(facts or {})}))
 
@@ -96,6 +110,7 @@ def load_tensors(
 ):  # (name -> tensor, facts)
     """Read what `save_tensors` wrote; nothing in the file is executed."""
     from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(str(path), framework='pt') as f:
             return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {}).get('facts', '{}'))
@@ -113,7 +128,7 @@ class FitResult:
     history: pd.DataFrame  # one row per epoch: each loss term, the watched metric where validated, seconds
     card: dict = field(repr=False)  # protocol card
     best_epoch: int = 0
-    best_score: float = 0.
+    best_score: float = 0.0
 
     def save(
         self,
@@ -121,11 +136,19 @@ class FitResult:
     ):
         """Write model.safetensors, vectors.safetensors, history.parquet and card.json."""
         folder = Path(folder)
-        if self.model is not None: save_tensors(folder / 'model.safetensors', self.model.state_dict(), {'class': type(self.model).__name__})
+        if self.model is not None:
+            save_tensors(folder / 'model.safetensors', self.model.state_dict(), {'class': type(self.model).__name__})
         facts = {'best_epoch': self.best_epoch, 'best_score': self.best_score}
-        save_tensors(folder / 'vectors.safetensors', {'users': torch.from_numpy(self.users), 'items': torch.from_numpy(self.items)}, facts)
+        save_tensors(
+            folder / 'vectors.safetensors',
+            {'users': torch.from_numpy(self.users), 'items': torch.from_numpy(self.items)},
+            facts,
+        )
         write_atomic(folder / 'history.parquet', self.history.to_parquet)
-        write_atomic(folder / 'card.json', lambda p: Path(p).write_text(json.dumps(self.card, indent=2, default=str), encoding='utf-8'))
+        write_atomic(
+            folder / 'card.json',
+            lambda p: Path(p).write_text(json.dumps(self.card, indent=2, default=str), encoding='utf-8'),
+        )
         return folder
 
 
@@ -135,37 +158,81 @@ def load_fit(
     """Read a saved result: vectors, history and card."""
     folder = Path(folder)
     missing = [f for f in ('vectors.safetensors', 'history.parquet', 'card.json') if not (folder / f).exists()]
-    if missing: raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: it is not the folder of a finished training; run it again to finish it.")
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} has no {', '.join(missing)}: it is not the folder of a finished training; run it again to finish it."
+        )
     tensors, facts = load_tensors(folder / 'vectors.safetensors')
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
-    return FitResult(None, tensors['users'].numpy(), tensors['items'].numpy(), pd.read_parquet(folder / 'history.parquet'), card, **facts)
+    return FitResult(
+        None,
+        tensors['users'].numpy(),
+        tensors['items'].numpy(),
+        pd.read_parquet(folder / 'history.parquet'),
+        card,
+        **facts,
+    )
 
 # %% ../../nbs/models/05_train.ipynb #cb5342c2
 def versions() -> dict:
     """Versions of what computes the numbers."""
     import promax_nb
     import scipy
-    return {'promax_nb': promax_nb.__version__, 'python': platform.python_version(), 'torch': torch.__version__, 'numpy': np.__version__,
-            'scipy': scipy.__version__}
+
+    return {
+        'promax_nb': promax_nb.__version__,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'numpy': np.__version__,
+        'scipy': scipy.__version__,
+    }
 
 
 def _settings(model, objective, data, config: TrainConfig) -> dict:
     """Everything that decides the numbers, JSON-able: equal settings mean an equal run."""
-    plain = {k: v for k, v in vars(model).items() if isinstance(v, (int, float, str, bool, tuple)) and not k.startswith('_') and k != 'training'}
-    return json.loads(json.dumps({
-        'model': type(model).__name__, 'model_settings': plain, 'shapes': {k: list(v.shape) for k, v in model.state_dict().items()},
-        'objective': objective.report() if hasattr(objective, 'report') else {'objective': type(objective).__name__},
-        'train': {k: v for k, v in dataclasses.asdict(config).items() if k not in ('epochs', 'checkpoint_seconds')},
-        'data': data.hash() if hasattr(data, 'hash') else None}, default=str))
+    plain = {
+        k: v
+        for k, v in vars(model).items()
+        if isinstance(v, (int, float, str, bool, tuple)) and not k.startswith('_') and k != 'training'
+    }
+    return json.loads(
+        json.dumps(
+            {
+                'model': type(model).__name__,
+                'model_settings': plain,
+                'shapes': {k: list(v.shape) for k, v in model.state_dict().items()},
+                'objective': objective.report()
+                if hasattr(objective, 'report')
+                else {'objective': type(objective).__name__},
+                'train': {
+                    k: v for k, v in dataclasses.asdict(config).items() if k not in ('epochs', 'checkpoint_seconds')
+                },
+                'data': data.hash() if hasattr(data, 'hash') else None,
+            },
+            default=str,
+        )
+    )
 
 
 def protocol(settings: dict, data, config: TrainConfig) -> dict:
     """The card: settings, data and split, masking, seeds, versions."""
     m, n = data.train.shape
-    return {**settings, 'epochs': config.epochs, 'dataset': getattr(data, 'name', None), 'users': m, 'items': n,
-            'interactions': {s: int(getattr(data, s).nnz) for s in ('train', 'valid', 'test') if hasattr(data, s)},
-            'split': {k: v for k, v in getattr(data, 'meta', {}).items() if isinstance(v, (int, float, str, list, tuple, dict, type(None)))},
-            'ranking': 'full, training items masked in validation', 'seed': config.seed, 'versions': versions()}
+    return {
+        **settings,
+        'epochs': config.epochs,
+        'dataset': getattr(data, 'name', None),
+        'users': m,
+        'items': n,
+        'interactions': {s: int(getattr(data, s).nnz) for s in ('train', 'valid', 'test') if hasattr(data, s)},
+        'split': {
+            k: v
+            for k, v in getattr(data, 'meta', {}).items()
+            if isinstance(v, (int, float, str, list, tuple, dict, type(None)))
+        },
+        'ranking': 'full, training items masked in validation',
+        'seed': config.seed,
+        'versions': versions(),
+    }
 
 # %% ../../nbs/models/05_train.ipynb #dd7547ca
 def should_stop(
@@ -175,7 +242,7 @@ def should_stop(
 ) -> bool:
     """True when the best score is at least `patience` counted validations old."""
     best = max(range(len(scores)), key=lambda i: scores[i][1])
-    return sum(step > min_steps for step, _ in scores[best + 1:]) >= patience
+    return sum(step > min_steps for step, _ in scores[best + 1 :]) >= patience
 
 # %% ../../nbs/models/05_train.ipynb #39d3e479
 class _Run:
@@ -197,16 +264,21 @@ class _Run:
     def validated(self, score: float):
         """Take note of a validation score: keep the parameters if it is the best, and see whether to stop."""
         self.scores.append((self.step, score))
-        if score >= max(s for _, s in self.scores): self.keep_best()
+        if score >= max(s for _, s in self.scores):
+            self.keep_best()
         self.done = should_stop(self.scores, self.config.patience, self.config.min_steps)
 
     def save(self, path):
         """Write the checkpoint."""
         cuda = torch.cuda.is_available() and next(self.model.parameters()).is_cuda
-        tensors = {f'model.{k}': v for k, v in self.model.state_dict().items()} | {f'best.{k}': v for k, v in self.best.items()}
-        for k, s in self.optimizer.state_dict()['state'].items(): tensors |= {f'adam.{k}.{name}': v for name, v in s.items()}
+        tensors = {f'model.{k}': v for k, v in self.model.state_dict().items()} | {
+            f'best.{k}': v for k, v in self.best.items()
+        }
+        for k, s in self.optimizer.state_dict()['state'].items():
+            tensors |= {f'adam.{k}.{name}': v for name, v in s.items()}
         tensors['torch_rng'] = torch.get_rng_state()
-        if cuda: tensors['cuda_rng'] = torch.cuda.get_rng_state()
+        if cuda:
+            tensors['cuda_rng'] = torch.cuda.get_rng_state()
         facts = {k: getattr(self, k) for k in ('settings', 'epoch', 'step', 'best_epoch', 'rows', 'scores', 'done')}
         save_tensors(path, tensors, facts | {'numpy_rng': self.rng.bit_generator.state})
 
@@ -216,18 +288,23 @@ def _resume(run: _Run, path):
     tensors, facts = load_tensors(path)
     differ = [k for k in run.settings if facts.get('settings', {}).get(k) != run.settings[k]]
     if differ:
-        raise ValueError(f"{path} belongs to a run with other {', '.join(differ)}: use another folder, delete the file, or pass resume=False.")
+        raise ValueError(
+            f"{path} belongs to a run with other {', '.join(differ)}: use another folder, delete the file, or pass resume=False."
+        )
     part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
     run.model.load_state_dict(part('model.'))
     device = next(run.model.parameters()).device
     run.best = {k: v.to(device) for k, v in part('best.').items()}
     state = {}
-    for k, v in part('adam.').items(): state.setdefault(int(k.split('.')[0]), {})[k.split('.')[1]] = v
+    for k, v in part('adam.').items():
+        state.setdefault(int(k.split('.')[0]), {})[k.split('.')[1]] = v
     run.optimizer.load_state_dict({'state': state, 'param_groups': run.optimizer.state_dict()['param_groups']})
     torch.set_rng_state(tensors['torch_rng'])
-    if 'cuda_rng' in tensors and device.type == 'cuda': torch.cuda.set_rng_state(tensors['cuda_rng'])
+    if 'cuda_rng' in tensors and device.type == 'cuda':
+        torch.cuda.set_rng_state(tensors['cuda_rng'])
     run.rng.bit_generator.state = facts['numpy_rng']
-    for k in ('epoch', 'step', 'best_epoch', 'rows', 'scores', 'done'): setattr(run, k, facts[k])
+    for k in ('epoch', 'step', 'best_epoch', 'rows', 'scores', 'done'):
+        setattr(run, k, facts[k])
 
 # %% ../../nbs/models/05_train.ipynb #857bb677
 def _train_epoch(run: _Run, objective, sampler: PairSampler) -> dict:
@@ -239,20 +316,24 @@ def _train_epoch(run: _Run, objective, sampler: PairSampler) -> dict:
     sums, steps = {}, 0
     for s in range(0, len(triples[0]), config.batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            terms = objective(model, *(x[s:s + config.batch] for x in triples))
-        if config.reg: terms['reg'] = config.reg * sum(p.square().sum() for p in model.parameters())
+            terms = objective(model, *(x[s : s + config.batch] for x in triples))
+        if config.reg:
+            terms['reg'] = config.reg * sum(p.square().sum() for p in model.parameters())
         run.optimizer.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
         run.optimizer.step()
         steps += 1
-        for k, v in terms.items(): sums[k] = sums.get(k, 0.) + v.detach()
+        for k, v in terms.items():
+            sums[k] = sums.get(k, 0.0) + v.detach()
     run.step += steps
     run.epoch += 1
     means = {k: float(v) / steps for k, v in sums.items()}
     broken = [k for k, v in means.items() if not np.isfinite(v)]
     if broken:
-        raise FloatingPointError(f"training stopped in epoch {run.epoch}: the loss term(s) {', '.join(broken)} became NaN or infinite. "
-                                 f'Lower the learning rate (now {config.lr}), raise the temperature, or check the vectors.')
+        raise FloatingPointError(
+            f"training stopped in epoch {run.epoch}: the loss term(s) {', '.join(broken)} became NaN or infinite. "
+            f'Lower the learning rate (now {config.lr}), raise the temperature, or check the vectors.'
+        )
     return means
 
 
@@ -267,12 +348,19 @@ def _validate(run: _Run, data) -> float:
 # %% ../../nbs/models/05_train.ipynb #f04c17ab
 def _start(model, objective, data, config: TrainConfig, path, resume: bool) -> _Run:
     """Everything on its device, a checkpoint loaded where there is one."""
-    device = torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device)
+    device = torch.device(
+        ('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device
+    )
     model.to(device)
-    if hasattr(objective, 'to'): objective.to(device)
-    if not data.valid.nnz: raise ValueError('the validation split is empty, so nothing can stop training: make one, e.g. ratios=(.7, .1, .2).')
+    if hasattr(objective, 'to'):
+        objective.to(device)
+    if not data.valid.nnz:
+        raise ValueError(
+            'the validation split is empty, so nothing can stop training: make one, e.g. ratios=(.7, .1, .2).'
+        )
     run = _Run(model, config, _settings(model, objective, data, config))
-    if path is not None and resume and path.exists(): _resume(run, path)
+    if path is not None and resume and path.exists():
+        _resume(run, path)
     return run
 
 # %% ../../nbs/models/05_train.ipynb #fb3f9b8d
@@ -291,13 +379,24 @@ def fit(
     Raises FloatingPointError when a loss term becomes NaN, ValueError for settings, data or a checkpoint that do not fit.
     """
     from tqdm.auto import tqdm
+
     config = dataclasses.replace(config or TrainConfig(), **settings)
     sampler, path = PairSampler(data.train), None if folder is None else Path(folder) / 'checkpoint.safetensors'
     run, saved = _start(model, objective, data, config, path, resume), time.monotonic()
-    with tqdm(total=config.epochs, initial=run.epoch, desc=type(model).__name__, unit='epoch', disable=None if progress is None else not progress) as bar:
+    with tqdm(
+        total=config.epochs,
+        initial=run.epoch,
+        desc=type(model).__name__,
+        unit='epoch',
+        disable=None if progress is None else not progress,
+    ) as bar:
         while run.epoch < config.epochs and not run.done:
             start = time.perf_counter()
-            row = {'epoch': run.epoch + 1, **_train_epoch(run, objective, sampler), 'seconds': time.perf_counter() - start}
+            row = {
+                'epoch': run.epoch + 1,
+                **_train_epoch(run, objective, sampler),
+                'seconds': time.perf_counter() - start,
+            }
             run.rows.append(row)
             if run.epoch % config.eval_every == 0 or run.epoch == config.epochs:
                 row[config.metric] = _validate(run, data)
@@ -305,9 +404,15 @@ def fit(
                 if path is not None and time.monotonic() - saved >= config.checkpoint_seconds:
                     run.save(path)
                     saved = time.monotonic()
-                bar.set_postfix({config.metric: f'{max(s for _, s in run.scores):.4f}', 'bpr': f"{row.get('bpr', float('nan')):.3f}"})
+                bar.set_postfix(
+                    {
+                        config.metric: f'{max(s for _, s in run.scores):.4f}',
+                        'bpr': f"{row.get('bpr', float('nan')):.3f}",
+                    }
+                )
             bar.update()
-    if path is not None: run.save(path)
+    if path is not None:
+        run.save(path)
     return _finish(run, objective, data)
 
 # %% ../../nbs/models/05_train.ipynb #5116651c
@@ -317,8 +422,14 @@ def _finish(run: _Run, objective, data) -> FitResult:
     run.model.load_state_dict(run.best)
     run.model.eval()
     users, items = (x.float().cpu().numpy() for x in run.model())
-    card = protocol(run.settings, data, run.config) | {'best_epoch': run.best_epoch, 'epochs_run': run.epoch, 'steps': run.step}
-    return FitResult(run.model, users, items, pd.DataFrame(run.rows), card, run.best_epoch, max(s for _, s in run.scores))
+    card = protocol(run.settings, data, run.config) | {
+        'best_epoch': run.best_epoch,
+        'epochs_run': run.epoch,
+        'steps': run.step,
+    }
+    return FitResult(
+        run.model, users, items, pd.DataFrame(run.rows), card, run.best_epoch, max(s for _, s in run.scores)
+    )
 
 # %% ../../nbs/models/05_train.ipynb #56f545b7
 def tune(
@@ -335,10 +446,14 @@ def tune(
     from types import SimpleNamespace
 
     from tqdm.auto import tqdm
+
     config = dataclasses.replace(config or TrainConfig(), **settings)
-    blind = SimpleNamespace(**{k: getattr(data, k) for k in ('train', 'valid', 'name', 'meta', 'hash') if hasattr(data, k)})
+    blind = SimpleNamespace(
+        **{k: getattr(data, k) for k in ('train', 'valid', 'name', 'meta', 'hash') if hasattr(data, k)}
+    )
     choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    if not choices: raise ValueError(f'the grid {grid} has no combination: give every argument at least one value.')
+    if not choices:
+        raise ValueError(f'the grid {grid} has no combination: give every argument at least one value.')
     rows = []
     for n, choice in enumerate(tqdm(choices, desc='tune', unit='run', disable=None)):
         where = None if folder is None else Path(folder) / f'trial-{n}'

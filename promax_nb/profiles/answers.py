@@ -19,13 +19,17 @@ def one_of(
     """A check for answers that must be exactly one of a few words."""
     by_form = {str(c).strip().casefold(): c for c in choices}
     label = re.compile(r'^\s*(the\s+)?(final\s+)?(answer|sentiment|choice|label)\s*(is)?\s*[:=-]?\s*', re.I)
-    if len(by_form) < 2: raise ValueError('choices holds fewer than two different answers: list all answers that are allowed')
+    if len(by_form) < 2:
+        raise ValueError('choices holds fewer than two different answers: list all answers that are allowed')
+
     def check(answer):
         lines = [answer, *(s for s in answer.strip().splitlines() if s.strip())]
         forms = (label.sub('', re.sub(r'[*_`"\'“”‘’]', '', s)) for s in (lines[0], *lines[1:2], *lines[-1:]))
         found = {by_form[f] for s in forms if (f := s.strip(' \t\n.,!;:()[]').casefold()) in by_form}
-        if len(found) == 1: return found.pop()
+        if len(found) == 1:
+            return found.pop()
         raise ValueError(f'the answer is not one of {", ".join(map(str, choices))}: {plain(answer, 80)!r}')
+
     return check
 
 
@@ -34,14 +38,22 @@ def _judge(
     check,  # callable | None
 ) -> tuple:  # (value, None) or (None, reason)
     """The value of an answer, or why it has none."""
-    if not isinstance(text, str): return None, f'the llm returned {type(text).__name__}, not text'
-    if not text.strip(): return None, 'the answer is empty'
-    if check is None: return text, None
-    try: return check(text), None
-    except Exception as e: return None, f"check: {'' if type(e) is ValueError else type(e).__name__ + ': '}{scrub(str(e))[:300]}"
+    if not isinstance(text, str):
+        return None, f'the llm returned {type(text).__name__}, not text'
+    if not text.strip():
+        return None, 'the answer is empty'
+    if check is None:
+        return text, None
+    try:
+        return check(text), None
+    except Exception as e:
+        return None, f"check: {'' if type(e) is ValueError else type(e).__name__ + ': '}{scrub(str(e))[:300]}"
 
 # %% ../../nbs/profiles/04_answers.ipynb #dae7cf36
-_WRAPPING = re.compile(r"^(?!enjoys)(sure|certainly|of course)?[,.!\s]*(here(’|')?s|here is|below is)?[^:.\n]{0,60}\bprofile\b[^:.\n]{0,40}:\s*", re.I)
+_WRAPPING = re.compile(
+    r"^(?!enjoys)(sure|certainly|of course)?[,.!\s]*(here(’|')?s|here is|below is)?[^:.\n]{0,60}\bprofile\b[^:.\n]{0,40}:\s*",
+    re.I,
+)
 
 
 def clean_profile(
@@ -52,7 +64,9 @@ def clean_profile(
     text = re.sub(r'<think>.*?(</think>|$)', ' ', str(answer), flags=re.S)
     text = re.sub(r'```\w*|\*\*|^#+ ', ' ', text, flags=re.M)
     text = _WRAPPING.sub('', plain(text))
-    if len(text) > 1 and text[0] + text[-1] in ('""', "''", '“”', '‘’'): text = text[1:-1]
+    if len(text) > 1 and text[0] + text[-1] in ('""', "''", '“”', '‘’'):
+        text = text[1:-1]
     text = _lead(text.strip(), max_chars)
-    if not re.search(r'\w', text): raise ValueError('nothing is left of the answer after cleaning')
+    if not re.search(r'\w', text):
+        raise ValueError('nothing is left of the answer after cleaning')
     return text

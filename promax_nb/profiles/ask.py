@@ -39,19 +39,31 @@ def _open_store(
     create=True,  # bool
 ) -> sqlite3.Connection:  # ready to read and write
     """Open or create a store; anything else under that name is left untouched."""
-    path = Path(path); name = path.name
-    if path.is_dir(): raise ValueError(f'store {name!r} is a folder: pass the name of a file, such as profiles.db')
-    if not path.exists() and not create: raise FileNotFoundError(f'there is no store {name!r}: check the path; ask(..., store=...) creates one')
+    path = Path(path)
+    name = path.name
+    if path.is_dir():
+        raise ValueError(f'store {name!r} is a folder: pass the name of a file, such as profiles.db')
+    if not path.exists() and not create:
+        raise FileNotFoundError(f'there is no store {name!r}: check the path; ask(..., store=...) creates one')
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size:
-        with open(path, 'rb') as f: head = f.read(16)
+        with open(path, 'rb') as f:
+            head = f.read(16)
         if head != b'SQLite format 3\0':
-            raise ValueError(f'{name!r} is not a store of answers: choose another name for store (the file is left as it is)')
+            raise ValueError(
+                f'{name!r} is not a store of answers: choose another name for store (the file is left as it is)'
+            )
     con = sqlite3.connect(path, timeout=60, isolation_level=None)
-    try: _prepare_store(con, name)
+    try:
+        _prepare_store(con, name)
     except sqlite3.DatabaseError as e:
-        con.close(); raise ValueError(f'store {name!r} cannot be used ({e}): check the disk and the file, or choose another name for store') from None
-    except BaseException: con.close(); raise
+        con.close()
+        raise ValueError(
+            f'store {name!r} cannot be used ({e}): check the disk and the file, or choose another name for store'
+        ) from None
+    except BaseException:
+        con.close()
+        raise
     return con
 
 # %% ../../nbs/profiles/06_ask.ipynb #3f8c765f
@@ -61,14 +73,21 @@ def _prepare_store(
 ):
     """Check whose file it is, create the tables, make commits durable."""
     tables = {r[0] for r in con.execute("select name from sqlite_master where type = 'table'")}
-    mark, = con.execute('pragma application_id').fetchone()   # read after the tables: another process may be creating both, in one commit
+    (mark,) = con.execute(
+        'pragma application_id'
+    ).fetchone()  # read after the tables: another process may be creating both, in one commit
     if mark not in (0, _STORE_ID) or (tables and mark != _STORE_ID):
-        raise ValueError(f'{name!r} is a database of something else: choose another name for store (the file is left as it is)')
+        raise ValueError(
+            f'{name!r} is a database of something else: choose another name for store (the file is left as it is)'
+        )
     con.execute('pragma busy_timeout = 60000')
-    if con.execute('pragma journal_mode').fetchone()[0] != 'wal': _patiently(lambda: con.execute('pragma journal_mode = wal'))
+    if con.execute('pragma journal_mode').fetchone()[0] != 'wal':
+        _patiently(lambda: con.execute('pragma journal_mode = wal'))
     con.execute('pragma synchronous = full')
     if not {'answers', 'attempts'} <= tables:
-        _patiently(lambda: con.executescript(f'begin immediate; {_SCHEMA} pragma application_id = {_STORE_ID}; commit;'))
+        _patiently(
+            lambda: con.executescript(f'begin immediate; {_SCHEMA} pragma application_id = {_STORE_ID}; commit;')
+        )
 
 # %% ../../nbs/profiles/06_ask.ipynb #e70b2c97
 def _patiently(
@@ -78,10 +97,12 @@ def _patiently(
     """Try again while another process holds the file (a change of journal mode does not wait by itself)."""
     end = time.monotonic() + seconds
     while True:
-        try: return action()
+        try:
+            return action()
         except sqlite3.OperationalError as e:
-            if 'locked' not in str(e) and 'busy' not in str(e) or time.monotonic() > end: raise
-            time.sleep(.05)
+            if 'locked' not in str(e) and 'busy' not in str(e) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def store_frame(
@@ -100,8 +121,12 @@ def content_key(
     sample=None,  # int | None: number of the draw
 ) -> str:  # 32 hex digits
     """The key of an answer: a hash of everything that shaped it."""
-    try: text = json.dumps([model, prompt, params, sample], sort_keys=True)
-    except TypeError as e: raise ValueError(f'params of {model!r} cannot be written as JSON ({e}): keep to numbers, texts, lists and dicts') from None
+    try:
+        text = json.dumps([model, prompt, params, sample], sort_keys=True)
+    except TypeError as e:
+        raise ValueError(
+            f'params of {model!r} cannot be written as JSON ({e}): keep to numbers, texts, lists and dicts'
+        ) from None
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 # %% ../../nbs/profiles/06_ask.ipynb #decdc916
@@ -109,10 +134,15 @@ def _name_of(
     llm,  # callable
 ) -> str:
     """The name answers are remembered under."""
-    if not callable(llm): raise ValueError(f'llm is a {type(llm).__name__}: pass template(), chat(...), local(...) or a function from text to text')
+    if not callable(llm):
+        raise ValueError(
+            f'llm is a {type(llm).__name__}: pass template(), chat(...), local(...) or a function from text to text'
+        )
     name = getattr(llm, 'name', None) or getattr(llm, '__name__', None)
     if not isinstance(name, str) or name == '<lambda>':
-        raise ValueError("this llm has no name, so its answers could not be told from another's: set one (f.name = 'mine') or use a named function")
+        raise ValueError(
+            "this llm has no name, so its answers could not be told from another's: set one (f.name = 'mine') or use a named function"
+        )
     return name
 
 
@@ -128,18 +158,32 @@ def _requests(
     prompts,  # list of str | DataFrame
 ) -> pd.DataFrame:  # id, prompt, sample (if given), model, key; one row per prompt, in their order
     """The questions as a checked table."""
-    if isinstance(prompts, (str, bytes)): raise ValueError('prompts is a single text: pass a list of texts, even if it is a list of one')
-    if not isinstance(prompts, pd.DataFrame): prompts = pd.DataFrame({'prompt': pd.Series(list(prompts), dtype=object)})
-    if 'prompt' not in prompts: raise ValueError(f"prompts has no column 'prompt' (it has {', '.join(map(str, prompts))}): name the texts 'prompt'")
+    if isinstance(prompts, (str, bytes)):
+        raise ValueError('prompts is a single text: pass a list of texts, even if it is a list of one')
+    if not isinstance(prompts, pd.DataFrame):
+        prompts = pd.DataFrame({'prompt': pd.Series(list(prompts), dtype=object)})
+    if 'prompt' not in prompts:
+        raise ValueError(
+            f"prompts has no column 'prompt' (it has {', '.join(map(str, prompts))}): name the texts 'prompt'"
+        )
     texts = prompts['prompt'].tolist()
     bad = [i for i, t in enumerate(texts) if not isinstance(t, str) or not t.strip()]
-    if bad: raise ValueError(f'{len(bad)} of {len(texts)} prompts are empty or not text (first: row {bad[0]}): fill them in or drop these rows')
-    out = pd.DataFrame({'id': prompts['id'].to_numpy() if 'id' in prompts else np.arange(len(texts)), 'prompt': [_utf8(t) for t in texts]})
+    if bad:
+        raise ValueError(
+            f'{len(bad)} of {len(texts)} prompts are empty or not text (first: row {bad[0]}): fill them in or drop these rows'
+        )
+    out = pd.DataFrame(
+        {
+            'id': prompts['id'].to_numpy() if 'id' in prompts else np.arange(len(texts)),
+            'prompt': [_utf8(t) for t in texts],
+        }
+    )
     samples = [None] * len(texts)
     if 'sample' in prompts:
         if not pd.api.types.is_integer_dtype(prompts['sample']):
             raise ValueError('the column sample does not hold whole numbers: number the draws 0, 1, 2, ...')
-        out['sample'] = prompts['sample'].to_numpy(); samples = out['sample'].tolist()
+        out['sample'] = prompts['sample'].to_numpy()
+        samples = out['sample'].tolist()
     name, params = _name_of(llm), getattr(llm, 'params', None) or {}
     out['model'] = name
     out['key'] = [content_key(name, p, params, s) for p, s in zip(out['prompt'], samples, strict=True)]
@@ -151,17 +195,23 @@ def _fetch(
     job,  # list of (key, prompt, sample)
 ) -> list:  # one Answer or Exception per entry
     """Ask one job; failures come back as values, never as exceptions."""
+
     def one(prompt, sample):
         try:
-            if not hasattr(llm, 'complete'): return Answer(llm(prompt))
+            if not hasattr(llm, 'complete'):
+                return Answer(llm(prompt))
             got = llm.complete(prompt) if sample is None else llm.complete(prompt, sample=sample)
             return got if isinstance(got, Answer) else Answer(got)
-        except Exception as e: return e
+        except Exception as e:
+            return e
+
     if len(job) > 1:
         try:
             got = llm.complete_many([p for _, p, _ in job], [s or 0 for *_, s in job])
-            if len(got) == len(job): return list(got)
-        except Exception: pass    # one bad row (or too large a batch) must not fail its neighbours: ask them one by one
+            if len(got) == len(job):
+                return list(got)
+        except Exception:
+            pass  # one bad row (or too large a batch) must not fail its neighbours: ask them one by one
     return [one(p, s) for _, p, s in job]
 
 
@@ -175,11 +225,17 @@ def _work(
     try:
         while (job := gate.next()) is not None:
             got = _fetch(llm, job)
-            cost = sum(_paid(price, entry[1], a, gate.worst([entry])) for entry, a in zip(job, got, strict=True)) if price else 0.
+            cost = (
+                sum(_paid(price, entry[1], a, gate.worst([entry])) for entry, a in zip(job, got, strict=True))
+                if price
+                else 0.0
+            )
             gate.settle(job, cost, [a if isinstance(a, Exception) else None for a in got])
             put((job, got))
-    except BaseException as e: put(e)
-    finally: put(None)
+    except BaseException as e:
+        put(e)
+    finally:
+        put(None)
 
 # %% ../../nbs/profiles/06_ask.ipynb #3eb6bc7c
 def _paid(
@@ -189,10 +245,14 @@ def _paid(
     worst,  # float: USD
 ) -> float:  # USD
     """What one request has cost, as far as anyone can tell."""
-    if isinstance(answer, Exception): return worst if getattr(answer, 'billed', True) else 0.
+    if isinstance(answer, Exception):
+        return worst if getattr(answer, 'billed', True) else 0.0
     size = estimate_tokens(answer.text) if isinstance(answer.text, str) else 0
-    return _cost(price, estimate_tokens(prompt) if answer.prompt_tokens is None else answer.prompt_tokens,
-                 size if answer.completion_tokens is None else answer.completion_tokens)
+    return _cost(
+        price,
+        estimate_tokens(prompt) if answer.prompt_tokens is None else answer.prompt_tokens,
+        size if answer.completion_tokens is None else answer.completion_tokens,
+    )
 
 # %% ../../nbs/profiles/06_ask.ipynb #c5f3ae6e
 def _pump(
@@ -203,23 +263,44 @@ def _pump(
     keep,  # callable: receives a list of (job, answers) as they arrive
 ):
     """Run the threads and hand everything that arrives to `keep`, in the calling thread."""
-    log, bell, seen = [], threading.Event(), 0   # nothing is taken out of the log, so that an interrupt at any point loses nothing
-    def put(entry): log.append(entry); bell.set()
-    threads = [threading.Thread(target=_work, args=(llm, gate, put, price), daemon=True) for _ in range(min(workers, len(gate.jobs)))]
+    log, bell, seen = (
+        [],
+        threading.Event(),
+        0,
+    )  # nothing is taken out of the log, so that an interrupt at any point loses nothing
+
+    def put(entry):
+        log.append(entry)
+        bell.set()
+
+    threads = [
+        threading.Thread(target=_work, args=(llm, gate, put, price), daemon=True)
+        for _ in range(min(workers, len(gate.jobs)))
+    ]
     running = len(threads)
+
     def gather(seconds):
         nonlocal seen, running
-        bell.wait(seconds); bell.clear(); new = log[seen:]
+        bell.wait(seconds)
+        bell.clear()
+        new = log[seen:]
         keep([b for b in new if isinstance(b, tuple)])
-        seen += len(new); running -= sum(b is None for b in new)
+        seen += len(new)
+        running -= sum(b is None for b in new)
         for b in new:
-            if isinstance(b, BaseException): raise b
+            if isinstance(b, BaseException):
+                raise b
+
     try:
-        for t in threads: t.start()
-        while running: gather(.5)
+        for t in threads:
+            t.start()
+        while running:
+            gather(0.5)
     except BaseException:
-        gate.stop('interrupted before this was asked: run again to ask the rest'); end = time.monotonic() + 3
-        while running and (left := end - time.monotonic()) > 0: gather(left)
+        gate.stop('interrupted before this was asked: run again to ask the rest')
+        end = time.monotonic() + 3
+        while running and (left := end - time.monotonic()) > 0:
+            gather(left)
         raise
 
 # %% ../../nbs/profiles/06_ask.ipynb #e01b9861
@@ -231,16 +312,28 @@ def _write(
     """One durable commit."""
     _patiently(lambda: con.execute('begin immediate'))
     try:
-        for replace, row in answers: con.execute(f"insert or {'replace' if replace else 'ignore'} into answers values (?,?,?,?,?,?,?,?,?)", row)
+        for replace, row in answers:
+            con.execute(f"insert or {'replace' if replace else 'ignore'} into answers values (?,?,?,?,?,?,?,?,?)", row)
         con.executemany('insert into attempts values (?,?,?,?,?)', attempts)
         con.execute('commit')
     except BaseException as e:
-        if con.in_transaction: con.execute('rollback')
-        if not isinstance(e, sqlite3.Error): raise
-        raise RuntimeError(f'the store cannot be written ({e}): check space and rights on the disk; what was stored before is safe') from None
+        if con.in_transaction:
+            con.execute('rollback')
+        if not isinstance(e, sqlite3.Error):
+            raise
+        raise RuntimeError(
+            f'the store cannot be written ({e}): check space and rights on the disk; what was stored before is safe'
+        ) from None
 
 # %% ../../nbs/profiles/06_ask.ipynb #47c6d122
-_NOTHING = {'answer': None, 'error': None, 'prompt_tokens': None, 'completion_tokens': None, 'cost': math.nan, 'cached': False}
+_NOTHING = {
+    'answer': None,
+    'error': None,
+    'prompt_tokens': None,
+    'completion_tokens': None,
+    'cost': math.nan,
+    'cached': False,
+}
 
 
 def _known(
@@ -251,12 +344,20 @@ def _known(
     """Look up what has been answered before."""
     out = {}
     for start in range(0, len(keys) if con else 0, 500):
-        part = keys[start:start + 500]
+        part = keys[start : start + 500]
         query = f"select key, answer, prompt_tokens, completion_tokens from answers where key in ({','.join('?' * len(part))})"
         for key, text, read, written in con.execute(query, part):
             value, reason = _judge(text, check)
-            if reason is not None: continue
-            out[key] = {**_NOTHING, 'answer': value, 'prompt_tokens': read, 'completion_tokens': written, 'cost': 0., 'cached': True}
+            if reason is not None:
+                continue
+            out[key] = {
+                **_NOTHING,
+                'answer': value,
+                'prompt_tokens': read,
+                'completion_tokens': written,
+                'cost': 0.0,
+                'cached': True,
+            }
     return out
 
 
@@ -271,8 +372,14 @@ def _result(
         text = scrub(' '.join(str(got).split()))[:500]
         return {**_NOTHING, 'error': text if isinstance(got, LLMError) and text else f'{type(got).__name__}: {text}'}
     value, reason = _judge(got.text, check)
-    return {**_NOTHING, 'answer': value, 'error': reason, 'prompt_tokens': got.prompt_tokens, 'completion_tokens': got.completion_tokens,
-            'cost': _paid(price, prompt, got, 0.)}
+    return {
+        **_NOTHING,
+        'answer': value,
+        'error': reason,
+        'prompt_tokens': got.prompt_tokens,
+        'completion_tokens': got.completion_tokens,
+        'cost': _paid(price, prompt, got, 0.0),
+    }
 
 # %% ../../nbs/profiles/06_ask.ipynb #207d648e
 def _table(
@@ -284,12 +391,16 @@ def _table(
     missing = {**_NOTHING, 'error': why}
     rows = [results.get(k, missing) for k in requests['key']]
     out = requests[['id', *(['sample'] if 'sample' in requests else []), 'prompt']].copy()
-    out['answer'] = pd.Series([r['answer'] for r in rows], dtype=object); out['error'] = pd.Series([r['error'] for r in rows], dtype=object)
-    ok = out['error'].isna(); out.insert(out.columns.get_loc('error'), 'status', np.where(ok, 'ok', 'failed'))
+    out['answer'] = pd.Series([r['answer'] for r in rows], dtype=object)
+    out['error'] = pd.Series([r['error'] for r in rows], dtype=object)
+    ok = out['error'].isna()
+    out.insert(out.columns.get_loc('error'), 'status', np.where(ok, 'ok', 'failed'))
     out[['model', 'key']] = requests[['model', 'key']]
-    for c in ('prompt_tokens', 'completion_tokens'): out[c] = pd.array([r[c] for r in rows], dtype='Int64')
+    for c in ('prompt_tokens', 'completion_tokens'):
+        out[c] = pd.array([r[c] for r in rows], dtype='Int64')
     again = ok & requests['key'].duplicated()
-    out['cost'] = np.where(again, 0., [r['cost'] for r in rows]); out['cached'] = again | np.array([r['cached'] for r in rows], bool)
+    out['cost'] = np.where(again, 0.0, [r['cost'] for r in rows])
+    out['cached'] = again | np.array([r['cached'] for r in rows], bool)
     return out
 
 # %% ../../nbs/profiles/06_ask.ipynb #c4044661
@@ -307,24 +418,39 @@ def ask(
     budget=None,  # float | None: US dollars; no question starts that could exceed it
     max_failures=None,  # int | None: give up after so many
     progress=True,  # bool: a bar, if this is a terminal
-) -> pd.DataFrame:  # id, prompt, answer, status, error, model, key, prompt_tokens, completion_tokens, cost, cached: row i is prompt i
+) -> (
+    pd.DataFrame
+):  # id, prompt, answer, status, error, model, key, prompt_tokens, completion_tokens, cost, cached: row i is prompt i
     """Ask many questions; keep each answer the moment it arrives; ask nothing twice. A dry run returns a dict."""
-    if check is not None and choices is not None: raise ValueError('check and choices were both given: use one (check can call one_of(choices))')
-    if workers < 1: raise ValueError(f'workers is {workers}: at least one question must be under way')
+    if check is not None and choices is not None:
+        raise ValueError('check and choices were both given: use one (check can call one_of(choices))')
+    if workers < 1:
+        raise ValueError(f'workers is {workers}: at least one question must be under way')
     check = one_of(choices) if choices is not None else check
-    _check_money(llm, price, budget); table = _requests(llm, prompts)
+    _check_money(llm, price, budget)
+    table = _requests(llm, prompts)
     con = _open_store(store) if store and not (dry_run and not Path(store).exists()) else None
     results = {}
     try:
-        unique = table.drop_duplicates('key'); results.update(_known(con, unique['key'].tolist(), check))
+        unique = table.drop_duplicates('key')
+        results.update(_known(con, unique['key'].tolist(), check))
         todo = unique[~unique['key'].isin(results)]
-        if dry_run: return _plan(llm, table, todo['key'].tolist(), price, count)
-        if len(todo) and hasattr(llm, 'prepare'): llm.prepare()
-        why = _run(llm, todo, results, con, check, price, budget, workers, max_failures, progress and len(todo)) if len(todo) else ''
+        if dry_run:
+            return _plan(llm, table, todo['key'].tolist(), price, count)
+        if len(todo) and hasattr(llm, 'prepare'):
+            llm.prepare()
+        why = (
+            _run(llm, todo, results, con, check, price, budget, workers, max_failures, progress and len(todo))
+            if len(todo)
+            else ''
+        )
         return _table(table, results, why)
-    except KeyboardInterrupt as stop: stop.answers = _table(table, results, 'interrupted before this was asked'); raise  # type: ignore[attr-defined]
+    except KeyboardInterrupt as stop:
+        stop.answers = _table(table, results, 'interrupted before this was asked')
+        raise  # type: ignore[attr-defined]
     finally:
-        if con: con.close()
+        if con:
+            con.close()
 
 # %% ../../nbs/profiles/06_ask.ipynb #04cba48c
 def _run(
@@ -340,24 +466,42 @@ def _run(
     total,  # int | bool: length of the progress bar, 0 for none
 ) -> str:  # why questions were left over, '' if none
     """Send the questions and keep what comes back, in the store first."""
-    many = hasattr(llm, 'complete_many'); size = getattr(llm, 'batch', 16) if many else 1
+    many = hasattr(llm, 'complete_many')
+    size = getattr(llm, 'batch', 16) if many else 1
     samples = todo['sample'].tolist() if 'sample' in todo else [None] * len(todo)
     entries = list(zip(todo['key'], todo['prompt'], samples, strict=True))
-    jobs = [entries[i:i + size] for i in range(0, len(entries), size)]
-    most = _most_tokens(llm) or 0; model = _name_of(llm); params = json.dumps(getattr(llm, 'params', None) or {}, sort_keys=True)
-    worst = (lambda job: sum(_cost(price, len(p.encode()) + 32, most) for _, p, _ in job)) if price else (lambda job: 0.)
-    gate = _Gate(jobs, worst, budget, max_failures); secrets = [s for s in _env_secrets() if len(s) >= 16]
+    jobs = [entries[i : i + size] for i in range(0, len(entries), size)]
+    most = _most_tokens(llm) or 0
+    model = _name_of(llm)
+    params = json.dumps(getattr(llm, 'params', None) or {}, sort_keys=True)
+    worst = (
+        (lambda job: sum(_cost(price, len(p.encode()) + 32, most) for _, p, _ in job)) if price else (lambda job: 0.0)
+    )
+    gate = _Gate(jobs, worst, budget, max_failures)
+    secrets = [s for s in _env_secrets() if len(s) >= 16]
     with tqdm(total=total or None, disable=None if total else True, desc=model, unit='answer') as bar:
+
         def keep(arrived):
-            answers, attempts, now = [], [], time.time(); pairs = [(e, g) for job, batch in arrived for e, g in zip(job, batch, strict=True)]
+            answers, attempts, now = [], [], time.time()
+            pairs = [(e, g) for job, batch in arrived for e, g in zip(job, batch, strict=True)]
             for (key, prompt, sample), got in pairs:
                 text = got.text if isinstance(got, Answer) and isinstance(got.text, str) else None
-                if text is not None: text = _utf8(_without(text, secrets)); got = Answer(text, got.prompt_tokens, got.completion_tokens)
+                if text is not None:
+                    text = _utf8(_without(text, secrets))
+                    got = Answer(text, got.prompt_tokens, got.completion_tokens)
                 row = results[key] = _result(got, check, prompt, price)
                 if text and text.strip():
-                    answers.append((row['error'] is None, (key, model, prompt, params, sample, text, got.prompt_tokens, got.completion_tokens, now)))
-                if row['error'] is not None: attempts.append((key, model, row['error'], text, now))
-            if con and pairs: _write(con, answers, attempts)
+                    answers.append(
+                        (
+                            row['error'] is None,
+                            (key, model, prompt, params, sample, text, got.prompt_tokens, got.completion_tokens, now),
+                        )
+                    )
+                if row['error'] is not None:
+                    attempts.append((key, model, row['error'], text, now))
+            if con and pairs:
+                _write(con, answers, attempts)
             bar.update(len(pairs))
+
         _pump(llm, gate, 1 if many else workers, price, keep)
     return gate.why or ''

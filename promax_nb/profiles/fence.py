@@ -21,10 +21,12 @@ def plain(
     max_chars=None,  # int | None: cut at a word, with an ellipsis
 ) -> str:  # one line without tags, angle brackets and control characters
     """Make foreign text safe to stand inside the marks."""
-    if text is None or text != text: return ''
+    if text is None or text != text:
+        return ''
     text = ' '.join(_CONTROL.sub(' ', _TAG.sub(' ', str(text))).translate(_BRACKETS).split())
-    if max_chars is None or len(text) <= max_chars: return text
-    return text[:max(max_chars - 1, 0)].rsplit(' ', 1)[0].rstrip(' ,;:.') + '…'
+    if max_chars is None or len(text) <= max_chars:
+        return text
+    return text[: max(max_chars - 1, 0)].rsplit(' ', 1)[0].rstrip(' ,;:.') + '…'
 
 
 def fence(
@@ -32,7 +34,8 @@ def fence(
 ) -> str:  # the block to put into a prompt
     """Put lines of foreign material between the marks."""
     body = '\n'.join(lines)
-    if '<' in body or '>' in body: body = body.translate(_BRACKETS)
+    if '<' in body or '>' in body:
+        body = body.translate(_BRACKETS)
     return f'{OPEN}\n{body}\n{CLOSE}'
 
 
@@ -41,6 +44,7 @@ def material(
 ) -> list | None:  # (depth, name, value) per line; None if there is no material
     """Read the lines between the marks back."""
     start, end = prompt.find(OPEN + '\n'), prompt.rfind('\n' + CLOSE)
-    if start < 0 or end < start: return None
-    split = (line.partition(': ') for line in prompt[start + len(OPEN) + 1:end].split('\n'))
+    if start < 0 or end < start:
+        return None
+    split = (line.partition(': ') for line in prompt[start + len(OPEN) + 1 : end].split('\n'))
     return [(len(name) - len(name.lstrip()), name.strip().rstrip(':'), value.strip()) for name, _, value in split]

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 @dataclass(frozen=True)
 class Answer:
     """What a writer answered, and what it used (None where it cannot tell)."""
+
     text: str  # the answer
     prompt_tokens: int | None = None  # tokens read
     completion_tokens: int | None = None  # tokens written
@@ -28,6 +29,7 @@ class Answer:
 
 class LLMError(RuntimeError):
     """No usable answer; the message says why and what to do."""
+
     def __init__(self, message='', hopeless=False, billed=True):
         super().__init__(message)
         self.hopeless = hopeless  # every further request would fail in the same way
@@ -50,7 +52,8 @@ def _without(
 ) -> str:  # the same with these exact values hidden
     """Remove given values, as they are, quoted for an address, or escaped for JSON."""
     for s in sorted({s for s in secrets if s and len(s) >= 8}, key=len, reverse=True):
-        for form in {s, quote(s, safe=''), json.dumps(s)[1:-1]}: text = text.replace(form, HIDDEN)
+        for form in {s, quote(s, safe=''), json.dumps(s)[1:-1]}:
+            text = text.replace(form, HIDDEN)
     return text
 
 
@@ -67,17 +70,28 @@ def _find_key(
     base_url,  # str | None: address of the server
 ) -> str:  # the key, or a placeholder
     """The key from the environment or, where a person is at the keyboard, from a hidden prompt."""
-    if env is None: return 'no-key-needed'
+    if env is None:
+        return 'no-key-needed'
     if not re.fullmatch(r'[A-Za-z_]\w*', env) or len(env) > 20 and re.search(r'\d', env) and re.search('[a-z]', env):
-        raise ValueError('api_key_env is not the name of an environment variable: pass the name (such as OPENAI_API_KEY), never the key itself')
-    if key := os.environ.get(env, '').strip(): return key
-    if _loopback(base_url): return 'no-key-needed'
+        raise ValueError(
+            'api_key_env is not the name of an environment variable: pass the name (such as OPENAI_API_KEY), never the key itself'
+        )
+    if key := os.environ.get(env, '').strip():
+        return key
+    if _loopback(base_url):
+        return 'no-key-needed'
     if _interactive():
         import getpass
-        try: key = getpass.getpass(f'{env} (not shown, not kept): ').strip()
-        except Exception: key = ''
-        if key: return key
-    raise ValueError(f'there is no key: set the environment variable {env}, or pass api_key_env=None if the server needs none')
+
+        try:
+            key = getpass.getpass(f'{env} (not shown, not kept): ').strip()
+        except Exception:
+            key = ''
+        if key:
+            return key
+    raise ValueError(
+        f'there is no key: set the environment variable {env}, or pass api_key_env=None if the server needs none'
+    )
 
 # %% ../../nbs/profiles/01_llm.ipynb #7193e5e8
 def _host(
@@ -92,14 +106,17 @@ def _loopback(
 ) -> bool:
     """Is the server on this very machine?"""
     host = _host(base_url)
-    try: return host == 'localhost' or ipaddress.ip_address(host).is_loopback
-    except ValueError: return False
+    try:
+        return host == 'localhost' or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _interactive() -> bool:
     """Is there a person who could type a key?"""
     if 'ipykernel' in sys.modules:
         from IPython import get_ipython
+
         return getattr(getattr(get_ipython(), 'kernel', None), '_allow_stdin', False)
     return bool(sys.stdin) and sys.stdin.isatty()
 
@@ -108,7 +125,8 @@ def _shown(
     base_url,  # str
 ) -> str:  # without user, password and query
     """An address that can be shown."""
-    u = urlsplit(base_url); port = f':{u.port}' if u.port else ''
+    u = urlsplit(base_url)
+    port = f':{u.port}' if u.port else ''
     return f'{u.scheme}://{u.hostname or ""}{port}{u.path}'
 
 # %% ../../nbs/profiles/01_llm.ipynb #25b6d514
@@ -120,17 +138,34 @@ def _sentence(
     status, kind, tries = getattr(e, 'status_code', None), type(e).__name__, llm.max_retries + 1
     where = _shown(llm.base_url) if llm.base_url else 'the service'
     if isinstance(e, json.JSONDecodeError) or 'JSON' in kind or 'Validation' in kind:
-        return LLMError(f'{where} sent an answer that is cut or not JSON: ask again; if it stays so, check base_url (it often ends in /v1)')
-    if kind == 'APITimeoutError': return LLMError(f'no answer from {where} within {llm.timeout:g} s ({tries} tries): raise timeout or lower workers')
+        return LLMError(
+            f'{where} sent an answer that is cut or not JSON: ask again; if it stays so, check base_url (it often ends in /v1)'
+        )
+    if kind == 'APITimeoutError':
+        return LLMError(
+            f'no answer from {where} within {llm.timeout:g} s ({tries} tries): raise timeout or lower workers'
+        )
     if kind == 'APIConnectionError':
-        return LLMError(f'no connection to {where}, or it hung up ({tries} tries): check base_url and that the server is running', billed=False)
+        return LLMError(
+            f'no connection to {where}, or it hung up ({tries} tries): check base_url and that the server is running',
+            billed=False,
+        )
     said = ' '.join(scrub(str(getattr(e, 'message', e)), llm._secrets()).split())[:200]
-    advice = {401: f'check the key in {llm.api_key_env}', 403: 'check what this key may use', 404: 'check the model name and base_url',
-              429: 'lower workers, wait, or check your quota'}
-    if status is None: return LLMError(f'{kind}: {said}')
+    advice = {
+        401: f'check the key in {llm.api_key_env}',
+        403: 'check what this key may use',
+        404: 'check the model name and base_url',
+        429: 'lower workers, wait, or check your quota',
+    }
+    if status is None:
+        return LLMError(f'{kind}: {said}')
     todo = advice.get(status, 'ask again later' if status >= 500 else 'check model and options')
     tried = f' ({tries} tries)' if status in (408, 409, 429) or status >= 500 else ''
-    return LLMError(f'{where} answered {status}{tried}: {todo}. It said: {said}', hopeless=status in (401, 404), billed=status >= 500)
+    return LLMError(
+        f'{where} answered {status}{tried}: {todo}. It said: {said}',
+        hopeless=status in (401, 404),
+        billed=status >= 500,
+    )
 
 
 def _read_reply(
@@ -139,16 +174,26 @@ def _read_reply(
 ) -> Answer:
     """Take the text out of a reply, defensively: servers differ, and some echo what they got."""
     choices = getattr(reply, 'choices', None)
-    if not choices: raise LLMError('the reply holds no choices: check that base_url points at a chat-completions server (it often ends in /v1)')
+    if not choices:
+        raise LLMError(
+            'the reply holds no choices: check that base_url points at a chat-completions server (it often ends in /v1)'
+        )
     message = getattr(choices[0], 'message', None)
     text, refusal = getattr(message, 'content', None), getattr(message, 'refusal', None)
-    if refusal: raise LLMError(f'the model refused: {scrub(str(refusal), secrets)[:200]}')
+    if refusal:
+        raise LLMError(f'the model refused: {scrub(str(refusal), secrets)[:200]}')
     if not isinstance(text, str) or not text.strip():
         why = getattr(choices[0], 'finish_reason', None)
-        raise LLMError(f'the answer is empty (finish reason: {why}): ' + ('raise max_tokens' if why == 'length' else 'ask again, or rephrase'))
+        raise LLMError(
+            f'the answer is empty (finish reason: {why}): '
+            + ('raise max_tokens' if why == 'length' else 'ask again, or rephrase')
+        )
     text = _without(text, secrets)
     usage = getattr(reply, 'usage', None)
-    return Answer(text, *(n if isinstance(n := getattr(usage, k, None), int) else None for k in ('prompt_tokens', 'completion_tokens')))
+    return Answer(
+        text,
+        *(n if isinstance(n := getattr(usage, k, None), int) else None for k in ('prompt_tokens', 'completion_tokens')),
+    )
 
 # %% ../../nbs/profiles/01_llm.ipynb #e875efc9
 _PRIVATE = ('extra_headers', 'extra_query')  # sent, but never shown, stored or pickled: people put keys there
@@ -156,13 +201,22 @@ _PRIVATE = ('extra_headers', 'extra_query')  # sent, but never shown, stored or 
 
 class _Hidden(dict):
     """A dict that does not show what it holds."""
-    def __repr__(self): return '{hidden}' if self else '{}'
+
+    def __repr__(self):
+        return '{hidden}' if self else '{}'
 
 # %% ../../nbs/profiles/01_llm.ipynb #f3ad967c
 class Chat:
     """A chat-completions model as a callable from text to text. Make one with `chat`."""
+
     def __init__(self, model, base_url, api_key_env, max_retries, timeout, params):
-        self.name, self.base_url, self.api_key_env, self.max_retries, self.timeout = model, base_url, api_key_env, max_retries, timeout
+        self.name, self.base_url, self.api_key_env, self.max_retries, self.timeout = (
+            model,
+            base_url,
+            api_key_env,
+            max_retries,
+            timeout,
+        )
         self.params = {k: v for k, v in params.items() if v is not None and k not in _PRIVATE}
         self._private = _Hidden({k: params[k] for k in _PRIVATE if params.get(k)})
         self._client, self._lock = None, threading.Lock()
@@ -170,45 +224,75 @@ class Chat:
     def prepare(self):
         """Find the key and make the client; raises a sentence before anything is sent."""
         with self._lock:
-            if self._client is None: self._client = _client(self)
+            if self._client is None:
+                self._client = _client(self)
         return self._client
 
     def complete(self, prompt, sample=0):
         """Ask once; `sample` numbers repeated draws of the same prompt (added to the seed, if there is one)."""
         client, options, error = self.prepare(), dict(self.params), None
-        if 'seed' in options: options['seed'] += sample
-        try: return _read_reply(client.chat.completions.create(
-            model=self.name, messages=[{'role': 'user', 'content': prompt}], **options, **self._private), self._secrets())
-        except LLMError: raise
-        except Exception as e: error = _sentence(e, self)
-        raise error   # outside of the handler: no chained exception, so no request and no header travels with it
+        if 'seed' in options:
+            options['seed'] += sample
+        try:
+            return _read_reply(
+                client.chat.completions.create(
+                    model=self.name, messages=[{'role': 'user', 'content': prompt}], **options, **self._private
+                ),
+                self._secrets(),
+            )
+        except LLMError:
+            raise
+        except Exception as e:
+            error = _sentence(e, self)
+        raise error  # outside of the handler: no chained exception, so no request and no header travels with it
 
-    def __call__(self, prompt): return self.complete(prompt).text
+    def __call__(self, prompt):
+        return self.complete(prompt).text
 
     def _secrets(self):
         """Values to keep out of every text."""
         values = [self._client.api_key] if self._client else []
-        values += [str(v) for d in self._private.values() for v in d.values()] + [urlsplit(self.base_url or '').password or '']
+        values += [str(v) for d in self._private.values() for v in d.values()] + [
+            urlsplit(self.base_url or '').password or ''
+        ]
         return [v for v in values if len(v) >= 8 and v != 'no-key-needed']
 
     def __repr__(self):
         shown = {'base_url': _shown(self.base_url)} if self.base_url else {}
-        return scrub(f"chat({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in {**shown, **self.params}.items())])})", self._secrets())
+        return scrub(
+            f"chat({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in {**shown, **self.params}.items())])})",
+            self._secrets(),
+        )
 
-    def __getstate__(self): return {**self.__dict__, '_client': None, '_lock': None, '_private': _Hidden()}
-    def __setstate__(self, state): self.__dict__.update(state, _lock=threading.Lock())
+    def __getstate__(self):
+        return {**self.__dict__, '_client': None, '_lock': None, '_private': _Hidden()}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
 
 # %% ../../nbs/profiles/01_llm.ipynb #f3c865ce
 def _client(
     llm,  # Chat
 ):  # openai.OpenAI
     """The client, with its own retries and the key."""
-    try: import openai
-    except ImportError: raise ImportError('chat needs the openai package: pip install openai (any server that speaks its protocol will do)') from None
-    client = openai.OpenAI(api_key=_find_key(llm.api_key_env, llm.base_url), base_url=llm.base_url, max_retries=llm.max_retries, timeout=llm.timeout)
+    try:
+        import openai
+    except ImportError:
+        raise ImportError(
+            'chat needs the openai package: pip install openai (any server that speaks its protocol will do)'
+        ) from None
+    client = openai.OpenAI(
+        api_key=_find_key(llm.api_key_env, llm.base_url),
+        base_url=llm.base_url,
+        max_retries=llm.max_retries,
+        timeout=llm.timeout,
+    )
     known = inspect.signature(client.chat.completions.create).parameters
     odd = [k for k in llm.params if k not in known]
-    if odd: raise ValueError(f"the client does not know the option {odd[0]!r}: options of a particular server go into extra_body={{'{odd[0]}': ...}}")
+    if odd:
+        raise ValueError(
+            f"the client does not know the option {odd[0]!r}: options of a particular server go into extra_body={{'{odd[0]}': ...}}"
+        )
     return client
 
 
@@ -216,7 +300,7 @@ def chat(
     model,  # str: name of the model, as the server calls it
     base_url=None,  # str | None: address of the server, such as 'http://localhost:8000/v1'; None: OPENAI_BASE_URL or the hosted service
     api_key_env='OPENAI_API_KEY',  # str | None: name of the environment variable that holds the key; None: no key is needed
-    temperature=0.,  # float | None: 0 for the most likely answer; None: not sent (some models refuse it)
+    temperature=0.0,  # float | None: 0 for the most likely answer; None: not sent (some models refuse it)
     max_tokens=512,  # int | None: longest answer, tokens; None: not sent (some models want max_completion_tokens instead)
     max_retries=4,  # int: further tries after 429, 5xx, timeouts and broken connections
     timeout=60,  # float: seconds to wait for an answer
@@ -225,13 +309,27 @@ def chat(
 ) -> Chat:  # callable str -> str with name, params and complete(prompt) -> Answer
     """A model behind an address: hosted, vLLM, Ollama, transformers serve. The key is never an argument and never shown."""
     if any(k.lower() in ('key', 'api_key', 'apikey', 'token', 'authorization') for k in params):
-        raise ValueError('a key is never an argument (it would end up in a saved notebook): '
-                         'set an environment variable and pass its name as api_key_env')
-    if not isinstance(model, str) or not model: raise ValueError("model is empty: pass the name the server knows it by, such as 'gpt-4o-mini'")
+        raise ValueError(
+            'a key is never an argument (it would end up in a saved notebook): '
+            'set an environment variable and pass its name as api_key_env'
+        )
+    if not isinstance(model, str) or not model:
+        raise ValueError("model is empty: pass the name the server knows it by, such as 'gpt-4o-mini'")
     base_url = base_url or os.environ.get('OPENAI_BASE_URL') or None
     if base_url and not re.match(r'https?://[^/]', base_url):
-        raise ValueError(f'base_url {_shown(base_url)!r} is not an address: it starts with http:// or https:// and often ends in /v1')
-    if base_url and base_url.startswith('http:') and api_key_env and os.environ.get(api_key_env) and not _loopback(base_url):
-        warnings.warn(f'the key in {api_key_env} would travel unencrypted to {_host(base_url)}: use https, or api_key_env=None', stacklevel=2)
+        raise ValueError(
+            f'base_url {_shown(base_url)!r} is not an address: it starts with http:// or https:// and often ends in /v1'
+        )
+    if (
+        base_url
+        and base_url.startswith('http:')
+        and api_key_env
+        and os.environ.get(api_key_env)
+        and not _loopback(base_url)
+    ):
+        warnings.warn(
+            f'the key in {api_key_env} would travel unencrypted to {_host(base_url)}: use https, or api_key_env=None',
+            stacklevel=2,
+        )
     params = {'temperature': temperature, 'max_tokens': max_tokens, 'seed': seed, **params}
     return Chat(model, base_url, api_key_env, max_retries, timeout, params)

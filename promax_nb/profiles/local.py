@@ -17,12 +17,15 @@ from .llm import Answer, LLMError
 # %% ../../nbs/profiles/02_local.ipynb #859f73af
 class _RowNoise:
     """Logits processor: temperature plus Gumbel noise of each row's own, so that the largest value is a draw from the softmax."""
+
     def __init__(self, seeds, temperature, device):
         import torch
+
         self.t, self.generators = temperature, [torch.Generator(device).manual_seed(s) for s in seeds]
 
     def __call__(self, input_ids, scores):
         import torch
+
         u = torch.stack([torch.rand(scores.shape[1], generator=g, device=scores.device) for g in self.generators])
         return scores.float() / self.t - torch.log(-torch.log(u.clamp(1e-20, 1 - 1e-7)))
 
@@ -31,7 +34,9 @@ def _seed_of(
     *parts,  # anything with a readable form
 ) -> int:  # 0 .. 2**63 - 1
     """A seed out of values, the same in every process."""
-    return int.from_bytes(hashlib.sha256('\x1f'.join(map(str, parts)).encode('utf-8', 'replace')).digest()[:8], 'big') >> 1
+    return (
+        int.from_bytes(hashlib.sha256('\x1f'.join(map(str, parts)).encode('utf-8', 'replace')).digest()[:8], 'big') >> 1
+    )
 
 
 def _fingerprint(
@@ -40,8 +45,9 @@ def _fingerprint(
     """A short mark of the weights: up to 1,024 evenly spaced values of every tensor."""
     h = hashlib.sha256()
     for name, p in sorted(model.state_dict().items()):
-        flat = p.detach().reshape(-1); h.update(f'{name}{tuple(p.shape)}'.encode())
-        h.update(flat[::max(1, flat.numel() // 1024)][:1024].float().cpu().numpy().tobytes())
+        flat = p.detach().reshape(-1)
+        h.update(f'{name}{tuple(p.shape)}'.encode())
+        h.update(flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().numpy().tobytes())
     return h.hexdigest()[:12]
 
 # %% ../../nbs/profiles/02_local.ipynb #d972bb6c
@@ -52,25 +58,39 @@ def _load_lm(
 ):  # (model, tokenizer, name)
     """Model and tokenizer, ready to generate in batches."""
     import torch
+
     if isinstance(source, (tuple, list)):
-        model, tok = source; name = Path(str(getattr(model.config, '_name_or_path', '') or type(model).__name__)).name
+        model, tok = source
+        name = Path(str(getattr(model.config, '_name_or_path', '') or type(model).__name__)).name
     else:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+
         folder = Path(source).expanduser()
         if not folder.is_dir() and not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', str(source)):
-            raise FileNotFoundError(f'model folder {folder.name!r} does not exist: check the path, or pass (model, tokenizer)')
-        try: tok, model = (kind.from_pretrained(source, local_files_only=not download) for kind in (AutoTokenizer, AutoModelForCausalLM))
+            raise FileNotFoundError(
+                f'model folder {folder.name!r} does not exist: check the path, or pass (model, tokenizer)'
+            )
+        try:
+            tok, model = (
+                kind.from_pretrained(source, local_files_only=not download)
+                for kind in (AutoTokenizer, AutoModelForCausalLM)
+            )
         except (OSError, ValueError) as e:
             said = (str(e).splitlines() or [''])[0][:150]
-            raise FileNotFoundError(f'model {folder.name!r} cannot be loaded ({said}): pass a folder with config, weights and tokenizer, '
-                                    'or download=True to fetch it by name') from None
+            raise FileNotFoundError(
+                f'model {folder.name!r} cannot be loaded ({said}): pass a folder with config, weights and tokenizer, '
+                'or download=True to fetch it by name'
+            ) from None
         name = folder.name if folder.is_dir() else str(source)
-    device = device or (str(model.device) if isinstance(source, (tuple, list)) else 'cuda' if torch.cuda.is_available() else 'cpu')
+    device = device or (
+        str(model.device) if isinstance(source, (tuple, list)) else 'cuda' if torch.cuda.is_available() else 'cpu'
+    )
     return model.to(device).eval(), tok, name
 
 # %% ../../nbs/profiles/02_local.ipynb #844d6846
 class Local:
     """A causal language model on this machine as a callable from text to text. Make one with `local`."""
+
     def __init__(self, model, tok, name, params, batch):
         self.model, self.tok, self.name, self.params, self.batch = model, tok, name, params, batch
         self._lock = threading.Lock()
@@ -80,32 +100,51 @@ class Local:
     def _ids(self, prompt):
         """Token ids of one prompt, in the model's chat format where it has one."""
         formed = getattr(self.tok, 'chat_template', None)
-        text = self.tok.apply_chat_template([{'role': 'user', 'content': prompt}], add_generation_prompt=True, tokenize=False) if formed else prompt
+        text = (
+            self.tok.apply_chat_template(
+                [{'role': 'user', 'content': prompt}], add_generation_prompt=True, tokenize=False
+            )
+            if formed
+            else prompt
+        )
         return self.tok(text, add_special_tokens=not formed)['input_ids']
 
     def complete_many(self, prompts, samples=None):
         """Answer a batch; in place of an answer that cannot be had stands an LLMError."""
-        samples = samples or [0] * len(prompts); ids = [self._ids(p) for p in prompts]; out = [None] * len(ids)
+        samples = samples or [0] * len(prompts)
+        ids = [self._ids(p) for p in prompts]
+        out = [None] * len(ids)
         for i, x in enumerate(ids):
-            if not x: out[i] = LLMError('the prompt has no token this model knows')
+            if not x:
+                out[i] = LLMError('the prompt has no token this model knows')
             elif len(x) > self.room:
-                out[i] = LLMError(f'the prompt has {len(x)} tokens but the model has room for {self.room} beside the answer: '
-                                  'shorten it (max_chars) or lower max_new_tokens')
+                out[i] = LLMError(
+                    f'the prompt has {len(x)} tokens but the model has room for {self.room} beside the answer: '
+                    'shorten it (max_chars) or lower max_new_tokens'
+                )
         rows = [i for i in range(len(ids)) if out[i] is None]
         written = _generate(self, [ids[i] for i in rows], [(prompts[i], samples[i]) for i in rows]) if rows else []
         for i, new in zip(rows, written, strict=True):
             text = self.tok.decode(new, skip_special_tokens=True).strip()
-            out[i] = Answer(text, len(ids[i]), len(new)) if text else LLMError('the model answered with nothing: try another prompt or temperature')
+            out[i] = (
+                Answer(text, len(ids[i]), len(new))
+                if text
+                else LLMError('the model answered with nothing: try another prompt or temperature')
+            )
         return out
 
     def complete(self, prompt, sample=0):
         """Answer one prompt."""
-        answer, = self.complete_many([prompt], [sample])
-        if isinstance(answer, Exception): raise answer
+        (answer,) = self.complete_many([prompt], [sample])
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
-    def __call__(self, prompt): return self.complete(prompt).text
-    def __repr__(self): return f"local({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in self.params.items())})"
+    def __call__(self, prompt):
+        return self.complete(prompt).text
+
+    def __repr__(self):
+        return f"local({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in self.params.items())})"
 
 # %% ../../nbs/profiles/02_local.ipynb #03a49a1e
 def _generate(
@@ -116,23 +155,37 @@ def _generate(
     """Generate for one left-padded batch."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList, TopPLogitsWarper
+
     own, p, device = llm.model.generation_config, llm.params, llm.model.device
     ends = own.eos_token_id if own.eos_token_id is not None else llm.tok.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends]) - {None}
     pad = next((t for t in (llm.tok.pad_token_id, own.pad_token_id, llm.tok.eos_token_id) if t is not None), 0)
-    width = max(map(len, ids)); mask = torch.zeros(len(ids), width, dtype=torch.long); x = torch.full_like(mask, pad)
-    for r, row in enumerate(ids): x[r, width - len(row):] = torch.tensor(row); mask[r, width - len(row):] = 1
+    width = max(map(len, ids))
+    mask = torch.zeros(len(ids), width, dtype=torch.long)
+    x = torch.full_like(mask, pad)
+    for r, row in enumerate(ids):
+        x[r, width - len(row) :] = torch.tensor(row)
+        mask[r, width - len(row) :] = 1
     steps = LogitsProcessorList()
     if p['temperature']:
         seeds = [_seed_of(p['seed'], s, text) if p['seed'] is not None else random.getrandbits(62) for text, s in draws]
         noise = _RowNoise(seeds, p['temperature'], device)
-        if p.get('top_p'): steps.append(lambda i, s: TopPLogitsWarper(p['top_p'])(i, s / p['temperature']) * p['temperature'])
+        if p.get('top_p'):
+            steps.append(lambda i, s: TopPLogitsWarper(p['top_p'])(i, s / p['temperature']) * p['temperature'])
         steps.append(noise)
-    config = GenerationConfig(max_new_tokens=p['max_new_tokens'], do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None,
-                              bos_token_id=own.bos_token_id, **{k: v for k, v in p.items() if k in _GENERATION})
+    config = GenerationConfig(
+        max_new_tokens=p['max_new_tokens'],
+        do_sample=False,
+        pad_token_id=pad,
+        eos_token_id=sorted(ends) or None,
+        bos_token_id=own.bos_token_id,
+        **{k: v for k, v in p.items() if k in _GENERATION},
+    )
     with llm._lock, torch.inference_mode():
-        out = llm.model.generate(x.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=steps)[:, width:].tolist()
-    return [row[:next((i for i, t in enumerate(row) if t in ends), len(row))] for row in out]
+        out = llm.model.generate(
+            x.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=steps
+        )[:, width:].tolist()
+    return [row[: next((i for i, t in enumerate(row) if t in ends), len(row))] for row in out]
 
 # %% ../../nbs/profiles/02_local.ipynb #4d26b448
 _GENERATION = ('repetition_penalty', 'no_repeat_ngram_size', 'min_new_tokens')
@@ -142,7 +195,7 @@ def local(
     path_or_model,  # str | Path: a folder or a name; or (model, tokenizer) in memory
     device=None,  # str | None: 'cpu', 'cuda', ...; None: the graphics card if there is one
     max_new_tokens=256,  # int: longest answer, tokens
-    temperature=0.,  # float: 0 for the most likely answer
+    temperature=0.0,  # float: 0 for the most likely answer
     seed=0,  # int | None: of the draws, together with prompt and sample number; None: different every time
     batch=16,  # int: prompts answered at once
     top_p=None,  # float | None: draw from the likeliest tokens that together hold this share
@@ -152,12 +205,25 @@ def local(
 ) -> Local:  # callable str -> str with name, params, complete and complete_many
     """A language model on this machine."""
     odd = [k for k in params if k not in _GENERATION]
-    if odd: raise ValueError(f'local does not know the option {odd[0]!r}: use one of {", ".join(_GENERATION)}')
-    if temperature < 0: raise ValueError(f'temperature is {temperature}: use 0 for the most likely answer, up to about 1 for varied ones')
+    if odd:
+        raise ValueError(f'local does not know the option {odd[0]!r}: use one of {", ".join(_GENERATION)}')
+    if temperature < 0:
+        raise ValueError(
+            f'temperature is {temperature}: use 0 for the most likely answer, up to about 1 for varied ones'
+        )
     model, tok, own = _load_lm(path_or_model, device, download)
-    settings = {'max_new_tokens': max_new_tokens, 'temperature': temperature, 'seed': seed, 'weights': _fingerprint(model), **params}
-    if top_p: settings['top_p'] = top_p
+    settings = {
+        'max_new_tokens': max_new_tokens,
+        'temperature': temperature,
+        'seed': seed,
+        'weights': _fingerprint(model),
+        **params,
+    }
+    if top_p:
+        settings['top_p'] = top_p
     llm = Local(model, tok, name or own, settings, batch)
     if llm.room < 1:
-        raise ValueError(f'max_new_tokens={max_new_tokens} leaves no room for a prompt: this model holds {llm.room + max_new_tokens} tokens in all')
+        raise ValueError(
+            f'max_new_tokens={max_new_tokens} leaves no room for a prompt: this model holds {llm.room + max_new_tokens} tokens in all'
+        )
     return llm

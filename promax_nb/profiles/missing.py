@@ -22,7 +22,10 @@ def _policy(
     missing,  # str
 ):
     """A known policy, or a sentence."""
-    if missing not in POLICIES: raise ValueError(f"missing={missing!r} is unknown: use 'error' (stop), or 'template', 'title' or 'empty' to fill in")
+    if missing not in POLICIES:
+        raise ValueError(
+            f"missing={missing!r} is unknown: use 'error' (stop), or 'template', 'title' or 'empty' to fill in"
+        )
 
 
 def _titles(
@@ -39,7 +42,8 @@ def _fill(
     missing,  # str: a policy other than 'error'
 ) -> str:
     """What stands in for a missing profile."""
-    if missing == 'empty' or not isinstance(prompt, str): return ''
+    if missing == 'empty' or not isinstance(prompt, str):
+        return ''
     return template()(prompt) if missing == 'template' else _titles(prompt)
 
 
@@ -60,20 +64,31 @@ def check_profiles(
 ) -> list:  # n str, in id order
     """One profile per id, or a sentence."""
     _policy(missing)
-    if not isinstance(profiles, pd.DataFrame): return _check_list(profiles, n, what, missing)
+    if not isinstance(profiles, pd.DataFrame):
+        return _check_list(profiles, n, what, missing)
     if not {'id', 'profile'} <= set(profiles):
-        raise ValueError(f'profiles has no columns id and profile (it has {", ".join(map(str, profiles))}): use the table from write(...)')
-    ids = profiles['id']; twice = ids.duplicated()
-    if twice.any(): raise ValueError(f'profiles has {twice.sum()} repeated {what} ids ({_few(ids[twice])}): keep one row per {what}')
+        raise ValueError(
+            f'profiles has no columns id and profile (it has {", ".join(map(str, profiles))}): use the table from write(...)'
+        )
+    ids = profiles['id']
+    twice = ids.duplicated()
+    if twice.any():
+        raise ValueError(
+            f'profiles has {twice.sum()} repeated {what} ids ({_few(ids[twice])}): keep one row per {what}'
+        )
     if not pd.api.types.is_integer_dtype(ids) or (len(ids) and not 0 <= ids.min() <= ids.max() < n):
         raise ValueError(f'profiles has {what} ids outside 0 to {n - 1}: use row ids, as write(...) does')
-    table = profiles.set_index('id').reindex(range(n)); texts = table['profile'].tolist()
+    table = profiles.set_index('id').reindex(range(n))
+    texts = table['profile'].tolist()
     lacking = [i for i, t in enumerate(texts) if not isinstance(t, str) or not t.strip()]
-    if not lacking: return texts
+    if not lacking:
+        return texts
     prompts = table['prompt'] if 'prompt' in table else pd.Series(None, index=table.index, dtype=object)
     mute = [i for i in lacking if not isinstance(prompts[i], str)]
-    if missing == 'error' or (mute and missing != 'empty'): raise ValueError(_refusal(lacking, mute, n, what, missing))
-    for i in lacking: texts[i] = _fill(prompts[i], missing)
+    if missing == 'error' or (mute and missing != 'empty'):
+        raise ValueError(_refusal(lacking, mute, n, what, missing))
+    for i in lacking:
+        texts[i] = _fill(prompts[i], missing)
     return texts
 
 
@@ -87,8 +102,13 @@ def _check_list(
     if isinstance(profiles, (str, bytes, dict)):
         raise ValueError(f'profiles is a {type(profiles).__name__}: pass the table from write(...) or a list of texts')
     texts = list(profiles)
-    if len(texts) != n: raise ValueError(f'there are {len(texts)} {what} profiles but {n} {what}s: pass one profile per {what}, in id order')
-    return check_profiles(pd.DataFrame({'id': np.arange(n), 'profile': pd.Series(texts, dtype=object)}), n, what, missing)
+    if len(texts) != n:
+        raise ValueError(
+            f'there are {len(texts)} {what} profiles but {n} {what}s: pass one profile per {what}, in id order'
+        )
+    return check_profiles(
+        pd.DataFrame({'id': np.arange(n), 'profile': pd.Series(texts, dtype=object)}), n, what, missing
+    )
 
 # %% ../../nbs/profiles/07_missing.ipynb #05d92451
 def _refusal(
@@ -100,7 +120,11 @@ def _refusal(
 ) -> str:
     """Why training does not start."""
     if missing == 'error':
-        return (f"{len(lacking)} of {n} {what}s lack a profile (ids {_few(lacking)}): write them first, "
-                "or say what stands in for them: missing='template', 'title' or 'empty'")
-    return (f"{len(mute)} of {n} {what}s have neither profile nor prompt (ids {_few(mute)}), so missing={missing!r} has nothing to read: "
-            "write them, or use 'empty'")
+        return (
+            f"{len(lacking)} of {n} {what}s lack a profile (ids {_few(lacking)}): write them first, "
+            "or say what stands in for them: missing='template', 'title' or 'empty'"
+        )
+    return (
+        f"{len(mute)} of {n} {what}s have neither profile nor prompt (ids {_few(mute)}), so missing={missing!r} has nothing to read: "
+        "write them, or use 'empty'"
+    )

@@ -38,12 +38,21 @@ def _check_money(
 ):
     """Price and budget must make sense together."""
     if price is not None and (not isinstance(price, (tuple, list)) or len(price) != 2 or min(price) < 0):
-        raise ValueError(f'price is {price!r}: give two numbers, US dollars per million tokens read and written, such as (0.15, 0.6)')
-    if budget is None: return
-    if price is None: raise ValueError('a budget needs price=(read, written), US dollars per million tokens: else nobody knows what an answer costs')
-    if not budget >= 0: raise ValueError(f'budget is {budget!r}: give US dollars, 0 or more')
+        raise ValueError(
+            f'price is {price!r}: give two numbers, US dollars per million tokens read and written, such as (0.15, 0.6)'
+        )
+    if budget is None:
+        return
+    if price is None:
+        raise ValueError(
+            'a budget needs price=(read, written), US dollars per million tokens: else nobody knows what an answer costs'
+        )
+    if not budget >= 0:
+        raise ValueError(f'budget is {budget!r}: give US dollars, 0 or more')
     if price[1] and _most_tokens(llm) is None:
-        raise ValueError("a budget needs to know how long an answer can get: set max_tokens (for a function: f.params = {'max_tokens': 300})")
+        raise ValueError(
+            "a budget needs to know how long an answer can get: set max_tokens (for a function: f.params = {'max_tokens': 300})"
+        )
 
 # %% ../../nbs/profiles/05_purse.ipynb #da0db6ac
 def _plan(
@@ -55,20 +64,32 @@ def _plan(
 ) -> dict:  # what a run would do
     """The result of a dry run."""
     texts = table.drop_duplicates('key').set_index('key')['prompt'].reindex(todo)
-    read = sum(map(count or estimate_tokens, texts)); most = _most_tokens(llm)
+    read = sum(map(count or estimate_tokens, texts))
+    most = _most_tokens(llm)
     written = None if most is None else most * len(todo)
-    cost = 0. if price and not todo else _cost(price, read, written) if price and written is not None else None
+    cost = 0.0 if price and not todo else _cost(price, read, written) if price and written is not None else None
     different = table['key'].nunique()
-    return {'rows': len(table), 'different': different, 'in_store': different - len(todo), 'to_ask': len(todo),
-            'prompt_tokens': read, 'completion_tokens_at_most': written, 'cost_at_most': cost,
-            'counted': 'by count' if count else 'estimated, four characters a token'}
+    return {
+        'rows': len(table),
+        'different': different,
+        'in_store': different - len(todo),
+        'to_ask': len(todo),
+        'prompt_tokens': read,
+        'completion_tokens_at_most': written,
+        'cost_at_most': cost,
+        'counted': 'by count' if count else 'estimated, four characters a token',
+    }
 
 # %% ../../nbs/profiles/05_purse.ipynb #a71be66c
 class _Gate:
     """Hands out jobs while money, patience and hope last."""
+
     def __init__(self, jobs, worst, budget, max_failures):
         self.jobs, self.worst, self.budget, self.max_failures = list(jobs)[::-1], worst, budget, max_failures
-        self.spent = self.held = 0.; self.under_way = self.failures = 0; self.why = None; self.turn = threading.Condition()
+        self.spent = self.held = 0.0
+        self.under_way = self.failures = 0
+        self.why = None
+        self.turn = threading.Condition()
 
     def next(self):
         """The next job, or None; waits while requests under way still hold money that may come back."""
@@ -76,21 +97,32 @@ class _Gate:
             while self.jobs and self.why is None:
                 need = self.worst(self.jobs[-1])
                 if self.budget is None or self.spent + self.held + need <= self.budget:
-                    self.held += need; self.under_way += 1
+                    self.held += need
+                    self.under_way += 1
                     return self.jobs.pop()
-                if self.under_way: self.turn.wait(1)
-                else: self.stop(f'budget: {self.budget:g} USD could be exceeded ({self.spent:.6g} spent): raise budget to ask the rest')
+                if self.under_way:
+                    self.turn.wait(1)
+                else:
+                    self.stop(
+                        f'budget: {self.budget:g} USD could be exceeded ({self.spent:.6g} spent): raise budget to ask the rest'
+                    )
             return None
 
     def settle(self, job, cost, errors):
         """Put the real cost in the place of the worst case, and count failures."""
         with self.turn:
-            self.under_way -= 1; self.spent += cost; self.held = self.held - self.worst(job) if self.under_way else 0.
-            failed = [e for e in errors if e is not None]; self.failures += len(failed)
+            self.under_way -= 1
+            self.spent += cost
+            self.held = self.held - self.worst(job) if self.under_way else 0.0
+            failed = [e for e in errors if e is not None]
+            self.failures += len(failed)
             hopeless = next((e for e in failed if getattr(e, 'hopeless', False)), None)
-            if hopeless: self.stop(f'not asked, since every request would fail in the same way: {hopeless}')
+            if hopeless:
+                self.stop(f'not asked, since every request would fail in the same way: {hopeless}')
             if failed and self.max_failures is not None and self.failures >= self.max_failures:
-                self.stop(f'not asked: {self.failures} failures (max_failures={self.max_failures}), the last one: {scrub(str(failed[-1]))[:200]}')
+                self.stop(
+                    f'not asked: {self.failures} failures (max_failures={self.max_failures}), the last one: {scrub(str(failed[-1]))[:200]}'
+                )
             self.turn.notify_all()
 
     def stop(self, why):

@@ -25,8 +25,8 @@ def _surprise(
     share,  # float in (0, 1): expected share
 ) -> float:  # standard deviations above (or below) chance
     """How much more often than by chance."""
-    share = min(max(share, .001), .999)
-    return (hits - n * share) / math.sqrt(n * share * (1 - share) + .25)
+    share = min(max(share, 0.001), 0.999)
+    return (hits - n * share) / math.sqrt(n * share * (1 - share) + 0.25)
 
 
 def tastes(
@@ -35,12 +35,15 @@ def tastes(
     """What stands out among the liked and the disliked items."""
     liked, bad = [], []
     for _, name, value in lines:
-        if name != 'taste' or not (m := _TASTE.fullmatch(value)): continue
+        if name != 'taste' or not (m := _TASTE.fullmatch(value)):
+            continue
         what, (l, n, b, k), share = m[2], map(int, m.group(3, 4, 5, 6)), float(m[7]) / 100
-        up = _surprise(l, n, share) if n else 0.
-        down = _surprise(b, k, max(share, (l + .5) / (n + 1))) if k else 0.
-        if l: liked.append((l < 2, max(down, 0) - up, what))
-        if b and down > .5: bad.append((b < 2, -down, what))
+        up = _surprise(l, n, share) if n else 0.0
+        down = _surprise(b, k, max(share, (l + 0.5) / (n + 1))) if k else 0.0
+        if l:
+            liked.append((l < 2, max(down, 0) - up, what))
+        if b and down > 0.5:
+            bad.append((b < 2, -down, what))
     names = [w for _, z, w in sorted(liked) if z < 0] or [w for *_, w in sorted(liked)][:2]
     return names, [w for *_, w in sorted(bad) if w not in names[:8]]
 
@@ -59,7 +62,8 @@ def _distinct(
     """The first few different values."""
     seen = {}
     for v in values:
-        if v and not re.fullmatch(r'[\d.,\s-]+', v): seen.setdefault(v.casefold(), v)
+        if v and not re.fullmatch(r'[\d.,\s-]+', v):
+            seen.setdefault(v.casefold(), v)
     return list(seen.values())[:n]
 
 
@@ -68,9 +72,10 @@ def _lead(
     max_chars,  # int
 ) -> str:  # whole sentences if they fit
     """The beginning of a text, cut at the end of a sentence where possible."""
-    if len(text) <= max_chars: return text
-    ends = [m.end() for m in re.finditer(r'[.!?…](?=\s)', text[:max_chars + 1])]
-    return text[:ends[-1]] if ends and ends[-1] > max_chars // 3 else plain(text, max_chars)
+    if len(text) <= max_chars:
+        return text
+    ends = [m.end() for m in re.finditer(r'[.!?…](?=\s)', text[: max_chars + 1])]
+    return text[: ends[-1]] if ends and ends[-1] > max_chars // 3 else plain(text, max_chars)
 
 
 def _item_profile(
@@ -78,11 +83,17 @@ def _item_profile(
     pick,  # callable (list, int) -> list: which few to name
 ) -> str:
     """Who enjoys this item."""
-    values = [v for depth, name, value in lines if not depth and name not in ('kind', 'title', 'text') for v in value.split(', ')]
+    values = [
+        v
+        for depth, name, value in lines
+        if not depth and name not in ('kind', 'title', 'text')
+        for v in value.split(', ')
+    ]
     title, text = (next((v for d, n, v in lines if n == name and not d), '') for name in ('title', 'text'))
     liked, text = pick(_distinct(values, 16), 8), _lead(text, 400)
     head = [f'Enjoys {_and(liked)}'] if liked else []
-    if title and not (liked and text): head.append(f'{"Such as" if liked else "Enjoys"} {title!r}')
+    if title and not (liked and text):
+        head.append(f'{"Such as" if liked else "Enjoys"} {title!r}')
     return _sentences([*head, text]) or 'Nothing known yet.'
 
 # %% ../../nbs/profiles/03_template.ipynb #cee4eaed
@@ -91,9 +102,11 @@ def _user_profile(
     pick,  # callable (list, int) -> list: which few to name
 ) -> str:
     """What this user enjoys."""
-    liked, bad = tastes(lines); titles, about = _liked_items(lines)
+    liked, bad = tastes(lines)
+    titles, about = _liked_items(lines)
     head = f'Enjoys {_and(pick(liked, 8))}' if liked else ''
-    if bad: head += ('; keeps' if head else 'Keeps') + f' away from {_and(bad[:2])}'
+    if bad:
+        head += ('; keeps' if head else 'Keeps') + f' away from {_and(bad[:2])}'
     named = [repr(t) for t in pick(titles, 3 if about else 6)]
     said = [re.sub(r'^Enjoys ', '', plain(a, 100)) for a in pick(about, 3)]
     return _sentences([head, f'Liked {_and(named)}' if named else '', *said]) or 'Nothing known yet.'
@@ -105,9 +118,12 @@ def _liked_items(
     """The items listed as liked."""
     titles, about, inside = [], [], False
     for depth, name, value in lines:
-        if not depth: inside = bool(re.match(r'liked\b', name)) and value != NO_LIKES
-        if inside and not depth: titles.append(value)
-        if inside and depth and name == 'about': about.append(value)
+        if not depth:
+            inside = bool(re.match(r'liked\b', name)) and value != NO_LIKES
+        if inside and not depth:
+            titles.append(value)
+        if inside and depth and name == 'about':
+            about.append(value)
     return titles, about
 
 
@@ -118,14 +134,16 @@ def _sentences(
     return ' '.join(s[0].upper() + s[1:] + ('' if s[-1] in '.!?…' else '.') for s in (p.strip() for p in parts) if s)
 
 # %% ../../nbs/profiles/03_template.ipynb #ecdacc25
-_STOP = frozenset('''
+_STOP = frozenset(
+    '''
 a about above after again against all also am an and any are around as at away back be because been before being below between both but by can
 could did do does doing down during each enjoys even every few finds find first for from further get gets go goes had has have having he her here
 hers herself him himself his how i if in into is it its itself just keeps last like likes made make makes many may me more most must my new no
 nor not now of off old on once one only or other our ours out over own people same she should so some such take takes than that the their theirs
 them then there these they this those three through to too two under until up us very was way we well were what when where which while who whom
 why will with within without would year years you your genres genre year directors director cast title text item book film movie story stories
-'''.split())
+'''.split()
+)
 
 
 def extract(
@@ -135,34 +153,52 @@ def extract(
     """The most telling sentences of any text, in their order."""
     parts = [s.strip() for s in re.split(r'(?<=[.!?])\s+|\n+', text) if s.strip()]
     count = Counter(w for w in re.findall(r'[^\W\d_]{3,}', text.lower()) if w not in _STOP)
+
     def score(s):
         words = [w for w in re.findall(r'[^\W\d_]{3,}', s.lower()) if w not in _STOP]
         return sum(count[w] for w in words) / (len(words) + 3) if words else 0
+
     keep, room = set(), max_chars
     for i in sorted(range(len(parts)), key=lambda i: (-score(parts[i]), i)):
-        if len(parts[i]) <= room: keep.add(i); room -= len(parts[i]) + 1
+        if len(parts[i]) <= room:
+            keep.add(i)
+            room -= len(parts[i]) + 1
     return ' '.join(parts[i] for i in sorted(keep)) or plain(text, max_chars) or 'Nothing to summarise.'
 
 # %% ../../nbs/profiles/03_template.ipynb #dfbf9adc
 class Template:
     """A writer without a model. Make one with `template`."""
+
     name, batch = 'template', 64
 
-    def __init__(self, seed=None): self.seed, self.params = seed, {'version': 1, **({} if seed is None else {'seed': seed})}
+    def __init__(self, seed=None):
+        self.seed, self.params = seed, {'version': 1, **({} if seed is None else {'seed': seed})}
 
     def complete(self, prompt, sample=0):
         """Summarise one prompt; with a seed, another sample is another selection."""
+
         def pick(values, n):
-            if self.seed is None or len(values) <= n: return values[:n]
+            if self.seed is None or len(values) <= n:
+                return values[:n]
             chosen = random.Random(_seed_of(self.seed, sample, prompt)).sample(range(min(len(values), 2 * n)), n)
             return [values[i] for i in sorted(chosen)]
+
         lines = material(prompt)
         kind = next((v for d, name, v in lines or [] if name == 'kind'), None)
-        return Answer({'item': _item_profile, 'user': _user_profile}[kind](lines, pick) if kind in ('item', 'user') else extract(prompt))
+        return Answer(
+            {'item': _item_profile, 'user': _user_profile}[kind](lines, pick)
+            if kind in ('item', 'user')
+            else extract(prompt)
+        )
 
-    def complete_many(self, prompts, samples=None): return [self.complete(p, s) for p, s in zip(prompts, samples or [0] * len(prompts), strict=True)]
-    def __call__(self, prompt): return self.complete(prompt).text
-    def __repr__(self): return 'template()' if self.seed is None else f'template(seed={self.seed})'
+    def complete_many(self, prompts, samples=None):
+        return [self.complete(p, s) for p, s in zip(prompts, samples or [0] * len(prompts), strict=True)]
+
+    def __call__(self, prompt):
+        return self.complete(prompt).text
+
+    def __repr__(self):
+        return 'template()' if self.seed is None else f'template(seed={self.seed})'
 
 
 def template(

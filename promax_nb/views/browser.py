@@ -32,14 +32,17 @@ def support(
     past,  # DataFrame: the training events of the node
 ) -> set:  # of str
     """The words which the history supports: those of its items' titles, texts and attributes (of at most 200 items; those of the prompt first)."""
-    if kind == 'item': rows = [row]
-    else: rows = list(dict.fromkeys([*_sources(scene.users, row), *past['item'].tolist()]))[:200]
+    if kind == 'item':
+        rows = [row]
+    else:
+        rows = list(dict.fromkeys([*_sources(scene.users, row), *past['item'].tolist()]))[:200]
     return {w for r in rows for v in about(scene.data, 'item', r).values() for w in content_words(v, 2000)}
 
 
 def _sources(table, row) -> list:
     """Row ids of the items which the writer was told about."""
-    if table is None or 'sources' not in table: return []
+    if table is None or 'sources' not in table:
+        return []
     found = table['sources'].iloc[row]
     return [int(i) for i in found] if isinstance(found, (list, tuple, np.ndarray)) else []
 
@@ -54,22 +57,40 @@ def history_table(
     if kind == 'user':
         told = set(_sources(scene.users, row))
         titles = [plain(t, 200) for t in scene.data.items['title'].iloc[past['item']]]
-        return past.drop(columns='user').assign(told=past['item'].isin(told)).assign(title=titles)[['item', 'title', 'rating', 'date', 'liked', 'told']]
+        return (
+            past.drop(columns='user')
+            .assign(told=past['item'].isin(told))
+            .assign(title=titles)[['item', 'title', 'rating', 'date', 'liked', 'told']]
+        )
     names = [f'user {plain(u, 100)}' for u in scene.data.users['user'].iloc[past['user']]]
     return past.drop(columns='item').assign(name=names)[['user', 'name', 'rating', 'date', 'liked']]
 
 # %% ../../nbs/views/10_browser.ipynb #030c5ab0
 def _history_html(scene, kind, row, shown, most=100):
     """The right half of a card."""
-    rows = [[r.title if kind == 'user' else r.name, '' if r.rating != r.rating else f'{r.rating:g}', r.date if isinstance(r.date, str) else '',
-             ('liked' if r.liked else 'not liked') + (', told to the writer' if kind == 'user' and r.told else '')]
-            for r in shown.head(most).itertuples(index=False, name='Row')]
+    rows = [
+        [
+            r.title if kind == 'user' else r.name,
+            '' if r.rating != r.rating else f'{r.rating:g}',
+            r.date if isinstance(r.date, str) else '',
+            ('liked' if r.liked else 'not liked') + (', told to the writer' if kind == 'user' and r.told else ''),
+        ]
+        for r in shown.head(most).itertuples(index=False, name='Row')
+    ]
     known = about(scene.data, kind, row, 1000)
     parts = [grid([[k, v] for k, v in known.items()], ['field', 'value'], 'What is known', 1100)] if known else []
-    if not rows: return [*parts, tag('p', 'There are no training interactions.')]
-    more, head = tag('p', f'and {len(shown) - most:,} more') if len(shown) > most else None, ['title' if kind == 'user' else 'user', 'rating', 'date', 'what']
+    if not rows:
+        return [*parts, tag('p', 'There are no training interactions.')]
+    more, head = (
+        tag('p', f'and {len(shown) - most:,} more') if len(shown) > most else None,
+        ['title' if kind == 'user' else 'user', 'rating', 'date', 'what'],
+    )
     some = [k for k in range(4) if any(r[k] for r in rows)]  # no empty columns
-    return [*parts, grid([[r[k] for k in some] for r in rows], [head[k] for k in some], f'Training history ({len(shown):,})'), more]
+    return [
+        *parts,
+        grid([[r[k] for k in some] for r in rows], [head[k] for k in some], f'Training history ({len(shown):,})'),
+        more,
+    ]
 
 
 def _origin_html(entry):
@@ -77,9 +98,16 @@ def _origin_html(entry):
     told = ('writer', 'status', 'model', 'cost', 'prompt_tokens', 'completion_tokens', 'cached', 'error')
     facts = [[k, f'{v:g}' if isinstance(v, float) else v] for k in told if k in entry and plain(v := entry[k], 400)]
     prompt = entry.get('prompt')
-    asked = [tag('b', 'Prompt'), tag('pre', prompt, limit=6000, style='white-space:pre-wrap;max-height:20em;overflow:auto')] if plain(prompt, 10) else []
-    if not facts and not asked: return None
-    return tag('details', tag('summary', 'How this profile was written'), grid(facts, ['', '']) if facts else None, asked)
+    asked = (
+        [tag('b', 'Prompt'), tag('pre', prompt, limit=6000, style='white-space:pre-wrap;max-height:20em;overflow:auto')]
+        if plain(prompt, 10)
+        else []
+    )
+    if not facts and not asked:
+        return None
+    return tag(
+        'details', tag('summary', 'How this profile was written'), grid(facts, ['', '']) if facts else None, asked
+    )
 
 # %% ../../nbs/views/10_browser.ipynb #6d0673b6
 def card(
@@ -91,19 +119,34 @@ def card(
 ) -> Markup:
     """A profile beside the history it was made from."""
     table = scene.users if kind == 'user' else scene.items
-    head = tag('h3', scene.name(kind, row), tag('small', f' {kind} #{row}{", " + note if note else ""}'), style='margin:.2em 0')
-    if table is None: left = [tag('p', f'This scene has no profiles of {kind}s: pass {kind}s=write(...).')]
+    head = tag(
+        'h3', scene.name(kind, row), tag('small', f' {kind} #{row}{", " + note if note else ""}'), style='margin:.2em 0'
+    )
+    if table is None:
+        left = [tag('p', f'This scene has no profiles of {kind}s: pass {kind}s=write(...).')]
     else:
         entry, said = table.iloc[row].to_dict(), support(scene, kind, row, past)
         words = content_words(entry['profile'])
-        where = "the titles, texts and attributes of the history" if kind == 'user' else "the item's title, text and attributes"
+        where = (
+            "the titles, texts and attributes of the history"
+            if kind == 'user'
+            else "the item's title, text and attributes"
+        )
         told = f'{len(words & said)} of {len(words)} content words (marked) also occur in {where}.'
         text = marked(entry['profile'], said) if plain(entry['profile'], 9).strip() else 'This profile is empty.'
         left = [tag('p', text, style='white-space:pre-wrap'), tag('p', tag('small', told)), _origin_html(entry)]
     column: dict = dict(style='min-width:0')
     layout = 'display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:0 2em'
-    return tag('div', head, tag('div', tag('div', left, **column), tag('div', _history_html(scene, kind, row, history_table(scene, kind, row, past)), **column),
-                                style=layout))
+    return tag(
+        'div',
+        head,
+        tag(
+            'div',
+            tag('div', left, **column),
+            tag('div', _history_html(scene, kind, row, history_table(scene, kind, row, past)), **column),
+            style=layout,
+        ),
+    )
 
 # %% ../../nbs/views/10_browser.ipynb #7e68a15e
 _MOST = 200  # most entries of a list
@@ -115,7 +158,8 @@ def _refill(widget, options, value=None):
     try:
         widget.options = options
         widget.index = next((i for i, (_, v) in enumerate(options) if v == value), None)
-    finally: widget.filling = False
+    finally:
+        widget.filling = False
 
 
 def _listbox(**kw):
@@ -132,19 +176,40 @@ class _Browsing(Explorer):
 
     def __init__(self, data, **parts):
         super().__init__(data, **parts)
-        self.live, self.look, self.past = self.scene, _Lookup(self.scene), _Histories(self.scene.data)  # live: the scene with the edits
+        self.live, self.look, self.past = (
+            self.scene,
+            _Lookup(self.scene),
+            _Histories(self.scene.data),
+        )  # live: the scene with the edits
         self.results = pd.DataFrame({c: [] for c in ('kind', 'row', 'id', 'name', 'score', 'how')})
         self.kind = RadioButtons(options=['user', 'item'], description='Look for', layout=Layout(width='auto'))
-        self.query = Text(description='Search', placeholder='id, #row, title, or words', continuous_update=False, tooltip='Press Enter to search')
-        self.by = Dropdown(options=[('id or title, else meaning', 'auto'), ('id or title', 'id'), ('meaning', 'meaning'), ('words', 'words')], description='by')
+        self.query = Text(
+            description='Search',
+            placeholder='id, #row, title, or words',
+            continuous_update=False,
+            tooltip='Press Enter to search',
+        )
+        self.by = Dropdown(
+            options=[
+                ('id or title, else meaning', 'auto'),
+                ('id or title', 'id'),
+                ('meaning', 'meaning'),
+                ('words', 'words'),
+            ],
+            description='by',
+        )
         self.go = Button(description='Search', tooltip='Search for what stands in the box')
-        self.found = _listbox(description='Results', rows=16, layout=Layout(width='300px'), tooltip='Up and down keys open the card')
+        self.found = _listbox(
+            description='Results', rows=16, layout=Layout(width='300px'), tooltip='Up and down keys open the card'
+        )
 
     @traitlets.validate('picked')
     def _valid(self, proposal):
         pair = proposal.value
-        if pair is None: return None
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2: raise ValueError("picked is a pair: set it to ('user', row) or ('item', row).")
+        if pair is None:
+            return None
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError("picked is a pair: set it to ('user', row) or ('item', row).")
         return self._check(*pair)
 
     def show(
@@ -174,24 +239,33 @@ class _Searching(_Browsing):
     ) -> pd.DataFrame:  # kind, row, id, name, score, how: best first, at most 200
         """Find users or items; an exact id is opened at once."""
         self._check(kind, 0)
-        if by != 'id': self._tell('Searching ...')
-        try: found = self.look.find(kind, text, by, _MOST)
-        finally: self._tell('')
+        if by != 'id':
+            self._tell('Searching ...')
+        try:
+            found = self.look.find(kind, text, by, _MOST)
+        finally:
+            self._tell('')
         self.results = found
         self._tell(f'{len(found)} found. ' if len(found) else f'No {kind} fits this search. ', found.attrs['note'])
         _refill(self.found, self.look.options(found), self.picked)
-        if len(found) and found['how'].iloc[0] in ('id', 'row'): self.show(kind, found['row'].iloc[0])
+        if len(found) and found['how'].iloc[0] in ('id', 'row'):
+            self.show(kind, found['row'].iloc[0])
         return found
 
     @guarded
-    def _searched(self, _=None): self.search(self.query.value, self.kind.value, self.by.value)
+    def _searched(self, _=None):
+        self.search(self.query.value, self.kind.value, self.by.value)
 
     @guarded
     def _listed(self, _=None):
         """Another kind: search again, but load no encoder without being asked; list the first ones where nothing fits."""
         text, kind = self.query.value.strip(), self.kind.value
-        if text and self.by.value != 'auto': return self._searched()
-        found, n = self.look.find(kind, text, 'id', _MOST) if text else [], self.scene.data.n_users if kind == 'user' else self.scene.data.n_items
+        if text and self.by.value != 'auto':
+            return self._searched()
+        found, n = (
+            self.look.find(kind, text, 'id', _MOST) if text else [],
+            self.scene.data.n_users if kind == 'user' else self.scene.data.n_items,
+        )
         none = f'No id or title of {kind}s holds this, so the first ones are listed. Search looks by meaning.'
         self._tell('' if not text else f'{len(found)} found.' if len(found) else none)
         self.results = found if len(found) else self.look.table(kind, range(min(n, _MOST)))
@@ -199,7 +273,8 @@ class _Searching(_Browsing):
 
     @guarded
     def _chosen(self, _=None):
-        if not self.found.filling and self.found.value is not None: self.show(*self.found.value)
+        if not self.found.filling and self.found.value is not None:
+            self.show(*self.found.value)
 
 # %% ../../nbs/views/10_browser.ipynb #0aee4603
 class _Reading(_Searching):
@@ -208,8 +283,12 @@ class _Reading(_Searching):
     def __init__(self, data, **parts):
         super().__init__(data, **parts)
         self.card = HTML()
-        self.near_users = _listbox(description='Users near', rows=6, tooltip='Users with the most similar profiles', layout=Layout(width='96%'))
-        self.near_items = _listbox(description='Items near', rows=6, tooltip='Items with the most similar profiles', layout=Layout(width='96%'))
+        self.near_users = _listbox(
+            description='Users near', rows=6, tooltip='Users with the most similar profiles', layout=Layout(width='96%')
+        )
+        self.near_items = _listbox(
+            description='Items near', rows=6, tooltip='Items with the most similar profiles', layout=Layout(width='96%')
+        )
         self.open_user = Button(description='Open user', tooltip='Open the selected neighbour')
         self.open_item = Button(description='Open item', tooltip='Open the selected neighbour')
         self.open_user.on_click(lambda _: self._opened(self.near_users))
@@ -219,12 +298,14 @@ class _Reading(_Searching):
 
     @guarded
     def _opened(self, box):
-        if box.value is None: raise ValueError('no neighbour is selected: choose one in the list, then press Open.')
+        if box.value is None:
+            raise ValueError('no neighbour is selected: choose one in the list, then press Open.')
         self.show(*box.value)
 
     @guarded
     def _picked(self, _=None):
-        if self.picked is None: return
+        if self.picked is None:
+            return
         _refill(self.found, self.found.options, self.picked)
         self._draw()
 
@@ -232,13 +313,18 @@ class _Reading(_Searching):
         """Card and neighbours of what is picked."""
         kind, row = self.picked
         self.card.value = card(self.live, kind, row, self.past.of(kind, row), self._note())
-        for box, of in ((self.near_users, 'user'), (self.near_items, 'item')): _refill(box, self.look.options(self.look.nearest(kind, row, of)))
-        if self.live.raw is not None: told = 'Nearest profiles by cosine in the original space of the encoder'
-        elif self.live.vectors is not None: told = 'Nearest profiles by cosine in the whitened space (the original vectors are not in this scene)'
-        else: told = 'There are no profile vectors in this scene, so there are no neighbours: pass raw= or vectors=.'
+        for box, of in ((self.near_users, 'user'), (self.near_items, 'item')):
+            _refill(box, self.look.options(self.look.nearest(kind, row, of)))
+        if self.live.raw is not None:
+            told = 'Nearest profiles by cosine in the original space of the encoder'
+        elif self.live.vectors is not None:
+            told = 'Nearest profiles by cosine in the whitened space (the original vectors are not in this scene)'
+        else:
+            told = 'There are no profile vectors in this scene, so there are no neighbours: pass raw= or vectors=.'
         self.space.value = tag('p', told)
 
-    def _note(self) -> str: return ''
+    def _note(self) -> str:
+        return ''
 
 # %% ../../nbs/views/10_browser.ipynb #0b77d6f7
 class _Telling(_Reading):
@@ -247,7 +333,8 @@ class _Telling(_Reading):
     @property
     def selected(self) -> pd.DataFrame:
         """One row about what is picked, with everything its profile table says."""
-        if self.picked is None: return self.look.table('user', [], profile=[])
+        if self.picked is None:
+            return self.look.table('user', [], profile=[])
         kind, row = self.picked
         out, table = self.look.table(kind, [row]), getattr(self.live, f'{kind}s')
         if table is not None:
@@ -258,17 +345,20 @@ class _Telling(_Reading):
     @property
     def neighbours(self) -> pd.DataFrame:
         """Nearest users and items of what is picked: kind, row, id, name, cosine."""
-        if self.picked is None: return self.look.table('user', [], cosine=[])
+        if self.picked is None:
+            return self.look.table('user', [], cosine=[])
         return pd.concat([self.look.nearest(*self.picked, of) for of in ('user', 'item')], ignore_index=True)
 
     @property
     def history(self) -> pd.DataFrame:
         """The training history of what is picked."""
-        if self.picked is None: raise ValueError('nothing is picked: use show(kind, row), or choose from the list.')
+        if self.picked is None:
+            raise ValueError('nothing is picked: use show(kind, row), or choose from the list.')
         return history_table(self.live, *self.picked, self.past.of(*self.picked))
 
     def _still(self):
-        if self.picked is None: return tag('p', 'Nothing is picked.')
+        if self.picked is None:
+            return tag('p', 'Nothing is picked.')
         near = [[r.kind, r.name, f'{r.cosine:.2f}'] for r in self.neighbours.itertuples(index=False)]
         near = grid(near, ['', 'nearest profiles', 'cosine']) if near else None
         return tag('div', Markup(self.card.value), near, Markup(self.changed.value))
@@ -285,10 +375,13 @@ def edited_scene(
     """A scene in which one profile and its vectors are replaced."""
     at, name = int(kind == 'item'), f'{kind}s'
     table = getattr(scene, name).copy()
-    table['profile'] = pd.Series([*table['profile'].iloc[:row], text, *table['profile'].iloc[row + 1:]], dtype=object)  # pandas' text type refuses some
+    table['profile'] = pd.Series(
+        [*table['profile'].iloc[:row], text, *table['profile'].iloc[row + 1 :]], dtype=object
+    )  # pandas' text type refuses some
     change = {name: table}
     for part, vector in (('raw', raw), ('vectors', white)):
-        if vector is None: continue
+        if vector is None:
+            continue
         pair = list(getattr(scene, part))
         pair[at] = pair[at].copy()
         pair[at][row] = vector
@@ -311,19 +404,33 @@ def profile_change(
     kind: str,  # of the edited node
     row: int,
     takers=(),  # users of an edited item, always among those compared
-) -> pd.DataFrame:  # user edited: item, title, p_before, p_after; item edited: user, name, p_before, p_after. Largest change first
+) -> (
+    pd.DataFrame
+):  # user edited: item, title, p_before, p_after; item edited: user, name, p_before, p_after. Largest change first
     """What an edit did to the profile distribution; for a user, what `distributions` says of both stands in `.attrs['before']` and `['after']`."""
     if kind == 'user':
         was, now = distributions(old, row), distributions(new, row)
-        out = pd.DataFrame({'item': np.arange(len(was)), 'title': old.data.items['title'],
-                            'p_before': was['p'].to_numpy(), 'p_after': now['p'].to_numpy()})
+        out = pd.DataFrame(
+            {
+                'item': np.arange(len(was)),
+                'title': old.data.items['title'],
+                'p_before': was['p'].to_numpy(),
+                'p_after': now['p'].to_numpy(),
+            }
+        )
         p, q = (out[c].clip(lower=1e-300) for c in ('p_before', 'p_after'))
         out.attrs = {'before': was.attrs, 'after': now.attrs, 'kl': float((p * np.log(p / q)).sum())}
     else:
         near = [np.argsort(-(s.vectors[0] @ s.vectors[1][row]), kind='stable')[:200] for s in (old, new)]
         users = np.unique(np.concatenate([np.asarray(takers, dtype=np.int64)[:200], *near]))
-        out = pd.DataFrame({'user': users, 'name': [old.name('user', u) for u in users],
-                            'p_before': _chances(old, users, row), 'p_after': _chances(new, users, row)})
+        out = pd.DataFrame(
+            {
+                'user': users,
+                'name': [old.name('user', u) for u in users],
+                'p_before': _chances(old, users, row),
+                'p_after': _chances(new, users, row),
+            }
+        )
     order = np.argsort(-np.abs(out['p_after'] - out['p_before']).to_numpy(), kind='stable')
     return out.iloc[order].reset_index(drop=True)
 
@@ -338,23 +445,53 @@ def change_html(
 ) -> Markup:
     """What an edit did, to read."""
     was, now = ({(k, r) for k, r in zip(t['kind'], t['row'], strict=True)} for t in near)
-    names = [[n + ('' if (k, r) in now else ' (gone)') for k, r, n in zip(*(near[0][c] for c in ('kind', 'row', 'name')), strict=True)],
-             [n + ('' if (k, r) in was else ' (new)') for k, r, n in zip(*(near[1][c] for c in ('kind', 'row', 'name')), strict=True)]]
+    names = [
+        [
+            n + ('' if (k, r) in now else ' (gone)')
+            for k, r, n in zip(*(near[0][c] for c in ('kind', 'row', 'name')), strict=True)
+        ],
+        [
+            n + ('' if (k, r) in was else ' (new)')
+            for k, r, n in zip(*(near[1][c] for c in ('kind', 'row', 'name')), strict=True)
+        ],
+    ]
     pad = max(map(len, names), default=0)
     rows = [list(r) for r in zip(*(n + [''] * (pad - len(n)) for n in names), strict=True)]
-    parts = [tag('h4', f'What changed: {scene.name(kind, row)}'), tag('p', f'Cosine between the old and the new vector: {cosine:.3f}'),
-             grid(rows, ['nearest before', 'nearest after'])]
-    if change is None: return tag('div', parts, tag('p', 'Without whitened profile vectors there is no distribution to compare: pass vectors=whiten(...).'))
+    parts = [
+        tag('h4', f'What changed: {scene.name(kind, row)}'),
+        tag('p', f'Cosine between the old and the new vector: {cosine:.3f}'),
+        grid(rows, ['nearest before', 'nearest after']),
+    ]
+    if change is None:
+        return tag(
+            'div',
+            parts,
+            tag('p', 'Without whitened profile vectors there is no distribution to compare: pass vectors=whiten(...).'),
+        )
     if 'before' in change.attrs:
         a, b = change.attrs['before'], change.attrs['after']
-        said = [('entropy, nats', 'entropy'), ('sharpness', 'sharpness'), ('confidence weight', 'weight'), ('KL to the base, nats', 'kl_before'),
-                ('KL to the reshaped, nats', 'kl_after')]
-        parts += [grid([[name, f'{a[k]:.4f}', f'{b[k]:.4f}'] for name, k in said if a[k] == a[k]], ['profile distribution', 'before', 'after']),
-                  tag('p', f"KL from the old to the new distribution: {change.attrs['kl']:.4f} nats")]
+        said = [
+            ('entropy, nats', 'entropy'),
+            ('sharpness', 'sharpness'),
+            ('confidence weight', 'weight'),
+            ('KL to the base, nats', 'kl_before'),
+            ('KL to the reshaped, nats', 'kl_after'),
+        ]
+        parts += [
+            grid(
+                [[name, f'{a[k]:.4f}', f'{b[k]:.4f}'] for name, k in said if a[k] == a[k]],
+                ['profile distribution', 'before', 'after'],
+            ),
+            tag('p', f"KL from the old to the new distribution: {change.attrs['kl']:.4f} nats"),
+        ]
     names = change['title' if kind == 'user' else 'name'].head(12)
-    most = [[n, f'{p:.5f}', f'{q:.5f}', '▲' if q > p else '▼' if q < p else '=']
-            for n, p, q in zip(names, change['p_before'].head(12), change['p_after'].head(12), strict=True)]
-    return tag('div', parts, grid(most, ['item' if kind == 'user' else 'user', 'p before', 'p after', ''], 'Largest changes'))
+    most = [
+        [n, f'{p:.5f}', f'{q:.5f}', '▲' if q > p else '▼' if q < p else '=']
+        for n, p, q in zip(names, change['p_before'].head(12), change['p_after'].head(12), strict=True)
+    ]
+    return tag(
+        'div', parts, grid(most, ['item' if kind == 'user' else 'user', 'p before', 'p after', ''], 'Largest changes')
+    )
 
 # %% ../../nbs/views/10_browser.ipynb #bf3a7150
 EDITABLE = 20_000  # characters of the longest text that can be edited
@@ -367,7 +504,9 @@ class _Drafting(_Telling):
         super().__init__(data, **parts)
         self.drafts, self._log, self._setting = {}, [], False  # drafts: node -> typed text that is not applied yet
         self.edit_note = HTML()
-        self.editor = Textarea(description='Profile', rows=6, layout=Layout(width='98%'), tooltip='Change the text, then press Apply')
+        self.editor = Textarea(
+            description='Profile', rows=6, layout=Layout(width='98%'), tooltip='Change the text, then press Apply'
+        )
         self.editor.observe(self._typed, 'value')
 
     def _text(self, kind, row) -> str:
@@ -381,18 +520,27 @@ class _Drafting(_Telling):
         long = isinstance(now, str) and len(now) > EDITABLE
         missing = (self.live.users if self.picked[0] == 'user' else self.live.items) is None
         self._setting = True
-        try: self.editor.value = self.drafts.get(self.picked, plain(now, EDITABLE))
-        finally: self._setting = False
+        try:
+            self.editor.value = self.drafts.get(self.picked, plain(now, EDITABLE))
+        finally:
+            self._setting = False
         self.editor.disabled = long or missing
-        why = f'This profile has {len(now):,} characters: it is shown cut and cannot be edited here (at most {EDITABLE:,}).' if long else ''
+        why = (
+            f'This profile has {len(now):,} characters: it is shown cut and cannot be edited here (at most {EDITABLE:,}).'
+            if long
+            else ''
+        )
         self.edit_note.value = tag('div', f'There are no profiles of {self.picked[0]}s to edit.' if missing else why)
 
     @guarded
     def _typed(self, _=None):
         """Remember what is typed, for the node that is picked."""
-        if self._setting or self.picked is None: return
-        if self.editor.value == plain(self._text(*self.picked), EDITABLE): self.drafts.pop(self.picked, None)
-        else: self.drafts[self.picked] = self.editor.value
+        if self._setting or self.picked is None:
+            return
+        if self.editor.value == plain(self._text(*self.picked), EDITABLE):
+            self.drafts.pop(self.picked, None)
+        else:
+            self.drafts[self.picked] = self.editor.value
 
     def _draw(self):
         super()._draw()
@@ -412,30 +560,38 @@ class _Drafting(_Telling):
 class _Vectors:
     """Places texts where the profiles of a scene lie."""
 
-    def __init__(self, scene): self.scene, self.note = scene, ''  # note: what is doubtful about the last comparison
+    def __init__(self, scene):
+        self.scene, self.note = scene, ''  # note: what is doubtful about the last comparison
 
     @cached_property
     def basis(self):
         """(users' whitening, items' whitening), and the whitened vectors to compare with: the scene's, if this whitening made them."""
         su, si, *to = self.scene.in_basis(self.scene.settings['basis'] != 'separate')
         own = self.scene.vectors
-        same = all(a.shape[1] == b.shape[1] and np.allclose(a[:50], b[:50], atol=1e-2) for a, b in zip(own, (su, si), strict=True))
+        same = all(
+            a.shape[1] == b.shape[1] and np.allclose(a[:50], b[:50], atol=1e-2)
+            for a, b in zip(own, (su, si), strict=True)
+        )
         return to, own if same else (su, si)
 
     def place(self, kind, old, new, there) -> tuple:
         """(vector of the new text before whitening, whitened or None, cosine to the old one)."""
         from promax_nb.retrieval.embed import encode
+
         a, b = encode([old if isinstance(old, str) else '', new], self.scene.settings['encoder'], empty='zero')
         if len(b) != len(there):
-            raise ValueError(f'the profile vectors here are {len(there)} wide, the encoder gives {len(b)}: name the encoder that made them in settings.')
-        odd = a.any() and there.any() and _cosine(a, there) < .98
+            raise ValueError(
+                f'the profile vectors here are {len(there)} wide, the encoder gives {len(b)}: name the encoder that made them in settings.'
+            )
+        odd = a.any() and there.any() and _cosine(a, there) < 0.98
         doubt = f'The encoder gives another vector for the old text than this scene holds (cosine {_cosine(a, there):.2f}): was it made by another one?'
         self.note = doubt if odd else ''
         white = None if self.scene.vectors is None else self.basis[0][kind == 'item'](b[None])[0]
         return b, white, _cosine(there, b)
 
 
-def _cosine(a, b) -> float: return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
+def _cosine(a, b) -> float:
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
 
 # %% ../../nbs/views/10_browser.ipynb #9b1a72bd
 class _Editing(_Drafting):
@@ -443,16 +599,33 @@ class _Editing(_Drafting):
 
     def __init__(self, data, **parts):
         super().__init__(data, **parts)
-        self.change, self._undone, self._vectors = None, [], _Vectors(self.scene)  # change: what the last edit did, from `profile_change`
+        self.change, self._undone, self._vectors = (
+            None,
+            [],
+            _Vectors(self.scene),
+        )  # change: what the last edit did, from `profile_change`
         self.changed = HTML()
 
     def _edit(self, kind, row, text, cosine, raw, white):
         """Put a text and its vectors into the live scene and show what that changes."""
         old, at = self.live, int(kind == 'item')
-        if white is not None and self._vectors.basis[1] is not self.scene.vectors and not self._log: old = replace(old, vectors=self._vectors.basis[1])
+        if white is not None and self._vectors.basis[1] is not self.scene.vectors and not self._log:
+            old = replace(old, vectors=self._vectors.basis[1])
         ids = self.scene.data.users['user'] if kind == 'user' else self.scene.data.items['item']
-        entry = {'kind': kind, 'row': row, 'id': ids.iloc[row], 'before': self._text(kind, row), 'after': text, 'cosine': cosine, 'undone': False,
-                 'old': tuple(None if v is None else getattr(old, part)[at][row].copy() for part, v in (('raw', raw), ('vectors', white))), 'new': (raw, white)}
+        entry = {
+            'kind': kind,
+            'row': row,
+            'id': ids.iloc[row],
+            'before': self._text(kind, row),
+            'after': text,
+            'cosine': cosine,
+            'undone': False,
+            'old': tuple(
+                None if v is None else getattr(old, part)[at][row].copy()
+                for part, v in (('raw', raw), ('vectors', white))
+            ),
+            'new': (raw, white),
+        }
         self._swap(old, edited_scene(old, kind, row, text, raw, white), kind, row, cosine)
         return entry
 
@@ -471,8 +644,10 @@ class _Editing(_Drafting):
 
     def _redraw(self, kind, row):
         """Show the node that was edited."""
-        if self.picked == (kind, row): self._draw()
-        else: self.show(kind, row)
+        if self.picked == (kind, row):
+            self._draw()
+        else:
+            self.show(kind, row)
 
 # %% ../../nbs/views/10_browser.ipynb #4c8a02af
 class _Undoing(_Editing):
@@ -486,35 +661,51 @@ class _Undoing(_Editing):
     ):
         """Give a profile another text; its vector, neighbours and distribution follow at once."""
         kind, row = self._check(kind, row)
-        if getattr(self.scene, f'{kind}s') is None: raise ValueError(f'this scene has no profiles of {kind}s, so there is none to edit.')
-        if not isinstance(text, str) or not text.strip(): raise ValueError('the edited profile is empty: write at least a word.')
+        if getattr(self.scene, f'{kind}s') is None:
+            raise ValueError(f'this scene has no profiles of {kind}s, so there is none to edit.')
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError('the edited profile is empty: write at least a word.')
         old = self._text(kind, row)
-        if len(text) > EDITABLE: raise ValueError(f'the edited profile has {len(text):,} characters: use at most {EDITABLE:,}.')
-        if text in (old, plain(old, EDITABLE)): raise ValueError('the text is as it was: change something, then press Apply.')
+        if len(text) > EDITABLE:
+            raise ValueError(f'the edited profile has {len(text):,} characters: use at most {EDITABLE:,}.')
+        if text in (old, plain(old, EDITABLE)):
+            raise ValueError('the text is as it was: change something, then press Apply.')
         raw, white, cosine = None, None, float('nan')
         if self.live.raw is not None:
             self._tell('Encoding the new text ...')
-            try: raw, white, cosine = self._vectors.place(kind, old, text, self.live.raw[kind == 'item'][row])
-            finally: self._tell('')
+            try:
+                raw, white, cosine = self._vectors.place(kind, old, text, self.live.raw[kind == 'item'][row])
+            finally:
+                self._tell('')
         self._log.append(self._edit(kind, row, text, cosine, raw, white))
-        if self.drafts.get((kind, row)) == text: self.drafts.pop((kind, row))
+        if self.drafts.get((kind, row)) == text:
+            self.drafts.pop((kind, row))
         self._redraw(kind, row)
-        self._tell('The text is changed. ', None if raw is not None else 'Its vector is not: the vectors before whitening are not in this scene (pass raw=).')
+        self._tell(
+            'The text is changed. ',
+            None
+            if raw is not None
+            else 'Its vector is not: the vectors before whitening are not in this scene (pass raw=).',
+        )
 
     def undo(self):
         """Take back the last edit that is in force; its text stays in `.edited`."""
         last = next((e for e in reversed(self._log) if not e['undone']), None)
-        if last is None: raise ValueError('there is no edit to undo.')
+        if last is None:
+            raise ValueError('there is no edit to undo.')
         last['undone'] = True
         self._undone.append(last)
         kind, row = last['kind'], last['row']
-        self._swap(self.live, edited_scene(self.live, kind, row, last['before'], *last['old']), kind, row, last['cosine'])
+        self._swap(
+            self.live, edited_scene(self.live, kind, row, last['before'], *last['old']), kind, row, last['cosine']
+        )
         self._redraw(kind, row)
         self._tell('The last edit is undone. Redo applies it again.')
 
     def redo(self):
         """Apply again what was undone last."""
-        if not self._undone: raise ValueError('there is nothing to redo: undo an edit first.')
+        if not self._undone:
+            raise ValueError('there is nothing to redo: undo an edit first.')
         e = self._undone.pop()
         self._log.append(self._edit(e['kind'], e['row'], e['after'], e['cosine'], *e['new']))
         self._redraw(e['kind'], e['row'])
@@ -532,18 +723,26 @@ class _Saving(_Undoing):
         self.redo_button = Button(description='Redo', tooltip='Apply again what was taken back last')
         self.path = Text(description='File', placeholder='edits.parquet', tooltip='Where to save the edits')
         self.keep = Button(description='Save edits', tooltip='Write all edits to this file')
-        for button, act in ((self.apply, self._apply), (self.undo_button, self.undo), (self.redo_button, self.redo), (self.keep, self._save)):
+        for button, act in (
+            (self.apply, self._apply),
+            (self.undo_button, self.undo),
+            (self.redo_button, self.redo),
+            (self.keep, self._save),
+        ):
             button.on_click(functools.partial(self._pressed, act))
 
     @guarded
-    def _pressed(self, act, _=None): act()
+    def _pressed(self, act, _=None):
+        act()
 
     def _apply(self):
-        if self.picked is None: raise ValueError('nothing is picked: choose a user or an item first.')
+        if self.picked is None:
+            raise ValueError('nothing is picked: choose a user or an item first.')
         self.edit(*self.picked, self.editor.value)
 
     def _save(self):
-        if not self.path.value.strip(): raise ValueError('there is no file name: type one, for example edits.parquet.')
+        if not self.path.value.strip():
+            raise ValueError('there is no file name: type one, for example edits.parquet.')
         self._tell(f'Saved to {self.save(self.path.value.strip()).name}.')
 
     def save(
@@ -553,10 +752,14 @@ class _Saving(_Undoing):
     ) -> Path:
         """Write every edit to a parquet file, atomically."""
         path = Path(path).expanduser()
-        if path.suffix != '.parquet': raise ValueError(f'{path.name} does not end in .parquet: choose another name.')
-        if not self._log: raise ValueError('there are no edits to save yet.')
+        if path.suffix != '.parquet':
+            raise ValueError(f'{path.name} does not end in .parquet: choose another name.')
+        if not self._log:
+            raise ValueError('there are no edits to save yet.')
         if path.exists() and path.resolve() not in self._written and not overwrite:
-            raise ValueError(f'{path.name} exists and was not written by this browser: choose another name, or call save(path, overwrite=True).')
+            raise ValueError(
+                f'{path.name} exists and was not written by this browser: choose another name, or call save(path, overwrite=True).'
+            )
         write_table(self.edited, path)
         self._written.add(path.resolve())
         return path
@@ -567,8 +770,13 @@ def write_table(
     path: Path,  # file to write
 ) -> Path:
     """Write a table as parquet, atomically; half surrogate pairs, which no file can hold, are written out as escapes."""
-    def fit(x): return x.encode('utf-8', 'backslashreplace').decode() if isinstance(x, str) else x
-    table = table.assign(**{c: [fit(x) for x in table[c]] for c in table if not pd.api.types.is_numeric_dtype(table[c])})
+
+    def fit(x):
+        return x.encode('utf-8', 'backslashreplace').decode() if isinstance(x, str) else x
+
+    table = table.assign(
+        **{c: [fit(x) for x in table[c]] for c in table if not pd.api.types.is_numeric_dtype(table[c])}
+    )
     return write_atomic(path, lambda p: table.to_parquet(p, index=False))
 
 # %% ../../nbs/views/10_browser.ipynb #f36a68f9
@@ -584,10 +792,26 @@ class ProfileBrowser(_Saving):
     ):
         super().__init__(data, **parts)
         half, wrap = Layout(width='50%', min_width='0'), Layout(flex_flow='row wrap')
-        near = HBox([VBox([self.near_users, self.open_user], layout=half), VBox([self.near_items, self.open_item], layout=half)])
-        edit = VBox([self.editor, self.edit_note, HBox([self.apply, self.undo_button, self.redo_button], layout=wrap), self.changed,
-                     HBox([self.path, self.keep], layout=wrap)])
-        self.children = [HBox([self.kind, self.query, self.by, self.go], layout=wrap), self.alert, self.status,
-                         HBox([self.found, VBox([self.card, self.space, near, edit], layout=Layout(flex='1 1 auto', min_width='0'))])]
+        near = HBox(
+            [VBox([self.near_users, self.open_user], layout=half), VBox([self.near_items, self.open_item], layout=half)]
+        )
+        edit = VBox(
+            [
+                self.editor,
+                self.edit_note,
+                HBox([self.apply, self.undo_button, self.redo_button], layout=wrap),
+                self.changed,
+                HBox([self.path, self.keep], layout=wrap),
+            ]
+        )
+        self.children = [
+            HBox([self.kind, self.query, self.by, self.go], layout=wrap),
+            self.alert,
+            self.status,
+            HBox(
+                [self.found, VBox([self.card, self.space, near, edit], layout=Layout(flex='1 1 auto', min_width='0'))]
+            ),
+        ]
         self._listed()
-        if self.scene.data.n_users: self.show('user', 0)
+        if self.scene.data.n_users:
+            self.show('user', 0)

@@ -16,7 +16,20 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import traitlets
-from ipywidgets import Checkbox, Dropdown, FloatLogSlider, FloatSlider, HBox, HTML, Image, IntSlider, Layout, Text, ToggleButtons, VBox
+from ipywidgets import (
+    Checkbox,
+    Dropdown,
+    FloatLogSlider,
+    FloatSlider,
+    HBox,
+    HTML,
+    Image,
+    IntSlider,
+    Layout,
+    Text,
+    ToggleButtons,
+    VBox,
+)
 
 from .texts import label, plain
 from .scene import Scene
@@ -35,9 +48,15 @@ class _UserExplorer(Explorer):
 
     def __init__(self, data, **parts):
         super().__init__(data, **parts)
-        if not self.scene.data.n_users: raise ValueError('there are no users in this data.')
+        if not self.scene.data.n_users:
+            raise ValueError('there are no users in this data.')
         self.look = _Lookup(self.scene)
-        self.query = Text(description='User', placeholder='id or #row', continuous_update=False, tooltip='Press Enter to search; empty: the first users')
+        self.query = Text(
+            description='User',
+            placeholder='id or #row',
+            continuous_update=False,
+            tooltip='Press Enter to search; empty: the first users',
+        )
         self.found = _listbox(description='Users', rows=6, tooltip='Up and down keys change the user')
         self.head = HTML()
         self.query.observe(self._searched, 'value')
@@ -46,7 +65,8 @@ class _UserExplorer(Explorer):
         self._list(self.look.table('user', range(min(self.scene.data.n_users, _MOST))))
 
     @traitlets.validate('user')
-    def _valid_user(self, proposal): return None if proposal.value is None else self._check('user', proposal.value)[1]
+    def _valid_user(self, proposal):
+        return None if proposal.value is None else self._check('user', proposal.value)[1]
 
     def _list(self, table):
         """Fill the list of users."""
@@ -56,34 +76,47 @@ class _UserExplorer(Explorer):
     def _searched(self, _=None):
         """Users whose id fits; an exact one is shown."""
         text = self.query.value.strip()
-        if not text: return self._list(self.look.table('user', range(min(self.scene.data.n_users, _MOST))))
+        if not text:
+            return self._list(self.look.table('user', range(min(self.scene.data.n_users, _MOST))))
         found = self.look.find('user', text, 'id', _MOST)
         last = self.scene.data.n_users - 1
-        if not len(found): raise ValueError(f'no user has {plain(text, 60)!r} in the id: type another id, or #row from 0 to {last}.')
+        if not len(found):
+            raise ValueError(f'no user has {plain(text, 60)!r} in the id: type another id, or #row from 0 to {last}.')
         self._list(found)
-        if found['how'].iloc[0] in ('id', 'row') or len(found) == 1: self.user = int(found['row'].iloc[0])
+        if found['how'].iloc[0] in ('id', 'row') or len(found) == 1:
+            self.user = int(found['row'].iloc[0])
 
     @guarded
     def _chosen(self, _=None):
-        if not self.found.filling and self.found.value is not None: self.user = self.found.value[1]
+        if not self.found.filling and self.found.value is not None:
+            self.user = self.found.value[1]
 
     @guarded
     def _show_user(self, _=None):
         _refill(self.found, self.found.options, ('user', self.user))
         self._draw()
 
-    def _node(self): return None if self.user is None else ('user', self.user)
+    def _node(self):
+        return None if self.user is None else ('user', self.user)
 
     def _go(self, kind, row):
-        if kind == 'user': self.user = row
+        if kind == 'user':
+            self.user = row
 
     def _draw(self):
         """Show the user. Subclasses say how."""
 
 # %% ../../nbs/views/11_explorers.ipynb #0089f81b
-CURVES = (('p', 'profile p', '#009E73', 'dot', ':'), ('q_before', 'before q', BASE, 'dash', '--'), ('q_after', "after q'", OURS, 'solid', '-'))
-ITEM_MARKS = (('train', 'training item', '#888888', 'square-open', 's'), ('test', 'held-out item', '#CC79A7', 'star', '*'),
-              ('added', 'added interaction', '#E69F00', 'triangle-up', '^'))
+CURVES = (
+    ('p', 'profile p', '#009E73', 'dot', ':'),
+    ('q_before', 'before q', BASE, 'dash', '--'),
+    ('q_after', "after q'", OURS, 'solid', '-'),
+)
+ITEM_MARKS = (
+    ('train', 'training item', '#888888', 'square-open', 's'),
+    ('test', 'held-out item', '#CC79A7', 'star', '*'),
+    ('added', 'added interaction', '#E69F00', 'triangle-up', '^'),
+)
 
 
 def curve_points(
@@ -92,9 +125,13 @@ def curve_points(
     most: int = 60,  # items shown
 ) -> pd.DataFrame:  # rank (1 = largest), item, and the columns of `table`; at most `most` rows
     """The items with the largest probability, in that order."""
-    if order not in ('p', 'q_before', 'q_after'): raise ValueError(f"order={plain(order, 40)!r} is unknown: use 'p', 'q_before' or 'q_after'.")
-    if table[order].isna().all(): raise ValueError(f"there is no {order} to sort by, because this scene has no recommender {order[2:]} reshaping: sort by 'p'.")
-    rows = np.argsort(-table[order].to_numpy(), kind='stable')[:max(1, int(most))]
+    if order not in ('p', 'q_before', 'q_after'):
+        raise ValueError(f"order={plain(order, 40)!r} is unknown: use 'p', 'q_before' or 'q_after'.")
+    if table[order].isna().all():
+        raise ValueError(
+            f"there is no {order} to sort by, because this scene has no recommender {order[2:]} reshaping: sort by 'p'."
+        )
+    rows = np.argsort(-table[order].to_numpy(), kind='stable')[: max(1, int(most))]
     out = table.iloc[rows].reset_index(drop=True)
     out.insert(0, 'item', rows)
     out.insert(0, 'rank', np.arange(1, len(rows) + 1))
@@ -113,13 +150,16 @@ def distribution_still(
     """A small still picture of the three curves."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
     fig = Figure(figsize=(7, 3.4), dpi=80, facecolor='white', layout='constrained')
     ax, y = fig.add_subplot(), _heights(points)
     for name, text, colour, _, line in CURVES:
-        if points[name].notna().any(): ax.plot(points['rank'], points[name], line, color=colour, label=text, linewidth=2.4 if name == order else 1)
+        if points[name].notna().any():
+            ax.plot(points['rank'], points[name], line, color=colour, label=text, linewidth=2.4 if name == order else 1)
     for name, text, colour, _, mark in ITEM_MARKS:
         on = points[name].to_numpy(bool)
-        if on.any(): ax.plot(points['rank'][on], y[on], mark, color=colour, label=text, markersize=8, markeredgecolor='#333333')
+        if on.any():
+            ax.plot(points['rank'][on], y[on], mark, color=colour, label=text, markersize=8, markeredgecolor='#333333')
     ax.set(yscale='log', xlabel='rank of the item', ylabel='probability')
     ax.legend(fontsize=7, ncols=2)
     out = io.BytesIO()
@@ -179,21 +219,39 @@ class _Plot(anywidget.AnyWidget):
     def _hear(self, _, message, buffers):
         """The browser asks for plotly.js, or says what went wrong."""
         try:
-            if message['kind'] == 'error': raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
+            if message['kind'] == 'error':
+                raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
             from plotly.offline import get_plotlyjs
+
             self.send({'kind': 'plotly'}, [get_plotlyjs().encode()])
-        except Exception as e: self._failed(e)
+        except Exception as e:
+            self._failed(e)
 
 # %% ../../nbs/views/11_explorers.ipynb #ffe781bc
 def _empty_figure() -> dict:
     """The look of the chart: one trace for each curve and each kind of mark, without points."""
     import plotly.graph_objects as go
-    lines = [go.Scatter(name=label(text), mode='lines', line=dict(color=colour, dash=dash), hoverinfo='text') for _, text, colour, dash, _ in CURVES]
+
+    lines = [
+        go.Scatter(name=label(text), mode='lines', line=dict(color=colour, dash=dash), hoverinfo='text')
+        for _, text, colour, dash, _ in CURVES
+    ]
     edge = dict(width=1.5, color='#333333')
-    marks = [go.Scatter(name=text, mode='markers', hoverinfo='text', marker=dict(color=colour, symbol=symbol, size=11, line=edge))
-             for _, text, colour, symbol, _ in ITEM_MARKS]
-    layout = dict(template='plotly_white', height=420, margin=dict(l=60, r=20, t=30, b=100), hovermode='closest', xaxis_title='rank of the item',
-                  legend=dict(orientation='h', y=-.22, uirevision='kept'), yaxis=dict(type='log', title='probability', exponentformat='power'))
+    marks = [
+        go.Scatter(
+            name=text, mode='markers', hoverinfo='text', marker=dict(color=colour, symbol=symbol, size=11, line=edge)
+        )
+        for _, text, colour, symbol, _ in ITEM_MARKS
+    ]
+    layout = dict(
+        template='plotly_white',
+        height=420,
+        margin=dict(l=60, r=20, t=30, b=100),
+        hovermode='closest',
+        xaxis_title='rank of the item',
+        legend=dict(orientation='h', y=-0.22, uirevision='kept'),
+        yaxis=dict(type='log', title='probability', exponentformat='power'),
+    )
     return json.loads(go.Figure([*lines, *marks], layout).to_json())
 
 # %% ../../nbs/views/11_explorers.ipynb #d4f6f3a0
@@ -202,18 +260,28 @@ class _Chart(VBox):
 
     def __init__(self, failed):
         super().__init__()
-        self._report, self._shown, self.plot, self.picture = failed, None, None, Image(format='png', layout=Layout(max_width='100%'))
+        self._report, self._shown, self.plot, self.picture = (
+            failed,
+            None,
+            None,
+            Image(format='png', layout=Layout(max_width='100%')),
+        )
         try:
             self._empty = _empty_figure()
             self.plot = _Plot(self._empty, self._failed)
             self.children = [self.plot]
-        except Exception as e: self._failed(e)
+        except Exception as e:
+            self._failed(e)
 
     def _failed(self, error):
         """A picture in the place of the figure, and the reason."""
-        self.plot, self.children = None, [HTML(tag('p', 'The chart cannot move here: ', sentence(error), limit=400)), self.picture]
+        self.plot, self.children = (
+            None,
+            [HTML(tag('p', 'The chart cannot move here: ', sentence(error), limit=400)), self.picture],
+        )
         self._report(error)
-        if self._shown is not None: self.update(*self._shown)
+        if self._shown is not None:
+            self.update(*self._shown)
 
     def update(
         self,
@@ -223,7 +291,9 @@ class _Chart(VBox):
     ):
         """Move the curves to other points."""
         self._shown = points, titles, order
-        if self.plot is None: self.picture.value = distribution_still(points, order); return
+        if self.plot is None:
+            self.picture.value = distribution_still(points, order)
+            return
         texts, y, data = [label(t, 300) for t in titles], _heights(points), []
         for look, (name, text, *_) in zip(self._empty['data'], CURVES + ITEM_MARKS, strict=True):
             lines = look['mode'] == 'lines'
@@ -231,7 +301,8 @@ class _Chart(VBox):
             height = (points[name] if lines else y).to_numpy(float)[on].tolist()
             hover = [f'{texts[k]}<br>{text}: {v:.5f}' for k, v in zip(on, height, strict=True)]
             more = {'x': points['rank'].to_numpy()[on].tolist(), 'y': height, 'hovertext': hover}
-            if lines: more['line'] = look['line'] | {'width': 3 if name == order else 1.2}
+            if lines:
+                more['line'] = look['line'] | {'width': 3 if name == order else 1.2}
             data.append(look | more)
         self.plot.figure = {'data': data, 'layout': self._empty['layout']}
 
@@ -244,26 +315,51 @@ def recommendations(
 ) -> pd.DataFrame:  # side ('before' or 'after'), rank, item, title, hit (held out for the user)
     """A user's list before and after reshaping, for the first seed."""
     from promax_nb.models.evaluate import held_out, topk
+
     seen, out = held_out(scene.data, 'test', scene.settings['mask'])[1] if seen is None else seen, []
     held = set(scene.data.test[[user]].indices.tolist())
     for side in ('before', 'after'):
         runs = getattr(scene, side)
-        if not runs: continue
+        if not runs:
+            continue
         top = [int(i) for i in topk(runs[0][0][[user]], runs[0][1], most, seen[[user]])[0] if i >= 0]
         titles = [scene.name('item', i) for i in top]
-        out.append(pd.DataFrame({'side': side, 'rank': range(1, len(top) + 1), 'item': top, 'title': titles, 'hit': [i in held for i in top]}))
-    return pd.concat(out, ignore_index=True) if out else pd.DataFrame({'side': [], 'rank': [], 'item': [], 'title': [], 'hit': []})
+        out.append(
+            pd.DataFrame(
+                {
+                    'side': side,
+                    'rank': range(1, len(top) + 1),
+                    'item': top,
+                    'title': titles,
+                    'hit': [i in held for i in top],
+                }
+            )
+        )
+    return (
+        pd.concat(out, ignore_index=True)
+        if out
+        else pd.DataFrame({'side': [], 'rank': [], 'item': [], 'title': [], 'hit': []})
+    )
 
 
 def _side_by_side(table) -> Markup:
     """Both lists in one table, hits with a star."""
-    if not len(table): return tag('p', 'This scene has no recommender, so there are no lists: pass before=fit(...) and after=fit(...).')
+    if not len(table):
+        return tag(
+            'p', 'This scene has no recommender, so there are no lists: pass before=fit(...) and after=fit(...).'
+        )
     good: dict = dict(style='background:#009E73;color:#fff;padding:0 3px')
     sides = [s for s in ('before', 'after') if (table['side'] == s).any()]
-    cells = {(s, k): tag('span', '★ ', t, **good) if h else t
-             for s, k, t, h in zip(table['side'], table['rank'], table['title'], table['hit'], strict=True)}
+    cells = {
+        (s, k): tag('span', '★ ', t, **good) if h else t
+        for s, k, t, h in zip(table['side'], table['rank'], table['title'], table['hit'], strict=True)
+    }
     rows = [[str(k), *(cells.get((s, k), '') for s in sides)] for k in range(1, int(table['rank'].max()) + 1)]
-    hits = [f'{s} ({n} hit{"" if n == 1 else "s"})' for s in sides for n in [int(table.loc[table['side'] == s, 'hit'].sum())]]
+    hits = [
+        f'{s} ({n} hit{"" if n == 1 else "s"})'
+        for s in sides
+        for n in [int(table.loc[table['side'] == s, 'hit'].sum())]
+    ]
     return grid(rows, ['rank', *hits], 'Recommendations (★ held-out item)')
 
 # %% ../../nbs/views/11_explorers.ipynb #cfb8ffaf
@@ -274,21 +370,45 @@ class _Sliders(_UserExplorer):
         super().__init__(data, **parts)
         s, n = self.scene.settings, self.scene.data.n_items
         slow = dict(continuous_update=False, style=dict(description_width='9em'), layout=Layout(width='400px'))
-        ends = [np.log10(t) for t in (.01, 2., s['tau'], s['teacher_tau'] or s['tau'])]
-        log = dict(min=min(ends), max=max(ends), step=.01, readout_format='.3f', **slow)
+        ends = [np.log10(t) for t in (0.01, 2.0, s['tau'], s['teacher_tau'] or s['tau'])]
+        log = dict(min=min(ends), max=max(ends), step=0.01, readout_format='.3f', **slow)
         self.tau = FloatLogSlider(value=s['tau'], description='temperature of q', tooltip='Smaller is sharper', **log)
         self.tied = Checkbox(value=s['teacher_tau'] is None, description='same temperature for p', indent=False)
-        self.teacher_tau = FloatLogSlider(value=s['teacher_tau'] or s['tau'], description='temperature of p', tooltip='Smaller is sharper', **log)
-        self.floor = FloatSlider(value=s['floor'], min=0, max=1, step=.01, description='entropy floor', tooltip='The smallest confidence weight', **slow)
-        self.basis = ToggleButtons(options=['shared', 'separate'], value=s['basis'], description='basis', disabled=self.scene.raw is None,
-                                   tooltips=['users and items whitened together', 'users and items whitened apart'])
-        why = 'The basis cannot be changed: the profile vectors before whitening are not in this scene (pass raw=).' if self.basis.disabled else ''
+        self.teacher_tau = FloatLogSlider(
+            value=s['teacher_tau'] or s['tau'], description='temperature of p', tooltip='Smaller is sharper', **log
+        )
+        self.floor = FloatSlider(
+            value=s['floor'],
+            min=0,
+            max=1,
+            step=0.01,
+            description='entropy floor',
+            tooltip='The smallest confidence weight',
+            **slow,
+        )
+        self.basis = ToggleButtons(
+            options=['shared', 'separate'],
+            value=s['basis'],
+            description='basis',
+            disabled=self.scene.raw is None,
+            tooltips=['users and items whitened together', 'users and items whitened apart'],
+        )
+        why = (
+            'The basis cannot be changed: the profile vectors before whitening are not in this scene (pass raw=).'
+            if self.basis.disabled
+            else ''
+        )
         self.basis_note = HTML(tag('small', why))
         self.shown = IntSlider(value=min(60, n), min=min(5, n), max=min(500, n), description='items shown', **slow)
-        sides = [('profile p', 'p')] + [(f'{s} reshaping', f'q_{s}') for s in ('before', 'after') if getattr(self.scene, s)]
-        self.order = Dropdown(options=sides, description='sorted by', tooltip='Which distribution puts the items in order')
+        sides = [('profile p', 'p')] + [
+            (f'{s} reshaping', f'q_{s}') for s in ('before', 'after') if getattr(self.scene, s)
+        ]
+        self.order = Dropdown(
+            options=sides, description='sorted by', tooltip='Which distribution puts the items in order'
+        )
         self.teacher_tau.disabled = self.tied.value
-        for control in (self.tau, self.tied, self.teacher_tau, self.floor, self.basis, self.shown, self.order): control.observe(self._moved, 'value')
+        for control in (self.tau, self.tied, self.teacher_tau, self.floor, self.basis, self.shown, self.order):
+            control.observe(self._moved, 'value')
 
     @property
     def arguments(self) -> dict:
@@ -316,20 +436,33 @@ class DistributionExplorer(_Sliders):
         super().__init__(data, **parts)
         self.frame = self.points = self.recommendations = pd.DataFrame()
         self.chart, self.numbers, self.lists = _Chart(self._fail), HTML(), HTML()
-        controls = VBox([self.tau, self.tied, self.teacher_tau, self.floor, self.basis, self.basis_note, self.shown, self.order])
-        self.children = [self.alert, self.status, HBox([VBox([self.query, self.found]), controls], layout=Layout(flex_flow='row wrap')),
-                         self.head, self.numbers, self.chart, self.lists]
+        controls = VBox(
+            [self.tau, self.tied, self.teacher_tau, self.floor, self.basis, self.basis_note, self.shown, self.order]
+        )
+        self.children = [
+            self.alert,
+            self.status,
+            HBox([VBox([self.query, self.found]), controls], layout=Layout(flex_flow='row wrap')),
+            self.head,
+            self.numbers,
+            self.chart,
+            self.lists,
+        ]
         self.user = 0
 
     @cached_property
     def _seen(self):
         from promax_nb.models.evaluate import held_out
+
         return held_out(self.scene.data, 'test', self.scene.settings['mask'])[1]
 
     def _draw(self):
         """Everything about the user, with what the controls say."""
-        if self.user is None: return
-        self.head.value = tag('h3', self.scene.name('user', self.user), tag('small', f' user #{self.user}'), style='margin:.2em 0')
+        if self.user is None:
+            return
+        self.head.value = tag(
+            'h3', self.scene.name('user', self.user), tag('small', f' user #{self.user}'), style='margin:.2em 0'
+        )
         self.recommendations = recommendations(self.scene, self.user, 10, self._seen)
         self.lists.value = _side_by_side(self.recommendations)
         frame = distributions(self.scene, self.user, **self.arguments)
@@ -341,15 +474,28 @@ class DistributionExplorer(_Sliders):
     def _said(self, frame) -> Markup:
         """The figures of this user."""
         a = frame.attrs
-        said = [f"entropy of p {a['entropy']:.3f} nats (of at most {np.log(max(len(frame), 2)):.3f})", f"confidence weight {a['weight']:.3f}"]
-        said += [f'{name} {a[key + "_before"]:.4f} before, {a[key + "_after"]:.4f} after' for name, key in (('KL(p, q)', 'kl'), ('JS(p, q)', 'js'))
-                 if a[f'{key}_before'] == a[f'{key}_before'] or a[f'{key}_after'] == a[f'{key}_after']]
+        said = [
+            f"entropy of p {a['entropy']:.3f} nats (of at most {np.log(max(len(frame), 2)):.3f})",
+            f"confidence weight {a['weight']:.3f}",
+        ]
+        said += [
+            f'{name} {a[key + "_before"]:.4f} before, {a[key + "_after"]:.4f} after'
+            for name, key in (('KL(p, q)', 'kl'), ('JS(p, q)', 'js'))
+            if a[f'{key}_before'] == a[f'{key}_before'] or a[f'{key}_after'] == a[f'{key}_after']
+        ]
         held, there = int(frame['test'].sum()), int(self.points['test'].sum())
-        return tag('p', '; '.join(said).replace('nan', 'none'), '. ', f'{there} of {held} held-out items are among the {len(self.points)} shown.')
+        return tag(
+            'p',
+            '; '.join(said).replace('nan', 'none'),
+            '. ',
+            f'{there} of {held} held-out items are among the {len(self.points)} shown.',
+        )
 
-    def _still(self): return tag('div', *(Markup(x.value) for x in (self.head, self.numbers, self.lists)))
+    def _still(self):
+        return tag('div', *(Markup(x.value) for x in (self.head, self.numbers, self.lists)))
 
-    def _picture(self): return distribution_still(self.points, self.order.value) if len(self.points) else None
+    def _picture(self):
+        return distribution_still(self.points, self.order.value) if len(self.points) else None
 
 # %% ../../nbs/views/11_explorers.ipynb #7f61cb8f
 _TRAIL = ('user', 'item', 'retrieval_rank', 'score', 'via', 'similar_users', 'shift', 'order', 'kept', 'dropped')
@@ -361,11 +507,15 @@ def why_none(
 ) -> str:
     """Why a user has no added interactions, as a sentence."""
     from promax_nb.retrieval.search import level_shift
+
     counts = np.diff(sp.csr_matrix(scene.data.train).indptr)
     third, n = float(np.percentile(counts, 75)), int(counts[user])
-    if n >= third: return f'This user has {n} training interactions, at or above the third quartile ({third:g}): the level shift adds none.'
-    return (f'This user has {n} training interactions and could get {int(level_shift(counts)[user])} more, but no similar user holds an item that '
-            'this user lacks (or the candidates were made for other users only).')
+    if n >= third:
+        return f'This user has {n} training interactions, at or above the third quartile ({third:g}): the level shift adds none.'
+    return (
+        f'This user has {n} training interactions and could get {int(level_shift(counts)[user])} more, but no similar user holds an item that '
+        'this user lacks (or the candidates were made for other users only).'
+    )
 
 
 def similar_table(
@@ -373,17 +523,29 @@ def similar_table(
     user: int,
     rows: pd.DataFrame,  # the user's candidates
     most: int = 20,  # how many
-) -> pd.DataFrame:  # user, name, similarity (NaN without vectors), candidates: how many of the candidates this user holds
+) -> (
+    pd.DataFrame
+):  # user, name, similarity (NaN without vectors), candidates: how many of the candidates this user holds
     """The similar users whom candidates came from, nearest first."""
     held = pd.Series([int(u) for near in rows['similar_users'] for u in near], dtype='int64').value_counts()
-    if scene.vectors is None: ids, cosine = held.index.to_numpy()[:most], np.full(min(len(held), most), np.nan)
+    if scene.vectors is None:
+        ids, cosine = held.index.to_numpy()[:most], np.full(min(len(held), most), np.nan)
     else:
         from promax_nb.retrieval.search import search
-        own = sp.csr_matrix(([1.], ([0], [user])), shape=(1, scene.data.n_users))
-        ids, cosine = (x[0] for x in search(scene.vectors[0][[user]], scene.vectors[0], min(most, scene.data.n_users), exclude=own))
+
+        own = sp.csr_matrix(([1.0], ([0], [user])), shape=(1, scene.data.n_users))
+        ids, cosine = (
+            x[0] for x in search(scene.vectors[0][[user]], scene.vectors[0], min(most, scene.data.n_users), exclude=own)
+        )
         ids, cosine = ids[ids >= 0], cosine[ids >= 0]
-    return pd.DataFrame({'user': ids, 'name': [scene.name('user', u) for u in ids], 'similarity': cosine.astype(float),
-                         'candidates': held.reindex(ids, fill_value=0).to_numpy()})
+    return pd.DataFrame(
+        {
+            'user': ids,
+            'name': [scene.name('user', u) for u in ids],
+            'similarity': cosine.astype(float),
+            'candidates': held.reindex(ids, fill_value=0).to_numpy(),
+        }
+    )
 
 # %% ../../nbs/views/11_explorers.ipynb #7c213b4e
 class CandidateExplorer(_UserExplorer):
@@ -398,16 +560,31 @@ class CandidateExplorer(_UserExplorer):
     ):
         super().__init__(data, **parts)
         why = self.scene.provenance
-        if why is None: raise ValueError('this scene has no provenance of added interactions: pass added, provenance = augment(...) to as_scene.')
+        if why is None:
+            raise ValueError(
+                'this scene has no provenance of added interactions: pass added, provenance = augment(...) to as_scene.'
+            )
         lacking = [c for c in _TRAIL if c not in why]
-        if lacking: raise ValueError(f"the provenance has no column {', '.join(lacking)}: pass the table that augment returned.")
+        if lacking:
+            raise ValueError(
+                f"the provenance has no column {', '.join(lacking)}: pass the table that augment returned."
+            )
         self.frame, self.similar, self.steps = why.iloc[:0], pd.DataFrame(), HTML()
-        self.children = [self.alert, self.status, HBox([self.query, self.found], layout=Layout(flex_flow='row wrap')), self.head, self.steps]
+        self.children = [
+            self.alert,
+            self.status,
+            HBox([self.query, self.found], layout=Layout(flex_flow='row wrap')),
+            self.head,
+            self.steps,
+        ]
         self.user = int(why['user'].min()) if len(why) else 0
 
     def _draw(self):
-        if self.user is None: return
-        self.head.value = tag('h3', self.scene.name('user', self.user), tag('small', f' user #{self.user}'), style='margin:.2em 0')
+        if self.user is None:
+            return
+        self.head.value = tag(
+            'h3', self.scene.name('user', self.user), tag('small', f' user #{self.user}'), style='margin:.2em 0'
+        )
         why = self.scene.provenance
         rows = why[why['user'].to_numpy() == self.user].sort_values('retrieval_rank').reset_index(drop=True)
         self.frame, self.similar = rows, similar_table(self.scene, self.user, rows)
@@ -415,25 +592,53 @@ class CandidateExplorer(_UserExplorer):
 
     def _told(self, rows) -> Markup:
         """The steps, in words and two tables."""
-        n, shift, kept = int(self.scene.data.train[[self.user]].nnz), int(rows['shift'].iloc[0]), int(rows['kept'].sum())
-        text = (f'{n} training interactions; the level shift allows {shift} more. {len(rows)} candidates were found with similar users, {kept} '
-                f'{"was" if kept == 1 else "were"} kept.')
+        n, shift, kept = (
+            int(self.scene.data.train[[self.user]].nnz),
+            int(rows['shift'].iloc[0]),
+            int(rows['kept'].sum()),
+        )
+        text = (
+            f'{n} training interactions; the level shift allows {shift} more. {len(rows)} candidates were found with similar users, {kept} '
+            f'{"was" if kept == 1 else "were"} kept.'
+        )
         fell = 'fallback' in rows and rows['fallback'].any()
-        fell = tag('p', '⚠ The answer of the language model could not be used: the order of retrieval stands.') if fell else None
-        near = [[r.name, '' if r.similarity != r.similarity else f'{r.similarity:.3f}', str(r.candidates)] for r in self.similar.itertuples(index=False)]
+        fell = (
+            tag('p', '⚠ The answer of the language model could not be used: the order of retrieval stands.')
+            if fell
+            else None
+        )
+        near = [
+            [r.name, '' if r.similarity != r.similarity else f'{r.similarity:.3f}', str(r.candidates)]
+            for r in self.similar.itertuples(index=False)
+        ]
         asked = grid(near, ['similar user', 'similarity', 'candidates held'], 'Who was asked')
         layout = 'display:flex;flex-wrap:wrap;gap:0 2em'  # side by side where both fit
         return tag('div', tag('p', text), fell, tag('div', asked, _candidate_grid(self.scene, rows), style=layout))
 
-    def _still(self): return tag('div', Markup(self.head.value), Markup(self.steps.value))
+    def _still(self):
+        return tag('div', Markup(self.head.value), Markup(self.steps.value))
 
 # %% ../../nbs/views/11_explorers.ipynb #bce48fe3
 def _candidate_grid(scene, rows) -> Markup:
     """Candidates in the order of the re-ranking, those without a place last."""
     rows = rows.iloc[np.lexsort((rows['retrieval_rank'], np.where(rows['order'] > 0, rows['order'], np.inf)))]
+
     def names(ids):
         known = scene.data.users['user'].iloc[[int(i) for i in ids][:5]]
         return ', '.join(plain(u, 30) for u in known) + (f' and {len(ids) - 5} more' if len(ids) > 5 else '')
-    cells = [[str(r.order) if r.order > 0 else 'none', scene.name('item', r.item), str(r.retrieval_rank), f'{r.score:.3f}', str(r.via), names(r.similar_users),
-              '✓ kept' if r.kept else f'✗ {plain(r.dropped, 60)}'] for r in rows.head(100).itertuples(index=False)]
-    return grid(cells, ['place', 'item', 'retrieval rank', 'score', 'held by', 'of these users', 'outcome'], 'Candidates')
+
+    cells = [
+        [
+            str(r.order) if r.order > 0 else 'none',
+            scene.name('item', r.item),
+            str(r.retrieval_rank),
+            f'{r.score:.3f}',
+            str(r.via),
+            names(r.similar_users),
+            '✓ kept' if r.kept else f'✗ {plain(r.dropped, 60)}',
+        ]
+        for r in rows.head(100).itertuples(index=False)
+    ]
+    return grid(
+        cells, ['place', 'item', 'retrieval rank', 'score', 'held by', 'of these users', 'outcome'], 'Candidates'
+    )

@@ -22,7 +22,9 @@ BASE, OURS, REST = '#0072B2', '#D55E00', ('#009E73', '#CC79A7', '#E69F00', '#56B
 def _layout(fig, title: str, **kw):
     """The look that all figures share."""
     legend = dict(orientation='h', y=1.08, x=1, xanchor='right')
-    return fig.update_layout(title=html.escape(title), template='plotly_white', margin=dict(l=60, r=20, t=60, b=50), legend=legend, **kw)
+    return fig.update_layout(
+        title=html.escape(title), template='plotly_white', margin=dict(l=60, r=20, t=60, b=50), legend=legend, **kw
+    )
 
 # %% ../../nbs/views/05_figures.ipynb #895aafd0
 GREY, FAINT, OTHER = '#7c7c7c', 'rgba(128,128,128,.25)', '#9a9a9a'
@@ -33,12 +35,33 @@ WORD = {'base': 'before (base)', 'reshaped': 'after (reshaped)', 'profiles': 'pr
 
 def _themed(fig, title: str, subtitle: str = '', legend: str = 'below', **kw):
     """No background, middle grey texts, title on the left, legend out of the way. `subtitle` is escaped by the caller."""
-    below = dict(orientation='h', y=-.16, x=0, yanchor='top', yref='paper') if legend == 'below' else dict(x=1.02, y=1, xanchor='left', itemsizing='constant')
+    below = (
+        dict(orientation='h', y=-0.16, x=0, yanchor='top', yref='paper')
+        if legend == 'below'
+        else dict(x=1.02, y=1, xanchor='left', itemsizing='constant')
+    )
     lines = subtitle.count('<br>') + 1 if subtitle else 0
-    head = dict(text=label(title, 140), subtitle=dict(text=subtitle, font_size=12), x=0, xref='paper', y=1, yref='container', yanchor='top', pad_t=12)
-    fig.update_layout(title=head, template='plotly_white', paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', font=dict(color=GREY, size=13),
-                      margin=dict(l=70, r=30, t=56 + 17 * lines, b=60), legend=dict(font_size=12, **below),
-                      hoverlabel=dict(align='left', font_size=12), **kw)
+    head = dict(
+        text=label(title, 140),
+        subtitle=dict(text=subtitle, font_size=12),
+        x=0,
+        xref='paper',
+        y=1,
+        yref='container',
+        yanchor='top',
+        pad_t=12,
+    )
+    fig.update_layout(
+        title=head,
+        template='plotly_white',
+        paper_bgcolor='rgba(0,0,0,0)',
+        plot_bgcolor='rgba(0,0,0,0)',
+        font=dict(color=GREY, size=13),
+        margin=dict(l=70, r=30, t=56 + 17 * lines, b=60),
+        legend=dict(font_size=12, **below),
+        hoverlabel=dict(align='left', font_size=12),
+        **kw,
+    )
     fig.update_annotations(font_color=GREY)
     grid = dict(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT, automargin=True)
     return fig.update_xaxes(**grid).update_yaxes(**grid)
@@ -47,31 +70,38 @@ def _themed(fig, title: str, subtitle: str = '', legend: str = 'below', **kw):
 def _pick(table, colour: str) -> str:
     """A column that can be a colour, or a sentence that suggests one."""
     from difflib import get_close_matches
+
     known = [c for c in table if c not in ('node', 'row', 'id', 'name', 'profile')]
-    if colour in known: return colour
-    near = get_close_matches(str(colour), known, 1, .4)
+    if colour in known:
+        return colour
+    near = get_close_matches(str(colour), known, 1, 0.4)
     later = ' (it needs a projection with base and reshaped maps)' if colour == 'distance moved' else ''
     meant = f'did you mean {near[0]!r}? ' if near else ''
-    raise ValueError(f"there is no column {plain(colour, 60)!r} to colour by{later}: {meant}Columns: {', '.join(known)}.")
+    raise ValueError(
+        f"there is no column {plain(colour, 60)!r} to colour by{later}: {meant}Columns: {', '.join(known)}."
+    )
 
 
 def _codes(table, column: str):
     """What to draw for a column: ('number', values, (low, high)), 'log' with logarithms likewise, or ('category', values, {category: colour})."""
     from collections import Counter
+
     values = table[column]
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         x = values.to_numpy(float)
         known = x[np.isfinite(x)]
-        low, high = np.percentile(known, [1, 99]) if len(known) else (0., 1.)
+        low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 1.0)
         if len(known) and known.min() >= 0 and high > 8 * np.median(known) > 0:  # a few large ones among many small
             least = known[known > 0].min()
             return 'log', np.log10(np.maximum(x, least)), (np.log10(max(low, least)), np.log10(high))
-        if low < 0 < high: low, high = -max(-low, high), max(-low, high)  # the middle colour means no change
+        if low < 0 < high:
+            low, high = -max(-low, high), max(-low, high)  # the middle colour means no change
         return 'number', x, (low, high if high > low else low + 1)
-    if column == 'kind': return 'category', values.to_numpy(object), {'user': BASE, 'item': OURS}
+    if column == 'kind':
+        return 'category', values.to_numpy(object), {'user': BASE, 'item': OURS}
     text = [None if missing else plain(v, 60) for v, missing in zip(values, values.isna(), strict=True)]
     names = [name for name, _ in Counter(t for t in text if t is not None).most_common()]
-    found = dict(zip(sorted(names[:len(CATEGORY)]), CATEGORY, strict=False))
+    found = dict(zip(sorted(names[: len(CATEGORY)]), CATEGORY, strict=False))
     if len(names) > len(found):
         text = [t if t is None or t in found else 'other' for t in text]
         found |= {'other': OTHER}
@@ -81,57 +111,88 @@ def _codes(table, column: str):
 def _cividis():
     """Cividis without its darkest end, which would vanish on a dark page."""
     from plotly.colors import sample_colorscale
-    return [[k / 8, c] for k, c in enumerate(sample_colorscale('Cividis', [.18 + .82 * k / 8 for k in range(9)]))]
+
+    return [[k / 8, c] for k, c in enumerate(sample_colorscale('Cividis', [0.18 + 0.82 * k / 8 for k in range(9)]))]
 
 # %% ../../nbs/views/05_figures.ipynb #40983605
 def _size(n: int) -> tuple:
     """Diameter (pixels) and opacity of one of n dots, so that many do not become a smudge."""
-    return float(np.clip(14.5 - 2.6 * np.log10(max(n, 1)), 3, 9)), float(np.clip(.9 - .26 * np.log10(max(n, 1) / 400), .35, .9))
+    return float(np.clip(14.5 - 2.6 * np.log10(max(n, 1)), 3, 9)), float(
+        np.clip(0.9 - 0.26 * np.log10(max(n, 1) / 400), 0.35, 0.9)
+    )
 
 # %% ../../nbs/views/05_figures.ipynb #426320c4
 def _hover(table, column: str):
     """(n,) hover texts: name, id, the coloured column, the profile. Everything from data is escaped."""
     cut = 320 if len(table) <= 2000 else 100
-    def shown(v): return 'none' if v is None or v != v else f'{v:.4g}' if isinstance(v, (float, np.floating)) else label(v, 60)
+
+    def shown(v):
+        return 'none' if v is None or v != v else f'{v:.4g}' if isinstance(v, (float, np.floating)) else label(v, 60)
+
     values = ['' if column == 'kind' else f'<br>{label(column, 60)}: {shown(v)}' for v in table[column].astype(object)]
-    return np.array([f'<b>{label(name, 80)}</b><br>{kind} {label(id, 40)}{v}' + (f'<br>{wrapped(text, 56, cut)}' if text else '')
-                     for name, kind, id, text, v in zip(table['name'], table.kind, table.id, table.profile, values, strict=True)], dtype=object)
+    return np.array(
+        [
+            f'<b>{label(name, 80)}</b><br>{kind} {label(id, 40)}{v}' + (f'<br>{wrapped(text, 56, cut)}' if text else '')
+            for name, kind, id, text, v in zip(table['name'], table.kind, table.id, table.profile, values, strict=True)
+        ],
+        dtype=object,
+    )
 
 
 def _dots(fig, table, xy, column: str, hover, legend: bool = True, share: int = 1, **place):
     """Draw nodes at xy: one trace per kind and category; the legend names categories once and explains the two shapes."""
     import plotly.graph_objects as go
+
     how, values, scale = _codes(table, column)
     n, ok, kinds = int(np.isfinite(xy).all(1).sum()), np.isfinite(xy).all(1), table.kind.to_numpy(object)
     size, opacity = _size(n * share)
-    if how != 'category': parts = [('no value', ~np.isfinite(values)), (None, np.isfinite(values))]
-    else: parts = [('no value', np.array([v is None for v in values]))] + [(c, values == c) for c in sorted(scale, key=lambda c: -(values == c).sum())]
+    if how != 'category':
+        parts = [('no value', ~np.isfinite(values)), (None, np.isfinite(values))]
+    else:
+        parts = [('no value', np.array([v is None for v in values]))] + [
+            (c, values == c) for c in sorted(scale, key=lambda c: -(values == c).sum())
+        ]
     draw, shown, traces = go.Scattergl if n > 2000 else go.Scatter, set(), []
     order = ['user', 'item', *(scale if how == 'category' else [])]
-    rim = dict(width=.5 if n <= 2000 else 0, color=GREY)
+    rim = dict(width=0.5 if n <= 2000 else 0, color=GREY)
     for name, inside in parts:
         for kind in ('user', 'item'):
             at = np.flatnonzero(inside & ok & (kinds == kind))
-            if not len(at): continue
-            mark = dict(symbol=SYMBOL[kind], size=size, opacity=opacity if name != 'no value' else opacity * .35, line=rim)
-            if name is None: mark |= dict(coloraxis='coloraxis')
-            else: mark |= dict(color=scale.get(name, OTHER) if how == 'category' else OTHER)
+            if not len(at):
+                continue
+            mark = dict(
+                symbol=SYMBOL[kind], size=size, opacity=opacity if name != 'no value' else opacity * 0.35, line=rim
+            )
+            if name is None:
+                mark |= dict(coloraxis='coloraxis')
+            else:
+                mark |= dict(color=scale.get(name, OTHER) if how == 'category' else OTHER)
             text = f'{kind}s' if name is None or column == 'kind' else label(name, 40)
-            drawn = draw(mode='markers', marker=mark, name=text, legendgroup=kind if name is None else label(name, 60), hoverinfo='text',
-                         showlegend=legend and name is not None and name not in shown, legendrank=1000 + (order.index(name) if name in order else 90))
+            drawn = draw(
+                mode='markers',
+                marker=mark,
+                name=text,
+                legendgroup=kind if name is None else label(name, 60),
+                hoverinfo='text',
+                showlegend=legend and name is not None and name not in shown,
+                legendrank=1000 + (order.index(name) if name in order else 90),
+            )
             traces.append((drawn, at, values[at] if name is None else None))
             shown.add(name)
     _layered(fig, traces, xy, hover, 1 if n <= 2000 else 3, place)
-    if legend and column != 'kind': _shapes(fig, place)
+    if legend and column != 'kind':
+        _shapes(fig, place)
 
 # %% ../../nbs/views/05_figures.ipynb #11123c6a
 def _layered(fig, traces, xy, hover, layers: int, place):
     """Add traces in several layers, each a part of every trace, so that where dots are dense the last trace does not hide all others."""
     import plotly.graph_objects as go
+
     for j in range(layers):
         for drawn, at, colours in traces:
             k = at[j::layers]
-            if not len(k): continue
+            if not len(k):
+                continue
             part = dict(x=xy[k, 0], y=xy[k, 1], hovertext=hover[k], customdata=k) | ({'showlegend': False} if j else {})
             made = getattr(go, type(drawn).__name__)(drawn).update(part)
             fig.add_trace(made.update(marker_color=colours[j::layers]) if colours is not None else made, **place)
@@ -140,19 +201,35 @@ def _layered(fig, traces, xy, hover, layers: int, place):
 def _shapes(fig, place):
     """Two legend entries that say which shape is a user and which an item."""
     for kind, symbol in SYMBOL.items():
-        fig.add_scatter(x=[None], y=[None], mode='markers', name=f'{kind}s', marker=dict(symbol=symbol, color=GREY, size=9), legendrank=900,
-                        legendgroup=kind, hoverinfo='skip', **place)
+        fig.add_scatter(
+            x=[None],
+            y=[None],
+            mode='markers',
+            name=f'{kind}s',
+            marker=dict(symbol=symbol, color=GREY, size=9),
+            legendrank=900,
+            legendgroup=kind,
+            hoverinfo='skip',
+            **place,
+        )
 
 # %% ../../nbs/views/05_figures.ipynb #26de398d
 def _colour_bar(fig, table, column: str):
     """The colour axis of a number, titled with what it means."""
     how, _, scale = _codes(table, column)
-    if how == 'category': return
+    if how == 'category':
+        return
     unit = table.attrs.get('units', {}).get(column, '') + (', log scale' if how == 'log' else '')
     title = '<br>'.join(label(line, None) for line in _broken(f'{column}: {unit}' if unit else column, 24))
-    bar = dict(title=dict(text=title, font_size=12), thickness=14, len=.75, x=1.02, y=0, yanchor='bottom', outlinewidth=0)
+    bar = dict(
+        title=dict(text=title, font_size=12), thickness=14, len=0.75, x=1.02, y=0, yanchor='bottom', outlinewidth=0
+    )
     if how == 'log':
-        ticks = [t for e in range(int(np.floor(scale[0])), int(np.ceil(scale[1])) + 1) for t in (10.**e, 2 * 10.**e, 5 * 10.**e)]
+        ticks = [
+            t
+            for e in range(int(np.floor(scale[0])), int(np.ceil(scale[1])) + 1)
+            for t in (10.0**e, 2 * 10.0**e, 5 * 10.0**e)
+        ]
         bar |= dict(tickvals=np.log10(ticks), ticktext=[f'{t:,.10g}' for t in ticks])
     fig.update_layout(coloraxis=dict(colorscale=_cividis(), cmin=scale[0], cmax=scale[1], colorbar=bar))
 
@@ -160,6 +237,7 @@ def _colour_bar(fig, table, column: str):
 def _broken(text: str, width: int) -> list:
     """Lines of at most `width` characters."""
     import textwrap
+
     return textwrap.wrap(plain(text, 200), width)
 
 
@@ -173,21 +251,31 @@ def _coords(scene, projection, space: str):
     """(n, 2) places of a map, checked."""
     _fits(scene, projection)
     if space not in projection.coords:
-        raise ValueError(f"the projection has no map of {plain(space, 40)!r} (it has {', '.join(projection.coords)}): "
-                         'project a scene that has these vectors.')
+        raise ValueError(
+            f"the projection has no map of {plain(space, 40)!r} (it has {', '.join(projection.coords)}): "
+            'project a scene that has these vectors.'
+        )
     return np.asarray(projection.coords[space], np.float64)
 
 # %% ../../nbs/views/05_figures.ipynb #c8a57c02
 def _chosen(table, only):
     """(n,) bool: which nodes to draw; `only` is node indices, a mask, or a selection with a column node."""
-    if only is None: return np.ones(len(table), bool)
+    if only is None:
+        return np.ones(len(table), bool)
     only = np.asarray(only['node'] if isinstance(only, pd.DataFrame) else only)
-    if only.dtype == bool and len(only) != len(table): raise ValueError(f'only has {len(only)} entries but there are {len(table)} nodes: give one for each.')
+    if only.dtype == bool and len(only) != len(table):
+        raise ValueError(f'only has {len(only)} entries but there are {len(table)} nodes: give one for each.')
     if only.dtype != bool and len(only) and not 0 <= only.min() <= only.max() < len(table):
-        raise ValueError(f'only names nodes from {only.min()} to {only.max()}: nodes are 0 to {len(table) - 1}, users first.')
+        raise ValueError(
+            f'only names nodes from {only.min()} to {only.max()}: nodes are 0 to {len(table) - 1}, users first.'
+        )
     chosen = np.zeros(len(table), bool)
-    if len(only): chosen[only if only.dtype == bool else only.astype(int)] = True
-    if not chosen.any(): raise ValueError('the selection is empty, so there is nothing to draw: choose at least one user or item, or leave only=None.')
+    if len(only):
+        chosen[only if only.dtype == bool else only.astype(int)] = True
+    if not chosen.any():
+        raise ValueError(
+            'the selection is empty, so there is nothing to draw: choose at least one user or item, or leave only=None.'
+        )
     return chosen
 
 # %% ../../nbs/views/05_figures.ipynb #e1d433f9
@@ -197,28 +285,44 @@ def _honesty(projection, spaces) -> str:
     maps = record.get('maps', record)
     for s in spaces:
         facts = maps.get(s) if isinstance(maps, dict) else None
-        if not isinstance(facts, dict): continue
-        found = [f'{word} {facts[k]:.2f}' for k, word in (('trustworthiness', 'trustworthiness'), ('neighbours_kept', 'neighbours kept')) if
-                 isinstance(facts.get(k), (int, float))]
-        if found: said.append((f'{s}: ' if len(spaces) > 1 else '') + ', '.join(found))
-    if record.get('sampled'): said.append('a sample of the rows')
+        if not isinstance(facts, dict):
+            continue
+        found = [
+            f'{word} {facts[k]:.2f}'
+            for k, word in (('trustworthiness', 'trustworthiness'), ('neighbours_kept', 'neighbours kept'))
+            if isinstance(facts.get(k), (int, float))
+        ]
+        if found:
+            said.append((f'{s}: ' if len(spaces) > 1 else '') + ', '.join(found))
+    if record.get('sampled'):
+        said.append('a sample of the rows')
     return label('; '.join(said), 200)
 
 
 def _name_clusters(fig, projection, space: str, xy, width: int = 720, height: int = 560):
     """Write the words of each cluster where it lies, on a light plate that is readable on any page."""
     labels = (getattr(projection, 'labels', None) or {}).get(space)
-    if labels is None or not len(labels): return
+    if labels is None or not len(labels):
+        return
     low, high = np.nanmin(xy, 0), np.nanmax(xy, 0)
     px = (labels[['x', 'y']].to_numpy(np.float64) - low) / np.maximum(high - low, 1e-9) * [width, height]
     texts, placed = [plain(t, 34) if len(str(t)) <= 34 else plain(str(t)[:33]) + '…' for t in labels.text], []
     for k in np.argsort(px[:, 1]):
         half, (x, y) = 3.2 * len(texts[k]) + 6, px[k]
         for a, b, other in sorted(placed, key=lambda p: p[1]):
-            if abs(a - x) < half + other and abs(b - y) < 19: y = b + 19
+            if abs(a - x) < half + other and abs(b - y) < 19:
+                y = b + 19
         placed.append((x, y, half))
-        fig.add_annotation(x=labels.x.iloc[k], y=low[1] + y / height * (high[1] - low[1]), text=label(texts[k], None), showarrow=False, name='cluster',
-                           font=dict(size=11, color='#222'), bgcolor='rgba(255,255,255,.72)', borderpad=2)
+        fig.add_annotation(
+            x=labels.x.iloc[k],
+            y=low[1] + y / height * (high[1] - low[1]),
+            text=label(texts[k], None),
+            showarrow=False,
+            name='cluster',
+            font=dict(size=11, color='#222'),
+            bgcolor='rgba(255,255,255,.72)',
+            borderpad=2,
+        )
 
 # %% ../../nbs/views/05_figures.ipynb #009eb3cc
 def profile_map(
@@ -232,6 +336,7 @@ def profile_map(
 ):  # plotly Figure
     """Users (circles) and items (diamonds) on one map, coloured by any column."""
     import plotly.graph_objects as go
+
     xy = _coords(scene, projection, space)
     table = node_table(scene, projection, _slow(colour)) if table is None else table
     colour, chosen = _pick(table, colour), _chosen(table, only)
@@ -240,8 +345,15 @@ def profile_map(
     _dots(fig, table, xy, colour, _hover(table, colour))
     _flat(fig)
     _colour_bar(fig, table, colour)
-    fig = _themed(fig, f'Map of {WORD.get(space, space)}, coloured by {colour}', _honesty(projection, [space]), 'right', height=660)
-    if words: _name_clusters(fig, projection, space, xy)
+    fig = _themed(
+        fig,
+        f'Map of {WORD.get(space, space)}, coloured by {colour}',
+        _honesty(projection, [space]),
+        'right',
+        height=660,
+    )
+    if words:
+        _name_clusters(fig, projection, space, xy)
     return fig.update_yaxes(scaleanchor='x')
 
 
@@ -253,15 +365,31 @@ def _slow(colour: str):
 def _moves(table, old, new, arrows: int):
     """The furthest moves as one trace: grey lines that end in an arrow head."""
     import plotly.graph_objects as go
-    far = np.sqrt(((new - old)**2).sum(1))
-    top = np.argsort(-np.nan_to_num(far, nan=-1.), kind='stable')[:arrows]
+
+    far = np.sqrt(((new - old) ** 2).sum(1))
+    top = np.argsort(-np.nan_to_num(far, nan=-1.0), kind='stable')[:arrows]
     top = top[far[top] > 0]
     gap = np.full(len(top), np.nan)
-    def woven(k): return np.stack([old[top, k], new[top, k], gap], 1).ravel()
-    text = [f'<b>{label(name, 80)}</b><br>moved {far[i]:.2f} on the map' for i, name in zip(top, table['name'].iloc[top], strict=True)]
-    return go.Scatter(x=woven(0), y=woven(1), mode='lines+markers', line=dict(color=GREY, width=1), opacity=.75, name=f'moved furthest ({len(top)})',
-                      marker=dict(symbol='arrow', size=np.tile([0, 10, 0], len(top)), angleref='previous', color=GREY, line_width=0),
-                      hovertext=np.repeat(np.array(text, dtype=object), 3), hoverinfo='text', legendrank=1200)
+
+    def woven(k):
+        return np.stack([old[top, k], new[top, k], gap], 1).ravel()
+
+    text = [
+        f'<b>{label(name, 80)}</b><br>moved {far[i]:.2f} on the map'
+        for i, name in zip(top, table['name'].iloc[top], strict=True)
+    ]
+    return go.Scatter(
+        x=woven(0),
+        y=woven(1),
+        mode='lines+markers',
+        line=dict(color=GREY, width=1),
+        opacity=0.75,
+        name=f'moved furthest ({len(top)})',
+        marker=dict(symbol='arrow', size=np.tile([0, 10, 0], len(top)), angleref='previous', color=GREY, line_width=0),
+        hovertext=np.repeat(np.array(text, dtype=object), 3),
+        hoverinfo='text',
+        legendrank=1200,
+    )
 
 
 def _checked_arrows(arrows) -> int:
@@ -293,41 +421,65 @@ def before_after(
     """The same users and items before and after reshaping."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
-    if form not in ('pair', 'overlay'): raise ValueError(f"form={form!r} is unknown: use 'pair' or 'overlay'.")
-    arrows, old, new = _checked_arrows(arrows), _coords(scene, projection, 'base'), _coords(scene, projection, 'reshaped')
+
+    if form not in ('pair', 'overlay'):
+        raise ValueError(f"form={form!r} is unknown: use 'pair' or 'overlay'.")
+    arrows, old, new = (
+        _checked_arrows(arrows),
+        _coords(scene, projection, 'base'),
+        _coords(scene, projection, 'reshaped'),
+    )
     table = node_table(scene, projection, _slow(colour)) if table is None else table
     colour, chosen, note = _pick(table, colour), _chosen(table, only), _honesty(projection, ['base', 'reshaped'])
     old[~chosen], new[~chosen] = np.nan, np.nan
     hover = _hover(table, colour)
     if form == 'pair':
-        fig = make_subplots(1, 2, subplot_titles=[WORD['base'], WORD['reshaped']], horizontal_spacing=.03)
+        fig = make_subplots(1, 2, subplot_titles=[WORD['base'], WORD['reshaped']], horizontal_spacing=0.03)
         _side_by_side(fig, table, old, new, colour, hover)
     else:
         fig, size = go.Figure(), _size(len(table))[0]
         _dots(fig, table, new, colour, hover)
         moves = _moves(table, old, new, arrows)
         fig.add_trace(moves)
-        fig.add_scatter(x=moves.x[::3], y=moves.y[::3], mode='markers', name='where they were', legendrank=1201, hoverinfo='skip', opacity=.8,
-                        marker=dict(symbol='circle-open', size=size, color=GREY))
+        fig.add_scatter(
+            x=moves.x[::3],
+            y=moves.y[::3],
+            mode='markers',
+            name='where they were',
+            legendrank=1201,
+            hoverinfo='skip',
+            opacity=0.8,
+            marker=dict(symbol='circle-open', size=size, color=GREY),
+        )
         _flat(fig)
     _colour_bar(fig, table, colour)
     title = 'Before and after reshaping' if form == 'pair' else 'What reshaping moved'
-    fig = _themed(fig, f'{title}, coloured by {colour}', note, 'right', height=540 if form == 'pair' else 660).update_layout(yaxis_scaleanchor='x')
+    fig = _themed(
+        fig, f'{title}, coloured by {colour}', note, 'right', height=540 if form == 'pair' else 660
+    ).update_layout(yaxis_scaleanchor='x')
     return fig.update_layout(margin_t=104) if form == 'pair' else fig
 
 # %% ../../nbs/views/05_figures.ipynb #050f73b2
-SERIES = {'p': ('profile p', '#009E73', 'solid', 'line-ew-open'), 'q_before': ('base q', BASE, 'dash', 'circle-open'),
-          'q_after': ("reshaped q'", OURS, 'dot', 'diamond')}
-MARKS = {'train': ('training', 'line-ns-open', GREY), 'valid': ('validation', 'x-thin-open', GREY), 'test': ('held out', 'star', '#CC79A7'),
-         'added': ('added', 'triangle-up', '#56B4E9')}
+SERIES = {
+    'p': ('profile p', '#009E73', 'solid', 'line-ew-open'),
+    'q_before': ('base q', BASE, 'dash', 'circle-open'),
+    'q_after': ("reshaped q'", OURS, 'dot', 'diamond'),
+}
+MARKS = {
+    'train': ('training', 'line-ns-open', GREY),
+    'valid': ('validation', 'x-thin-open', GREY),
+    'test': ('held out', 'star', '#CC79A7'),
+    'added': ('added', 'triangle-up', '#56B4E9'),
+}
 
 
 def _binned(values, most: int = 400):
     """Places (from 1), and median, 10th and 90th percentile of the values there; all places when there are few."""
     n = len(values)
-    if n <= most: return np.arange(1, n + 1), values, None, None
+    if n <= most:
+        return np.arange(1, n + 1), values, None, None
     edges = np.unique(np.geomspace(1, n + 1, 110).astype(int))
-    parts = [values[a - 1:b - 1] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [values[a - 1 : b - 1] for a, b in zip(edges[:-1], edges[1:], strict=True)]
     low, mid, high = np.array([np.percentile(x, [10, 50, 90]) for x in parts]).T
     return np.array([(a + b - 1) / 2 for a, b in zip(edges[:-1], edges[1:], strict=True)]), mid, low, high
 
@@ -335,8 +487,12 @@ def _binned(values, most: int = 400):
 def _sorted_items(table, order: str, top):
     """Items in the asked order, and the places that are drawn."""
     names = {'p': 'p', 'before': 'q_before', 'after': 'q_after'}
-    if order not in names: raise ValueError(f"order={order!r} is unknown: sort by 'p', 'before' or 'after'.")
-    if table[names[order]].isna().any(): raise ValueError(f'order={order!r}: this scene has no such distribution; sort by p, or pass the trained vectors.')
+    if order not in names:
+        raise ValueError(f"order={order!r} is unknown: sort by 'p', 'before' or 'after'.")
+    if table[names[order]].isna().any():
+        raise ValueError(
+            f'order={order!r}: this scene has no such distribution; sort by p, or pass the trained vectors.'
+        )
     if top is not None and (isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1):
         raise ValueError(f'top={top!r}: say how many items to show, 1 or more, or None for all.')
     return table.sort_values(names[order], ascending=False, kind='stable').head(len(table) if top is None else int(top))
@@ -346,20 +502,46 @@ def _curves(fig, t, hover, sorted_by: str):
     """The three distributions over sorted items: the one that items are sorted by as a line, others as dots and their running median."""
     for column, (name, colour, dash, symbol) in SERIES.items():
         y = t[column].to_numpy()
-        if np.isnan(y).any(): continue
+        if np.isnan(y).any():
+            continue
         x, mid, low, high = _binned(y)
         kw = dict(name=name, legendgroup=column, hoverinfo='text', row=1, col=1)
         if low is not None:
             fill = f'rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},.16)'
-            fig.add_scatter(x=np.r_[x, x[::-1]], y=np.r_[high, low[::-1]], fill='toself', fillcolor=fill, line_width=0, mode='lines', hoverinfo='skip',
-                            showlegend=False, legendgroup=column, row=1, col=1)
+            fig.add_scatter(
+                x=np.r_[x, x[::-1]],
+                y=np.r_[high, low[::-1]],
+                fill='toself',
+                fillcolor=fill,
+                line_width=0,
+                mode='lines',
+                hoverinfo='skip',
+                showlegend=False,
+                legendgroup=column,
+                row=1,
+                col=1,
+            )
             hover = [f'place {a:,.0f}: {name} {b:.2e}' for a, b in zip(x, mid, strict=True)]
         elif column != sorted_by:
-            fig.add_scatter(x=x, y=y, mode='markers', marker=dict(symbol=symbol, size=6, color=colour, opacity=.75), hovertext=hover, showlegend=False,
-                            **kw)
+            fig.add_scatter(
+                x=x,
+                y=y,
+                mode='markers',
+                marker=dict(symbol=symbol, size=6, color=colour, opacity=0.75),
+                hovertext=hover,
+                showlegend=False,
+                **kw,
+            )
             mid = pd.Series(y).rolling(max(3, len(y) // 10), center=True, min_periods=1).median()
-        fig.add_scatter(x=x, y=mid, mode='lines+markers' if low is None and len(y) <= 60 and column == sorted_by else 'lines',
-                        line=dict(color=colour, dash=dash, width=2.5), marker=dict(symbol=symbol, size=6, color=colour), hovertext=hover, **kw)
+        fig.add_scatter(
+            x=x,
+            y=mid,
+            mode='lines+markers' if low is None and len(y) <= 60 and column == sorted_by else 'lines',
+            line=dict(color=colour, dash=dash, width=2.5),
+            marker=dict(symbol=symbol, size=6, color=colour),
+            hovertext=hover,
+            **kw,
+        )
 
 # %% ../../nbs/views/05_figures.ipynb #cd4f981a
 def _rug(fig, t, names):
@@ -367,26 +549,53 @@ def _rug(fig, t, names):
     for column, (word, symbol, colour) in MARKS.items():
         at = np.flatnonzero(t[column].to_numpy())
         where = f'{word} ({len(at)})'
-        fig.add_scatter(x=at + 1 if len(at) else [None], y=[where] * max(len(at), 1), mode='markers', showlegend=False, name=word,
-                        marker=dict(symbol=symbol, size=9, color=colour, line=dict(width=1.5, color=colour)),
-                        hovertext=[f'{label(names[i], 80)}<br>{word}, place {i + 1:,}' for i in at], hoverinfo='text', row=2, col=1)
-    if t[['q_before', 'q_after']].isna().any(axis=None): return
+        fig.add_scatter(
+            x=at + 1 if len(at) else [None],
+            y=[where] * max(len(at), 1),
+            mode='markers',
+            showlegend=False,
+            name=word,
+            marker=dict(symbol=symbol, size=9, color=colour, line=dict(width=1.5, color=colour)),
+            hovertext=[f'{label(names[i], 80)}<br>{word}, place {i + 1:,}' for i in at],
+            hoverinfo='text',
+            row=2,
+            col=1,
+        )
+    if t[['q_before', 'q_after']].isna().any(axis=None):
+        return
     at = np.flatnonzero(t.test.to_numpy())
     a, b = (t[c].to_numpy()[at] for c in ('q_before', 'q_after'))
-    text = [f"{label(names[i], 80)}<br>held out: {x:.2e} to {y:.2e} ({np.log2(y / x):+.2f} doublings)" for i, x, y in zip(at, a, b, strict=True)]
-    if not len(at): return
-    fig.add_scatter(x=np.repeat(at + 1., 3), y=np.stack([a, b, np.full(len(a), np.nan)], 1).ravel(), mode='lines+markers',
-                    name='held-out item, base to reshaped', line=dict(color='#CC79A7', width=2.5),
-                    hovertext=np.repeat(np.array(text, dtype=object), 3), hoverinfo='text', row=1, col=1,
-                    marker=dict(symbol='arrow', size=np.tile([0, 13, 0], len(a)), angleref='previous', color='#CC79A7', line_width=0))
+    text = [
+        f"{label(names[i], 80)}<br>held out: {x:.2e} to {y:.2e} ({np.log2(y / x):+.2f} doublings)"
+        for i, x, y in zip(at, a, b, strict=True)
+    ]
+    if not len(at):
+        return
+    fig.add_scatter(
+        x=np.repeat(at + 1.0, 3),
+        y=np.stack([a, b, np.full(len(a), np.nan)], 1).ravel(),
+        mode='lines+markers',
+        name='held-out item, base to reshaped',
+        line=dict(color='#CC79A7', width=2.5),
+        hovertext=np.repeat(np.array(text, dtype=object), 3),
+        hoverinfo='text',
+        row=1,
+        col=1,
+        marker=dict(
+            symbol='arrow', size=np.tile([0, 13, 0], len(a)), angleref='previous', color='#CC79A7', line_width=0
+        ),
+    )
 
 
 def _user_facts(facts: dict) -> str:
     """The line below the title: weight and divergences."""
-    said = [f"confidence weight {facts['weight']:.3f} ({facts['form']}; sharpness {facts['sharpness']:.3f}, floor {facts['floor']:g})"]
+    said = [
+        f"confidence weight {facts['weight']:.3f} ({facts['form']}; sharpness {facts['sharpness']:.3f}, floor {facts['floor']:g})"
+    ]
     for name, key in (('KL(p‖q)', 'kl'), ('JS', 'js')):
         a, b = facts[f'{key}_before'], facts[f'{key}_after']
-        if a == a or b == b: said.append(f"{name} " + ' → '.join('–' if v != v else f'{v:.3f}' for v in (a, b)) + ' nats')
+        if a == a or b == b:
+            said.append(f"{name} " + ' → '.join('–' if v != v else f'{v:.3f}' for v in (a, b)) + ' nats')
     own = f", teacher τ = {facts['teacher_tau']:g}" if facts['teacher_tau'] != facts['tau'] else ''
     return said[0] + '<br>' + '; '.join([*said[1:], f"τ = {facts['tau']:g}{own}"])
 
@@ -400,25 +609,55 @@ def distribution_plot(
 ):  # plotly Figure
     """One user's distributions p, q and q' over sorted items, with training, held-out and added items marked."""
     from plotly.subplots import make_subplots
+
     full = distributions(scene, user, **how)
     t = _sorted_items(full, order, top)
     items = scene.data.items
     title = items['title'] if 'title' in items else items['item']
     names = [plain(v or i, 100) for v, i in zip(title.iloc[t.index], items['item'].iloc[t.index], strict=True)]
     few = len(t) <= 400
-    hover = [f'<b>{label(n, 80)}</b><br>place {k:,}; p {r.p:.2e}, q {r.q_before:.2e}, q′ {r.q_after:.2e}' for k, (n, r) in
-             enumerate(zip(names, t.itertuples(), strict=True), 1)] if few else None
-    fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[.76, .24], vertical_spacing=.03)
+    hover = (
+        [
+            f'<b>{label(n, 80)}</b><br>place {k:,}; p {r.p:.2e}, q {r.q_before:.2e}, q′ {r.q_after:.2e}'
+            for k, (n, r) in enumerate(zip(names, t.itertuples(), strict=True), 1)
+        ]
+        if few
+        else None
+    )
+    fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.76, 0.24], vertical_spacing=0.03)
     _curves(fig, t, hover, {'p': 'p', 'before': 'q_before', 'after': 'q_after'}[order])
     _rug(fig, t, names)
-    fig.add_scatter(x=[.5, len(t) + .5], y=[1 / len(full)] * 2, mode='lines', line=dict(color=GREY, width=1, dash='dot'), name=f'flat: 1/{len(full):,}',
-                    hoverinfo='skip', row=1, col=1)
+    fig.add_scatter(
+        x=[0.5, len(t) + 0.5],
+        y=[1 / len(full)] * 2,
+        mode='lines',
+        line=dict(color=GREY, width=1, dash='dot'),
+        name=f'flat: 1/{len(full):,}',
+        hoverinfo='skip',
+        row=1,
+        col=1,
+    )
     word = {'p': 'profile probability p', 'before': 'base probability q', 'after': "reshaped probability q'"}[order]
-    axis = dict(type='log', range=[-.02, np.log10(len(t)) + .02]) if not few else dict(range=[.3, len(t) + .7])
+    axis = dict(type='log', range=[-0.02, np.log10(len(t)) + 0.02]) if not few else dict(range=[0.3, len(t) + 0.7])
     fig.update_xaxes(**axis)
     fig.update_xaxes(title=f'item, by falling {word} (place{", log scale" if not few else ""})', row=2, col=1)
     values = t[[c for c in SERIES if t[c].notna().all()]].to_numpy()
-    fig.update_yaxes(type='log', title='probability (log scale)', exponentformat='power', dtick=1 if values.max() > 12 * values.min() else None, row=1, col=1)
-    fig.update_yaxes(categoryorder='array', categoryarray=[tr.y[0] for tr in fig.data if tr.yaxis == 'y2'][::-1], showgrid=True, row=2, col=1)
-    who = f"{scene.name('user', user)}: " + (f'the first {len(t):,} of {len(full):,} items' if len(t) < len(full) else f'all {len(full):,} items')
+    fig.update_yaxes(
+        type='log',
+        title='probability (log scale)',
+        exponentformat='power',
+        dtick=1 if values.max() > 12 * values.min() else None,
+        row=1,
+        col=1,
+    )
+    fig.update_yaxes(
+        categoryorder='array',
+        categoryarray=[tr.y[0] for tr in fig.data if tr.yaxis == 'y2'][::-1],
+        showgrid=True,
+        row=2,
+        col=1,
+    )
+    who = f"{scene.name('user', user)}: " + (
+        f'the first {len(t):,} of {len(full):,} items' if len(t) < len(full) else f'all {len(full):,} items'
+    )
     return _themed(fig, who, _user_facts(full.attrs), height=620)

@@ -22,7 +22,13 @@ def tag(
     **attributes,  # for example role='alert'; an underscore at the end is dropped, those inside become hyphens
 ) -> Markup:  # one HTML element
     """An HTML element whose parts are escaped unless they are elements themselves."""
-    flat = [p for part in parts if part is not None for p in (part if isinstance(part, (list, tuple)) else [part]) if p is not None]
+    flat = [
+        p
+        for part in parts
+        if part is not None
+        for p in (part if isinstance(part, (list, tuple)) else [part])
+        if p is not None
+    ]
     inner = ''.join(p if isinstance(p, Markup) else card_text(p, limit) for p in flat)
     inside = ''.join(f' {k.rstrip("_").replace("_", "-")}="{card_text(v, 400)}"' for k, v in attributes.items())
     return Markup(f'<{name}{inside}>{inner}</{name}>' if name not in ('br', 'hr') else f'<{name}>')
@@ -39,16 +45,22 @@ def grid(
     top = tag('tr', [tag('th', h, scope='col', **cell) for h in head])
     body = [tag('tr', [tag('td', c, limit=limit, **cell) for c in row]) for row in rows]
     title = tag('caption', caption, style='text-align:left;font-weight:bold') if caption else None
-    return tag('div', tag('table', title, tag('thead', top), tag('tbody', body), style='border-collapse:collapse'), style='overflow-x:auto')
+    return tag(
+        'div',
+        tag('table', title, tag('thead', top), tag('tbody', body), style='border-collapse:collapse'),
+        style='overflow-x:auto',
+    )
 
 # %% ../../nbs/views/08_html.ipynb #ba23ab07
-STOP = frozenset("""about above across after again against almost along also although always among another around away back because been before being below
+STOP = frozenset(
+    """about above across after again against almost along also although always among another around away back because been before being below
 between both cannot could does doing done down during each either else enjoy enjoyed enjoys especially even ever every everything from
 further gets have having here hers herself himself however into itself just keep keeps know known like liked likes made make makes many
 might more most much must myself neither never none often once only other others ought ours over part particularly prefer prefers quite
 rather reader readers really same shall should since some something still such than that their theirs them themselves then there these they
 this those though through thus together toward towards under until upon user users usually very well were what when where whether which
-while will with within without would your yours""".split())
+while will with within without would your yours""".split()
+)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
@@ -57,7 +69,11 @@ def content_words(
     limit: int = 4000,  # most characters to read
 ) -> set:  # of str
     """Words that say something: four letters or more and no glue, in one case."""
-    return {w for w in (m[0].casefold() for m in _WORD.finditer(plain(text, None if text is None else limit))) if len(w) > 3 and w not in STOP}
+    return {
+        w
+        for w in (m[0].casefold() for m in _WORD.finditer(plain(text, None if text is None else limit)))
+        if len(w) > 3 and w not in STOP
+    }
 
 
 def marked(
@@ -69,6 +85,9 @@ def marked(
     text, out, end = plain(text, limit), [], 0
     for m in _WORD.finditer(text):
         if m[0].casefold() in words:
-            out += [text[end:m.start()], tag('mark', m[0], style='background:#F0E442;color:#000;text-decoration:underline')]
+            out += [
+                text[end : m.start()],
+                tag('mark', m[0], style='background:#F0E442;color:#000;text-decoration:underline'),
+            ]
             end = m.end()
     return tag('span', out, text[end:], limit=None)

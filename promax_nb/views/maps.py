@@ -34,8 +34,12 @@ class _Epochs(list):
 
 def _need_umap():
     """The UMAP class, or a sentence."""
-    try: from umap import UMAP
-    except ImportError as e: raise ImportError('maps need the package umap-learn, which is not installed here: pip install umap-learn, then try again.') from e
+    try:
+        from umap import UMAP
+    except ImportError as e:
+        raise ImportError(
+            'maps need the package umap-learn, which is not installed here: pip install umap-learn, then try again.'
+        ) from e
     return UMAP
 
 
@@ -58,11 +62,12 @@ def _square(xy):
     return np.ascontiguousarray(xy @ np.array([[c[best], s[best]], [-s[best], c[best]]]), np.float32)
 
 # %% ../../nbs/views/03_maps.ipynb #f2b0b8c6
-def _umap(x, near, how, tell, start=None, rate=1.):
+def _umap(x, near, how, tell, start=None, rate=1.0):
     """(n, 2) float32: UMAP of the points x, whose neighbours are known."""
     import warnings
 
     import numba
+
     UMAP, threads = _need_umap(), numba.get_num_threads()
 
     class Watched(UMAP):
@@ -71,22 +76,38 @@ def _umap(x, near, how, tell, start=None, rate=1.):
 
     ids, far = near
     me = np.arange(len(x))[:, None]
-    knn = np.hstack([me, ids]).astype(np.int32), np.hstack([np.zeros_like(far[:, :1]), far])  # UMAP counts a point as its own neighbour
+    knn = (
+        np.hstack([me, ids]).astype(np.int32),
+        np.hstack([np.zeros_like(far[:, :1]), far]),
+    )  # UMAP counts a point as its own neighbour
     start = _first_positions(x, how['seed']) if start is None else _square(start)
     tell(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # it warns that a map with known neighbours cannot place new points
-            made = Watched(n_neighbors=knn[0].shape[1], min_dist=how['min_dist'], n_epochs=how['epochs'], learning_rate=rate, init=start, precomputed_knn=knn,
-                           random_state=how['seed'], n_jobs=1, tqdm_kwds={'disable': True}).fit_transform(x)
-    finally: numba.set_num_threads(threads)
+            made = Watched(
+                n_neighbors=knn[0].shape[1],
+                min_dist=how['min_dist'],
+                n_epochs=how['epochs'],
+                learning_rate=rate,
+                init=start,
+                precomputed_knn=knn,
+                random_state=how['seed'],
+                n_jobs=1,
+                tqdm_kwds={'disable': True},
+            ).fit_transform(x)
+    finally:
+        numba.set_num_threads(threads)
     return made.astype(np.float32)
 
 
 def _slices(tell, *costs):
     """`tell`, cut into one piece per step, each as long as the step's cost."""
     ends = (np.cumsum((0, *costs)) / sum(costs)).tolist()
-    return [lambda f, text=None, a=a, b=b: tell(a + (b - a) * min(max(f, 0), 1), text) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [
+        lambda f, text=None, a=a, b=b: tell(a + (b - a) * min(max(f, 0), 1), text)
+        for a, b in zip(ends[:-1], ends[1:], strict=True)
+    ]
 
 # %% ../../nbs/views/03_maps.ipynb #b78b49ef
 def _drawn(method, x, y, near, how, tell):
@@ -96,25 +117,34 @@ def _drawn(method, x, y, near, how, tell):
         first, second = _slices(tell, 1, 3)
         both = np.vstack([np.pad(x, ((0, 0), (0, y.shape[1] - x.shape[1]))), y])
         xy = _umap(both, nearest(both, min(how['neighbours'] * 3 // 2, len(both) - 1), first), how, second)
-        return xy[:len(x)], xy[len(x):]
+        return xy[: len(x)], xy[len(x) :]
     start, less = _umap(x, near[0], how, first), how | {'epochs': how['epochs'] // 4}
-    base, reshaped = (_umap(v, k, less, part, start, rate=.05) for v, k, part in zip((x, y), near, (second, third), strict=True))
+    base, reshaped = (
+        _umap(v, k, less, part, start, rate=0.05) for v, k, part in zip((x, y), near, (second, third), strict=True)
+    )
     return base, _turned(reshaped, base)
 
 # %% ../../nbs/views/03_maps.ipynb #508c3282
 def _spread(xy):
     """Root of the mean squared distance from the middle of a map."""
-    return float(np.sqrt(np.square(xy - xy.mean(0)).sum(1).mean())) or 1.
+    return float(np.sqrt(np.square(xy - xy.mean(0)).sum(1).mean())) or 1.0
 
 
 def _figures(maps, x, y, near, how):
     """How well two maps in one frame tell what changed between two spaces: order, drift, trust and their sum, the agreement."""
     from scipy.stats import spearmanr
+
     change = 1 - _overlap(near[0][0], near[1][0])
     moved = np.linalg.norm(maps[1] - maps[0], axis=1) / _spread(maps[0])
-    order = float(spearmanr(change, moved)[0]) if np.ptp(change) > 0 and np.ptp(moved) > 0 else 0.  # nothing changed, or all alike: no order to find
-    drift = float(np.median(moved[change <= np.quantile(change, .25)]))
-    trust = float(np.mean([trustworthiness(v, xy, how['k'], how['queries'], how['seed']) for v, xy in zip((x, y), maps, strict=True)]))
+    order = (
+        float(spearmanr(change, moved)[0]) if np.ptp(change) > 0 and np.ptp(moved) > 0 else 0.0
+    )  # nothing changed, or all alike: no order to find
+    drift = float(np.median(moved[change <= np.quantile(change, 0.25)]))
+    trust = float(
+        np.mean(
+            [trustworthiness(v, xy, how['k'], how['queries'], how['seed']) for v, xy in zip((x, y), maps, strict=True)]
+        )
+    )
     return {'order': order, 'drift': drift, 'trust': trust, 'agreement': order + trust - drift}
 
 
@@ -127,11 +157,19 @@ def _one_frame(x, y, near, how, tell):
     tried, figures = {}, {}
     few = [nearest(v[rows], how['neighbours']) for v in (x, y)] if large else near
     for method, part in zip(methods, _slices(trial, *[1] * len(methods)), strict=True):
-        tried[method] = _drawn(method, x[rows], y[rows], few, how, lambda f, text=None, p=part, m=method: p(f, f'base and reshaped, {m}'))
+        tried[method] = _drawn(
+            method, x[rows], y[rows], few, how, lambda f, text=None, p=part, m=method: p(f, f'base and reshaped, {m}')
+        )
         figures[method] = _figures(tried[method], x[rows], y[rows], few, how)
     best = max(methods, key=lambda m: figures[m]['agreement'])
-    record = {'chosen': best, 'by': 'agreement = order + trust - drift' if len(methods) > 1 else 'asked for', 'rows': len(rows), **figures}
-    if not large: return tried[best], record
+    record = {
+        'chosen': best,
+        'by': 'agreement = order + trust - drift' if len(methods) > 1 else 'asked for',
+        'rows': len(rows),
+        **figures,
+    }
+    if not large:
+        return tried[best], record
     maps = _drawn(best, x, y, near, how, lambda f, text=None: final(f, f'base and reshaped, {best}'))
     return maps, record | {'all rows': _figures(maps, x, y, near, how)}
 
@@ -150,7 +188,9 @@ class Projection:
     n_users: int
     n_items: int
     record: dict  # seed, parameters, rows, sampled, method, agreement, maps, before_after, versions
-    kept: dict = field(default_factory=dict)  # name -> (n,) neighbours kept from space to map; 'before_after': from base to reshaped space
+    kept: dict = field(
+        default_factory=dict
+    )  # name -> (n,) neighbours kept from space to map; 'before_after': from base to reshaped space
     labels: dict = field(default_factory=dict)  # name -> DataFrame cluster, x, y, size, text
     clusters: dict = field(default_factory=dict)  # name -> (n,) int: cluster of each node, -1 where not shown
 
@@ -162,7 +202,8 @@ class Projection:
     @property
     def moved(self) -> np.ndarray:
         """(n,) float32: distance between a node's places on the maps base and reshaped, as a share of the base map's spread; NaN without these maps."""
-        if not {'base', 'reshaped'} <= set(self.coords): return np.full(self.n_users + self.n_items, np.nan, np.float32)
+        if not {'base', 'reshaped'} <= set(self.coords):
+            return np.full(self.n_users + self.n_items, np.nan, np.float32)
         return _moved(self.coords).astype(np.float32)
 
     def describe(self) -> str:
@@ -176,18 +217,29 @@ class Projection:
 def _described(r: dict) -> str:
     """The record in words."""
     p, few = r['parameters'], r['queries'] < r['shown']
-    lines = [f"{r['shown']:,} of {r['rows']:,} nodes ({r['users']:,} users, {r['items']:,} items)" + (', a random sample' if r['sampled'] else '') +
-             f"; UMAP {r['versions']['umap-learn']}, seed {r['seed']}, {p['neighbours']} neighbours, min_dist {p['min_dist']:g}, {p['epochs']} epochs."]
-    lines += [f"{plain(name, 60)}: trustworthiness {m['trustworthiness']:.3f}" + (f" (asked about {r['queries']:,} nodes)" if few else '') +
-              f"; of {m['k']} nearest neighbours in the space the map keeps {m['neighbours_kept']:.0%}." for name, m in r['maps'].items()]
+    lines = [
+        f"{r['shown']:,} of {r['rows']:,} nodes ({r['users']:,} users, {r['items']:,} items)"
+        + (', a random sample' if r['sampled'] else '')
+        + f"; UMAP {r['versions']['umap-learn']}, seed {r['seed']}, {p['neighbours']} neighbours, min_dist {p['min_dist']:g}, {p['epochs']} epochs."
+    ]
+    lines += [
+        f"{plain(name, 60)}: trustworthiness {m['trustworthiness']:.3f}"
+        + (f" (asked about {r['queries']:,} nodes)" if few else '')
+        + f"; of {m['k']} nearest neighbours in the space the map keeps {m['neighbours_kept']:.0%}."
+        for name, m in r['maps'].items()
+    ]
     if r['before_after']:
         a, best = r['agreement'], r['agreement']['chosen']
         others = [f"{a[m]['agreement']:.2f} by {m!r}" for m in ('common', 'started') if m in a and m != best]
-        lines.append(f"base and reshaped share one frame, method {best!r}: agreement {a[best]['agreement']:.2f} ({a['rows']:,} nodes)" +
-                     (f", against {', '.join(others)}." if others else '.'))
+        lines.append(
+            f"base and reshaped share one frame, method {best!r}: agreement {a[best]['agreement']:.2f} ({a['rows']:,} nodes)"
+            + (f", against {', '.join(others)}." if others else '.')
+        )
         b = r['before_after']
-        lines.append(f"From base to reshaped a node keeps {b['neighbours_kept']:.0%} of its neighbours in the spaces, "
-                     f"{b['neighbours_kept_on_maps']:.0%} on the maps.")
+        lines.append(
+            f"From base to reshaped a node keeps {b['neighbours_kept']:.0%} of its neighbours in the spaces, "
+            f"{b['neighbours_kept_on_maps']:.0%} on the maps."
+        )
     return '\n'.join(lines)
 
 # %% ../../nbs/views/03_maps.ipynb #e5f90a1d
@@ -196,17 +248,21 @@ def _map_key(spaces, how) -> str:
     h = hashlib.sha256(json.dumps([how, _versions()['umap-learn'], 'map-1'], sort_keys=True).encode())
     for name, pair in spaces.items():
         h.update(repr((name, *[v.shape for v in pair])).encode('utf-8', 'surrogatepass'))
-        for v in pair: h.update(np.ascontiguousarray(v).tobytes())
+        for v in pair:
+            h.update(np.ascontiguousarray(v).tobytes())
     return h.hexdigest()[:32]
 
 
 def _versions() -> dict:
     """What drew the map."""
     from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in ('umap-learn', 'numba', 'numpy', 'faiss-cpu'):
-        try: found[name] = version(name)
-        except PackageNotFoundError: found[name] = 'unknown'
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = 'unknown'
     return found
 
 # %% ../../nbs/views/03_maps.ipynb #399e5732
@@ -218,10 +274,18 @@ def _sealed(blob: bytes, about: dict) -> str:
 def _keep_map(folder, key: str, made: Projection):
     """Write a projection to the cache."""
     import io
+
     buffer, arrays = io.BytesIO(), {}
-    for part in ('coords', 'kept'): arrays |= {f'{part}-{n}': v for n, v in enumerate(getattr(made, part).values())}
+    for part in ('coords', 'kept'):
+        arrays |= {f'{part}-{n}': v for n, v in enumerate(getattr(made, part).values())}
     np.savez_compressed(buffer, **arrays)
-    about = {'spaces': list(made.coords), 'kept': list(made.kept), 'n_users': made.n_users, 'n_items': made.n_items, 'record': made.record}
+    about = {
+        'spaces': list(made.coords),
+        'kept': list(made.kept),
+        'n_users': made.n_users,
+        'n_items': made.n_items,
+        'record': made.record,
+    }
     write_atomic(folder / f'{key}.npz', lambda p: Path(p).write_bytes(buffer.getvalue()))
     note = json.dumps(about | {'sha256': _sealed(buffer.getvalue(), about)}, indent=1)
     write_atomic(folder / f'{key}.json', lambda p: Path(p).write_text(note, encoding='utf-8'))
@@ -230,50 +294,88 @@ def _keep_map(folder, key: str, made: Projection):
 def _kept_map(folder, key: str):
     """The projection of that fingerprint, or None if it is not there or not whole."""
     import io
+
     try:
         blob, about = (folder / f'{key}.npz').read_bytes(), json.loads((folder / f'{key}.json').read_bytes())
-        if about.pop('sha256') != _sealed(blob, about): return None
+        if about.pop('sha256') != _sealed(blob, about):
+            return None
         with np.load(io.BytesIO(blob), allow_pickle=False) as z:
-            coords, kept = ({name: z[f'{part}-{n}'] for n, name in enumerate(about[names])} for part, names in (('coords', 'spaces'), ('kept', 'kept')))
+            coords, kept = (
+                {name: z[f'{part}-{n}'] for n, name in enumerate(about[names])}
+                for part, names in (('coords', 'spaces'), ('kept', 'kept'))
+            )
         return Projection(coords, about['n_users'], about['n_items'], about['record'], kept)
-    except Exception: return None  # whatever is wrong with it, it can be made again
+    except Exception:
+        return None  # whatever is wrong with it, it can be made again
 
 # %% ../../nbs/views/03_maps.ipynb #568beb3f
 def _checked_spaces(spaces) -> tuple:
     """name -> (users, items) float32, and how many of each; a sentence for what cannot be drawn."""
-    if not isinstance(spaces, dict): raise ValueError(f"spaces is a {type(spaces).__name__}: pass a dict such as {{'base': (user vectors, item vectors)}}.")
-    if not spaces: raise ValueError("there is no space to draw: give profile vectors or trained vectors, for example {'base': (user vectors, item vectors)}.")
+    if not isinstance(spaces, dict):
+        raise ValueError(
+            f"spaces is a {type(spaces).__name__}: pass a dict such as {{'base': (user vectors, item vectors)}}."
+        )
+    if not spaces:
+        raise ValueError(
+            "there is no space to draw: give profile vectors or trained vectors, for example {'base': (user vectors, item vectors)}."
+        )
     found, sizes = {}, {}
     for name, x in spaces.items():
         pair = (x.users, x.items) if hasattr(x, 'users') else tuple(x)
-        if len(pair) != 2: raise ValueError(f'{name} has {len(pair)} parts: give a fit result, or the pair (user vectors, item vectors).')
+        if len(pair) != 2:
+            raise ValueError(
+                f'{name} has {len(pair)} parts: give a fit result, or the pair (user vectors, item vectors).'
+            )
         sizes[name] = tuple(len(v) for v in pair)
         found[name] = _pair(pair, str(name), *sizes[name])
-        if not found[name][0].shape[1]: raise ValueError(f'{name}: the vectors have no numbers in them: they need a width of 1 or more.')
+        if not found[name][0].shape[1]:
+            raise ValueError(f'{name}: the vectors have no numbers in them: they need a width of 1 or more.')
     first, (m, n) = next(iter(sizes.items()))
     for name, (a, b) in sizes.items():
         if (a, b) != (m, n):
-            raise ValueError(f'{first} has {m} users and {n} items, but {name} has {a} users and {b} items: all spaces need the same nodes, in id order.')
-    if m + n < 4: raise ValueError(f'there {"is 1 point" if m + n == 1 else f"are {m + n} points"}: a map needs 4 or more users and items together.')
+            raise ValueError(
+                f'{first} has {m} users and {n} items, but {name} has {a} users and {b} items: all spaces need the same nodes, in id order.'
+            )
+    if m + n < 4:
+        raise ValueError(
+            f'there {"is 1 point" if m + n == 1 else f"are {m + n} points"}: a map needs 4 or more users and items together.'
+        )
     return found, m, n
 
 
 def _checked_how(seed, neighbours, min_dist, method, sample) -> dict:
     """The parameters of a map, checked."""
-    def whole(v, least): return isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least
-    if not whole(seed, 0) or seed > 2 ** 32 - 1: raise ValueError(f'seed={seed!r}: use a whole number from 0 to 4294967295.')
-    if not whole(neighbours, 2): raise ValueError(f'neighbours={neighbours!r}: use a whole number, 2 or more.')
-    if not isinstance(min_dist, (int, float)) or not 0 <= min_dist <= 1: raise ValueError(f'min_dist={min_dist!r}: use a number from 0 to 1.')
-    if method not in ('auto', 'common', 'started'): raise ValueError(f"method {method!r} is unknown: use 'auto', 'common' or 'started'.")
-    if sample is not None and not whole(sample, 4): raise ValueError(f'sample={sample!r}: use a whole number of rows per kind, 4 or more, or None for all.')
-    return {'seed': int(seed), 'neighbours': int(neighbours), 'min_dist': float(min_dist), 'method': method, 'sample': None if sample is None else int(sample)}
+
+    def whole(v, least):
+        return isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least
+
+    if not whole(seed, 0) or seed > 2**32 - 1:
+        raise ValueError(f'seed={seed!r}: use a whole number from 0 to 4294967295.')
+    if not whole(neighbours, 2):
+        raise ValueError(f'neighbours={neighbours!r}: use a whole number, 2 or more.')
+    if not isinstance(min_dist, (int, float)) or not 0 <= min_dist <= 1:
+        raise ValueError(f'min_dist={min_dist!r}: use a number from 0 to 1.')
+    if method not in ('auto', 'common', 'started'):
+        raise ValueError(f"method {method!r} is unknown: use 'auto', 'common' or 'started'.")
+    if sample is not None and not whole(sample, 4):
+        raise ValueError(f'sample={sample!r}: use a whole number of rows per kind, 4 or more, or None for all.')
+    return {
+        'seed': int(seed),
+        'neighbours': int(neighbours),
+        'min_dist': float(min_dist),
+        'method': method,
+        'sample': None if sample is None else int(sample),
+    }
 
 # %% ../../nbs/views/03_maps.ipynb #298576f4
 def _shown_rows(m: int, n: int, sample, seed: int) -> np.ndarray:
     """Node indices to draw: all, or at most `sample` users and `sample` items at random, in order."""
-    if sample is None: return np.arange(m + n)
+    if sample is None:
+        return np.arange(m + n)
     rng = np.random.default_rng(seed)
-    return np.concatenate([a + np.sort(rng.choice(c, min(c, sample), replace=False)) for a, c in ((0, m), (m, n))]).astype(np.int64)
+    return np.concatenate(
+        [a + np.sort(rng.choice(c, min(c, sample), replace=False)) for a, c in ((0, m), (m, n))]
+    ).astype(np.int64)
 
 
 def _bar(progress):
@@ -284,11 +386,19 @@ def _bar(progress):
 
     @contextmanager
     def bar():
-        with tqdm(total=100, disable=None if progress is None else True, bar_format='{desc} {percentage:3.0f}%|{bar}| {elapsed}') as b:
+        with tqdm(
+            total=100,
+            disable=None if progress is None else True,
+            bar_format='{desc} {percentage:3.0f}%|{bar}| {elapsed}',
+        ) as b:
+
             def tell(f, text=None):
-                if text: b.set_description_str(text, refresh=False)
+                if text:
+                    b.set_description_str(text, refresh=False)
                 b.update(round(100 * f) - b.n)
+
             yield progress if callable(progress) else tell
+
     return bar()
 
 
@@ -300,7 +410,9 @@ def _all_maps(x: dict, near: dict, how: dict, tell) -> tuple:
     parts = iter(_slices(tell, *[4] * pair, *[1] * len(own)))
     if pair:
         two = x['base'], procrustes(x['reshaped'], x['base'])
-        (maps['base'], maps['reshaped']), agreement = _one_frame(*two, (near['base'], near['reshaped']), how, next(parts))
+        (maps['base'], maps['reshaped']), agreement = _one_frame(
+            *two, (near['base'], near['reshaped']), how, next(parts)
+        )
     for name, part in zip(own, parts, strict=True):
         xy = _umap(x[name], near[name], how, lambda f, text=None, p=part, s=name: p(f, plain(s, 40)))
         maps[name] = _turned(xy, next(iter(maps.values()))) if maps else xy
@@ -316,17 +428,38 @@ def _recorded(x, maps, near, how, agreement, m, n, tell) -> tuple:
     for done, name in enumerate(x):
         tell(done / len(x), 'measuring the maps')
         trust = trustworthiness(x[name], maps[name], k, how['queries'], how['seed'])
-        about[name] = {'trustworthiness': trust, 'neighbours_kept': float(kept[name].mean()), 'k': k, 'width': x[name].shape[1]}
+        about[name] = {
+            'trustworthiness': trust,
+            'neighbours_kept': float(kept[name].mean()),
+            'k': k,
+            'width': x[name].shape[1],
+        }
     both = None
     if agreement:
         kept['before_after'] = _overlap(ids['base'], ids['reshaped'])
         drawn = _overlap(on_map['base'], on_map['reshaped'])
-        both = {'neighbours_kept': float(kept['before_after'].mean()), 'neighbours_kept_on_maps': float(drawn.mean()), 'k': k}
+        both = {
+            'neighbours_kept': float(kept['before_after'].mean()),
+            'neighbours_kept_on_maps': float(drawn.mean()),
+            'k': k,
+        }
     asked = {name: how[name] for name in ('neighbours', 'min_dist', 'epochs', 'sample')}
     asked |= {'asked for': how['method'], 'metric': 'euclidean on rows of length 1'}
-    record = {'rows': m + n, 'users': m, 'items': n, 'shown': rows, 'sampled': rows < m + n, 'queries': min(rows, how['queries'] or rows), 'seed': how['seed'],
-              'method': agreement['chosen'] if agreement else 'each alone', 'parameters': asked, 'maps': about, 'before_after': both, 'agreement': agreement,
-              'versions': _versions()}
+    record = {
+        'rows': m + n,
+        'users': m,
+        'items': n,
+        'shown': rows,
+        'sampled': rows < m + n,
+        'queries': min(rows, how['queries'] or rows),
+        'seed': how['seed'],
+        'method': agreement['chosen'] if agreement else 'each alone',
+        'parameters': asked,
+        'maps': about,
+        'before_after': both,
+        'agreement': agreement,
+        'versions': _versions(),
+    }
     return json.loads(json.dumps(record)), kept
 
 # %% ../../nbs/views/03_maps.ipynb #991e54c9
@@ -334,7 +467,7 @@ def project(
     spaces: dict,  # name -> (user vectors (M, d), item vectors (N, d)); 'base' and 'reshaped' share one frame
     seed: int = 0,  # same seed, same vectors: same maps
     neighbours: int = 15,  # how many neighbours of a point count
-    min_dist: float = .1,  # how close UMAP may put two points, 0 to 1
+    min_dist: float = 0.1,  # how close UMAP may put two points, 0 to 1
     method: str = 'auto',  # the shared frame: one fit over both ('common'), a second map started from the first ('started'), whichever agrees more ('auto')
     sample: int | None = None,  # draw at most this many users and this many items; None: all
     cache=None,  # folder that keeps finished maps
@@ -342,17 +475,19 @@ def project(
 ) -> Projection:
     """Maps of users and items in each space, seeded, with the record of how far they can be trusted."""
     (spaces, m, n), how = _checked_spaces(spaces), _checked_how(seed, neighbours, min_dist, method, sample)
-    if cache is not None and Path(cache).exists() and not Path(cache).is_dir(): raise ValueError(f'cache={cache} is a file: give a folder.')
+    if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
+        raise ValueError(f'cache={cache} is a file: give a folder.')
     key = _map_key(spaces, how) if cache is not None else None
     with _bar(progress) as tell:
         found = _kept_map(Path(cache), key) if key else None
         if found is not None:
-            tell(1., 'map read from the cache')
+            tell(1.0, 'map read from the cache')
             return found
         _need_umap()
         made = _projected(spaces, m, n, how, tell)
-        if key: _keep_map(Path(cache), key, made)
-        tell(1., 'map done')
+        if key:
+            _keep_map(Path(cache), key, made)
+        tell(1.0, 'map done')
     return made
 
 # %% ../../nbs/views/03_maps.ipynb #eec623d3
@@ -360,37 +495,58 @@ def _projected(spaces, m, n, how, tell) -> Projection:
     """The work of `project`: choose rows, find neighbours, draw, measure."""
     shown = _shown_rows(m, n, how['sample'], how['seed'])
     rows = len(shown)
-    how |= {'neighbours': min(how['neighbours'], rows - 1), 'epochs': 500 if rows <= 5000 else 200, 'queries': 2000 if rows > 5000 else None}
+    how |= {
+        'neighbours': min(how['neighbours'], rows - 1),
+        'epochs': 500 if rows <= 5000 else 200,
+        'queries': 2000 if rows > 5000 else None,
+    }
     how['k'] = max(1, min(how['neighbours'], (rows - 1) // 2))
     look, draw, measure = _slices(tell, 1, 9, 1)
     x = {name: unit_rows(np.vstack(pair)[shown]) for name, pair in spaces.items()}
-    near = {name: nearest(v, how['neighbours'], lambda f, p=p: p(f, 'neighbours'))
-            for (name, v), p in zip(x.items(), _slices(look, *[1] * len(x)), strict=True)}
+    near = {
+        name: nearest(v, how['neighbours'], lambda f, p=p: p(f, 'neighbours'))
+        for (name, v), p in zip(x.items(), _slices(look, *[1] * len(x)), strict=True)
+    }
     maps, agreement = _all_maps(x, near, how, draw)
     record, kept = _recorded(x, maps, near, how, agreement, m, n, measure)
+
     def at_nodes(values):
         full = np.full((m + n, *values.shape[1:]), np.nan, np.float32)
         full[shown] = values
         return full
-    return Projection({name: at_nodes(xy) for name, xy in maps.items()}, m, n, record, {name: at_nodes(v) for name, v in kept.items()})
+
+    return Projection(
+        {name: at_nodes(xy) for name, xy in maps.items()}, m, n, record, {name: at_nodes(v) for name, v in kept.items()}
+    )
 
 # %% ../../nbs/views/03_maps.ipynb #912c0e63
 def _telling_words(texts, codes, groups, words: int = 3) -> list:
     """For each cluster the words that set its texts apart; [] where there are none."""
     from sklearn.feature_extraction.text import CountVectorizer
-    count, clusters = CountVectorizer(binary=True, stop_words='english', token_pattern=r'\b[^\W\d_]{3,24}\b', max_features=20_000), int(codes.max()) + 1
-    try: x = count.fit_transform(['' if t is None or t != t else str(t)[:4000] for t in texts])
-    except ValueError: return [[]] * clusters  # no words at all
-    def share(rows): return np.asarray(x[rows].sum(0)).ravel() / max(1, int(rows.sum()))
-    often = np.max([share(groups == g) for g in np.unique(groups)], 0) > .5
+
+    count, clusters = (
+        CountVectorizer(binary=True, stop_words='english', token_pattern=r'\b[^\W\d_]{3,24}\b', max_features=20_000),
+        int(codes.max()) + 1,
+    )
+    try:
+        x = count.fit_transform(['' if t is None or t != t else str(t)[:4000] for t in texts])
+    except ValueError:
+        return [[]] * clusters  # no words at all
+
+    def share(rows):
+        return np.asarray(x[rows].sum(0)).ravel() / max(1, int(rows.sum()))
+
+    often = np.max([share(groups == g) for g in np.unique(groups)], 0) > 0.5
     everywhere, vocabulary, found = share(codes >= 0), count.get_feature_names_out(), []
     for c in range(clusters):
         here = share(codes == c)
         weight = np.where(often, 0, here * np.log(np.maximum(here, 1e-9) / np.maximum(everywhere, 1e-9)))
         picked = []
         for w in np.argsort(-weight, kind='stable')[:20]:
-            if weight[w] <= 0 or len(picked) == words: break
-            if not any(vocabulary[w].startswith(p) or p.startswith(vocabulary[w]) for p in picked): picked.append(vocabulary[w])
+            if weight[w] <= 0 or len(picked) == words:
+                break
+            if not any(vocabulary[w].startswith(p) or p.startswith(vocabulary[w]) for p in picked):
+                picked.append(vocabulary[w])
         found.append(picked)
     return found
 
@@ -404,6 +560,7 @@ def clusters(
 ) -> tuple:  # codes (n,) int, -1 for none; DataFrame with cluster, x, y, size, text: largest first
     """Regions of a map, named by the words that set their texts apart."""
     from sklearn.cluster import KMeans
+
     coords, texts = np.asarray(coords, np.float64), list(texts)
     if coords.ndim != 2 or len(texts) != len(coords):
         raise ValueError(f'coords is {coords.shape} and there are {len(texts)} texts: one text per node is needed.')
@@ -412,16 +569,23 @@ def clusters(
     groups = np.zeros(len(coords), int) if groups is None else np.asarray(groups)
     shown = np.isfinite(coords).all(1)
     xy, codes = coords[shown], np.full(len(coords), -1)
-    if not len(xy): return codes, pd.DataFrame({'cluster': [], 'x': [], 'y': [], 'size': [], 'text': []})
+    if not len(xy):
+        return codes, pd.DataFrame({'cluster': [], 'x': [], 'y': [], 'size': [], 'text': []})
     k = min(k or int(np.clip(round(np.sqrt(len(xy)) / 2), 1, 12)), len(np.unique(xy, axis=0)))
     fit = KMeans(k, n_init=4, random_state=seed).fit(xy)
     size = np.bincount(fit.labels_, minlength=k)
     codes[shown] = np.argsort(np.argsort(-size, kind='stable'))[fit.labels_]
     rows = []
-    for c, words in enumerate(_telling_words([t for t, s in zip(texts, shown, strict=True) if s], codes[shown], groups[shown])):
+    for c, words in enumerate(
+        _telling_words([t for t, s in zip(texts, shown, strict=True) if s], codes[shown], groups[shown])
+    ):
         here = xy[codes[shown] == c]
-        x, y = here[np.square(here - here.mean(0)).sum(1).argmin()]  # a label sits on a point, also where a cluster is bent
-        rows.append({'cluster': c, 'x': x, 'y': y, 'size': len(here), 'text': plain(', '.join(words), 60) or f'region {c + 1}'})
+        x, y = here[
+            np.square(here - here.mean(0)).sum(1).argmin()
+        ]  # a label sits on a point, also where a cluster is bent
+        rows.append(
+            {'cluster': c, 'x': x, 'y': y, 'size': len(here), 'text': plain(', '.join(words), 60) or f'region {c + 1}'}
+        )
     return codes, pd.DataFrame(rows)
 
 # %% ../../nbs/views/03_maps.ipynb #c8ce0a91
@@ -434,7 +598,14 @@ def project_scene(
     scene = as_scene(scene)
     made, (m, n) = project(scene.spaces(), **how), scene.data.shape
     users = scene.users.profile if scene.users is not None else [''] * m
-    items = scene.items.profile if scene.items is not None else scene.data.items['title'] if 'title' in scene.data.items else [''] * n
+    items = (
+        scene.items.profile
+        if scene.items is not None
+        else scene.data.items['title']
+        if 'title' in scene.data.items
+        else [''] * n
+    )
     texts, kind = [*users, *items], np.repeat([0, 1], [m, n])
-    for name, xy in made.coords.items(): made.clusters[name], made.labels[name] = clusters(xy, texts, k, how.get('seed', 0), kind)
+    for name, xy in made.coords.items():
+        made.clusters[name], made.labels[name] = clusters(xy, texts, k, how.get('seed', 0), kind)
     return made

@@ -28,7 +28,7 @@ class _Canvas(anywidget.AnyWidget):
     _esm, _css = explorer_source()
     picked = traitlets.Int(-1).tag(sync=True)  # node index: users first, then items; -1 for none
     colour = traitlets.Unicode('').tag(sync=True)  # column that gives the colours
-    blend = traitlets.Float(0.).tag(sync=True)  # 0 before, 1 after reshaping
+    blend = traitlets.Float(0.0).tag(sync=True)  # 0 before, 1 after reshaping
     map = traitlets.Unicode('').tag(sync=True)  # which map: 'recommender' or the name of a space
     svg = traitlets.Bool(False).tag(sync=True)  # do without WebGL even where it exists
 
@@ -40,15 +40,21 @@ class _Canvas(anywidget.AnyWidget):
     def _hear(self, _, message, buffers):
         """A message from the browser: it is ready for data, something was selected, or something went wrong."""
         try:
-            if message['kind'] == 'ready': self._deliver(message.get('plotly', True))
-            elif message['kind'] == 'select': self._said(np.frombuffer(bytes(buffers[0]), '<i4').astype(np.int64))
-            elif message['kind'] == 'error': raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
-        except Exception as e: self._failed(e)
+            if message['kind'] == 'ready':
+                self._deliver(message.get('plotly', True))
+            elif message['kind'] == 'select':
+                self._said(np.frombuffer(bytes(buffers[0]), '<i4').astype(np.int64))
+            elif message['kind'] == 'error':
+                raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
+        except Exception as e:
+            self._failed(e)
 
     def _deliver(self, with_plotly):
         """Send the scene, and plotly.js where the page does not have it yet."""
         from plotly.offline import get_plotlyjs
-        if with_plotly: self.send({'kind': 'part', 'name': 'plotly'}, [get_plotlyjs().encode()])
+
+        if with_plotly:
+            self.send({'kind': 'part', 'name': 'plotly'}, [get_plotlyjs().encode()])
         self.send({'kind': 'part', 'name': 'scene'}, [self.content])
 
     def select(self, nodes):
@@ -81,14 +87,19 @@ class _Work(HBox):
 
     def tell(self, fraction, text):
         """A sign of life from the task."""
-        if self._stopped.is_set(): raise Cancelled()
+        if self._stopped.is_set():
+            raise Cancelled()
         self.bar.value, self.text.value = fraction, tag('span', text, role='status')
 
     def _run(self, task, done, failed):
-        try: done(task(self.tell))
-        except Cancelled: self.text.value = tag('span', 'stopped; nothing was changed', role='status')
-        except Exception as e: failed(e)
-        finally: self.stop.disabled = True
+        try:
+            done(task(self.tell))
+        except Cancelled:
+            self.text.value = tag('span', 'stopped; nothing was changed', role='status')
+        except Exception as e:
+            failed(e)
+        finally:
+            self.stop.disabled = True
 
     def wait(self, seconds=None):
         """Block until the task has ended."""
@@ -116,15 +127,22 @@ class _Map(Explorer):
         self.nodes, self._start = np.zeros(0, np.int64), dict(colour=colour, svg=svg)
         self._hole = VBox([])
         self.children = [self.alert, self._hole, self.status]
-        if not self.scene.spaces(): raise ValueError('the scene has neither profile vectors nor trained vectors: pass vectors=, before= or after=.')
-        if projection is not None: self._show(projection)
-        else: self._begin(project or {})
+        if not self.scene.spaces():
+            raise ValueError(
+                'the scene has neither profile vectors nor trained vectors: pass vectors=, before= or after=.'
+            )
+        if projection is not None:
+            self._show(projection)
+        else:
+            self._begin(project or {})
         self.observe(self._moved, 'picked')
 
     def _begin(self, how):
         """Project in the background."""
         cache = self.scene.folder / 'maps' if self.scene.folder else None
-        self.work = _Work(lambda tell: project_scene(self.scene, progress=tell, **{'cache': cache} | how), self._show, self._fail)
+        self.work = _Work(
+            lambda tell: project_scene(self.scene, progress=tell, **{'cache': cache} | how), self._show, self._fail
+        )
         self._hole.children = [self.work]
         self.work.start()
 
@@ -132,17 +150,18 @@ class _Map(Explorer):
         """Put the map in place."""
         table = node_table(self.scene, projection)
         if self._start['colour'] not in table:
-            raise ValueError(f"there is no column {plain(self._start['colour'], 60)!r} to colour by: use one of {', '.join(map(str, table))}.")
+            raise ValueError(
+                f"there is no column {plain(self._start['colour'], 60)!r} to colour by: use one of {', '.join(map(str, table))}."
+            )
         self.projection, self.table = projection, table
         self._canvas = _Canvas(explorer_data(self.scene, projection), self._selected, self._fail, **self._start)
-        if self.picked: self._canvas.picked = self._number(*self.picked)
+        if self.picked:
+            self._canvas.picked = self._number(*self.picked)
         self._canvas.observe(self._clicked, 'picked')
         self._hole.children = [self._canvas]
 
     def _number(self, kind, row) -> int:
         return row + (self.scene.data.n_users if kind == 'item' else 0)
-
-
 
 # %% ../../nbs/views/12_mapview.ipynb #6b9ce777
 class _MapEvents(_Map):
@@ -155,8 +174,10 @@ class _MapEvents(_Map):
 
     @guarded
     def _moved(self, change):
-        if change['new'] is not None: self._check(*change['new'])
-        if self._canvas is not None: self._canvas.picked = -1 if change['new'] is None else self._number(*change['new'])
+        if change['new'] is not None:
+            self._check(*change['new'])
+        if self._canvas is not None:
+            self._canvas.picked = -1 if change['new'] is None else self._number(*change['new'])
 
     @guarded
     def _selected(self, nodes):
@@ -167,14 +188,18 @@ class _MapEvents(_Map):
         self._tell(f'{len(nodes):,} selected: they are the DataFrame .selected' if len(nodes) else 'nothing selected')
 
     def _still(self) -> str:
-        if self.projection is None: return tag('p', 'The map is not drawn yet.')
+        if self.projection is None:
+            return tag('p', 'The map is not drawn yet.')
         return tag('pre', self.projection.describe(), style='white-space:pre-wrap')
 
     def _picture(self):
-        return None if self.projection is None else still_map(self.scene, self.projection, self._canvas.colour or 'kind')
+        return (
+            None if self.projection is None else still_map(self.scene, self.projection, self._canvas.colour or 'kind')
+        )
 
     def _need(self):
-        if self._canvas is None: raise ValueError('the map is not there yet: wait until the bar is full, or call .work.wait().')
+        if self._canvas is None:
+            raise ValueError('the map is not there yet: wait until the bar is full, or call .work.wait().')
 
 # %% ../../nbs/views/12_mapview.ipynb #70692586
 class MapExplorer(_MapEvents):
@@ -193,24 +218,32 @@ class MapExplorer(_MapEvents):
         """Select points in code, as the lasso does by hand."""
         nodes, n = np.asarray(nodes), self.scene.data.n_users + self.scene.data.n_items
         if nodes.dtype == bool:
-            if nodes.shape != (n,): raise ValueError(f'the mask has shape {nodes.shape} but the map has {n} points: give one value per point.')
+            if nodes.shape != (n,):
+                raise ValueError(
+                    f'the mask has shape {nodes.shape} but the map has {n} points: give one value per point.'
+                )
             nodes = np.flatnonzero(nodes)
         if nodes.size and not (np.issubdtype(nodes.dtype, np.integer) and 0 <= nodes.min() and nodes.max() < n):
             raise ValueError(f'nodes has to hold whole numbers from 0 to {n - 1}: users first, then items.')
         self.nodes = nodes.astype(np.int64)
-        if self._canvas is not None: self._canvas.select(self.nodes)
+        if self._canvas is not None:
+            self._canvas.select(self.nodes)
         return self
 
     def colour_by(self, column: str):  # self
         """Colour by another column of the node table."""
         self._need()
-        if column not in self.table: raise ValueError(f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, self.table.columns))}.")
+        if column not in self.table:
+            raise ValueError(
+                f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, self.table.columns))}."
+            )
         self._canvas.colour = column
         return self
 
     def move(self, to: float):  # self
         """Put the points where they are before (0), after (1), or in between."""
-        if not 0 <= to <= 1: raise ValueError(f'to={to} is outside of 0 (before) to 1 (after).')
+        if not 0 <= to <= 1:
+            raise ValueError(f'to={to} is outside of 0 (before) to 1 (after).')
         self._need()
         self._canvas.blend = float(to)
         return self

@@ -27,21 +27,26 @@ def nearest(
     """The k nearest other points of every point, by straight-line distance, nearest first: exact."""
     import faiss
     from scipy.spatial import cKDTree
+
     x = np.ascontiguousarray(x, np.float32)
-    if not 1 <= k < len(x): raise ValueError(f'{len(x)} points have no {k} neighbours each: ask for 1 to {len(x) - 1}.')
+    if not 1 <= k < len(x):
+        raise ValueError(f'{len(x)} points have no {k} neighbours each: ask for 1 to {len(x) - 1}.')
     index = cKDTree(x) if x.shape[1] < 4 else faiss.IndexFlatL2(x.shape[1])  # a tree is exact and fast on the plane
-    if x.shape[1] >= 4: index.add(x)
+    if x.shape[1] >= 4:
+        index.add(x)
     ids, far = np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
     for a in range(0, len(x), 2048):
         rows = np.arange(a, min(a + 2048, len(x)))
-        if x.shape[1] < 4: d, i = index.query(x[rows], k + 1)
+        if x.shape[1] < 4:
+            d, i = index.query(x[rows], k + 1)
         else:
             d, i = index.search(x[rows], k + 1)
             d = np.sqrt(np.maximum(d, 0))
         me = i == rows[:, None]
         me[~me.any(1), -1] = True  # among many equal points the point itself may be missing: then the last one goes
         ids[rows], far[rows] = i[~me].reshape(-1, k), d[~me].reshape(-1, k)
-        if tell: tell(float(rows[-1] + 1) / len(x))
+        if tell:
+            tell(float(rows[-1] + 1) / len(x))
     return ids, far
 
 # %% ../../nbs/views/02_neighbours.ipynb #35fa4f62
@@ -49,7 +54,9 @@ def _map_rows(x, y):
     """x, y as float64 without the rows that hold NaN in either, and which rows those are."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
-        raise ValueError(f'x is {x.shape} and y is {y.shape}: pass two tables of points with one row per node, in the same order.')
+        raise ValueError(
+            f'x is {x.shape} and y is {y.shape}: pass two tables of points with one row per node, in the same order.'
+        )
     good = np.isfinite(x).all(1) & np.isfinite(y).all(1)
     return x[good], y[good], good
 
@@ -64,9 +71,16 @@ def trustworthiness(
     """Whether neighbours on the map are neighbours in the space (Venna and Kaski 2001), by straight-line distance."""
     x, y, _ = _map_rows(x, y)
     n = len(x)
-    if not 1 <= k < n / 2: raise ValueError(f'k={k} does not suit {n} points: trustworthiness is defined for k from 1 to less than half of the points.')
-    ask = np.arange(n) if queries is None or queries >= n else np.sort(np.random.default_rng(seed).choice(n, queries, replace=False))
-    xx, cost = np.einsum('nd,nd->n', x, x), 0.
+    if not 1 <= k < n / 2:
+        raise ValueError(
+            f'k={k} does not suit {n} points: trustworthiness is defined for k from 1 to less than half of the points.'
+        )
+    ask = (
+        np.arange(n)
+        if queries is None or queries >= n
+        else np.sort(np.random.default_rng(seed).choice(n, queries, replace=False))
+    )
+    xx, cost = np.einsum('nd,nd->n', x, x), 0.0
     ids = nearest(y, k)[0]
     for rows in np.array_split(ask, max(1, len(ask) // 256)):
         d = xx[rows, None] + xx - 2 * x[rows] @ x.T
@@ -80,7 +94,9 @@ def trustworthiness(
 def _overlap(a, b):
     """Share of each row of ids `a` (n, k) that is in the same row of `b`."""
     n, k = a.shape
-    one, two = (sp.csr_matrix((np.ones(n * k, np.float32), i.ravel(), np.arange(0, n * k + 1, k)), (n, n)) for i in (a, b))
+    one, two = (
+        sp.csr_matrix((np.ones(n * k, np.float32), i.ravel(), np.arange(0, n * k + 1, k)), (n, n)) for i in (a, b)
+    )
     return (np.asarray(one.multiply(two).sum(1)).ravel() / k).astype(np.float32)
 
 
@@ -103,8 +119,11 @@ def procrustes(
     """x turned and mirrored, about the origin, so that it comes as close to `onto` as it can (orthogonal Procrustes)."""
     x, onto = np.asarray(x, np.float64), np.asarray(onto, np.float64)
     if x.ndim != 2 or onto.ndim != 2 or len(x) != len(onto):
-        raise ValueError(f'x is {x.shape} and onto is {onto.shape}: aligning needs the same nodes in both, one row each, in the same order.')
-    if not (np.isfinite(x).all() and np.isfinite(onto).all()): raise ValueError('x or onto holds NaN or infinity: leave these rows out before aligning.')
+        raise ValueError(
+            f'x is {x.shape} and onto is {onto.shape}: aligning needs the same nodes in both, one row each, in the same order.'
+        )
+    if not (np.isfinite(x).all() and np.isfinite(onto).all()):
+        raise ValueError('x or onto holds NaN or infinity: leave these rows out before aligning.')
     wide = max(x.shape[1], onto.shape[1])
     x, onto = (np.pad(v, ((0, 0), (0, wide - v.shape[1]))) for v in (x, onto))
     u, _, vt = np.linalg.svd(x.T @ onto)

@@ -17,12 +17,17 @@ from .maps import _moved
 # %% ../../nbs/views/04_nodes.ipynb #8ecd98bd
 def _must_have(scene, *parts):
     """Say which part of the scene is missing, and how to add it."""
-    cure = {'vectors': 'no profile vectors: pass vectors=whiten(encode(...), encode(...))', 'before': 'no base recommender: pass before=fit(..., BPR(), ...)',
-            'after': 'no reshaped recommender: pass after=fit(..., ProMax(...), ...)', 'added': 'no added interactions: pass added from augment(...)',
-            'histories': "no training histories: pass histories={'base': result.history}"}
+    cure = {
+        'vectors': 'no profile vectors: pass vectors=whiten(encode(...), encode(...))',
+        'before': 'no base recommender: pass before=fit(..., BPR(), ...)',
+        'after': 'no reshaped recommender: pass after=fit(..., ProMax(...), ...)',
+        'added': 'no added interactions: pass added from augment(...)',
+        'histories': "no training histories: pass histories={'base': result.history}",
+    }
     for part in parts:
         x = getattr(scene, part)
-        if x is None or (isinstance(x, (list, dict)) and not x): raise ValueError(f'this scene has {cure[part]} to as_scene.')
+        if x is None or (isinstance(x, (list, dict)) and not x):
+            raise ValueError(f'this scene has {cure[part]} to as_scene.')
 
 
 def _trained(scene) -> tuple:
@@ -33,7 +38,8 @@ def _trained(scene) -> tuple:
 def _remembered(scene, key, held: tuple, make):
     """`make()`, kept with the scene for as long as the arrays in `held` are the same objects."""
     kept = scene.__dict__.setdefault('_memo', {})
-    if key not in kept or any(a is not b for a, b in zip(kept[key][0], held, strict=True)): kept[key] = held, make()
+    if key not in kept or any(a is not b for a, b in zip(kept[key][0], held, strict=True)):
+        kept[key] = held, make()
     return kept[key][1]
 
 # %% ../../nbs/views/04_nodes.ipynb #c24c0b25
@@ -48,11 +54,11 @@ def _sharpness(su, si, tau: float):
     su, si = unit_rows(su), unit_rows(si)
     out, size = np.empty(len(su)), max(1, 2**22 // len(si))
     for s in range(0, len(su), size):
-        z = su[s:s + size] @ si.T / np.float32(tau)
+        z = su[s : s + size] @ si.T / np.float32(tau)
         z -= z.max(1, keepdims=True)
         e = np.exp(z)
         total = e.sum(1, dtype=np.float64)
-        out[s:s + size] = np.log(total) - np.einsum('bn,bn->b', e, z, dtype=np.float64) / total  # entropy in nats
+        out[s : s + size] = np.log(total) - np.einsum('bn,bn->b', e, z, dtype=np.float64) / total  # entropy in nats
     return 1 - out / np.log(max(len(si), 2))
 
 
@@ -61,6 +67,7 @@ def _weights(sharpness, form: str, floor: float):
     import torch
 
     from promax_nb.models.losses import confidence
+
     return confidence(torch.as_tensor(np.asarray(sharpness, np.float64)), form, floor).numpy()
 
 # %% ../../nbs/views/04_nodes.ipynb #f65d7afc
@@ -70,27 +77,31 @@ def _ranks(users, items, truth, seen=None):
     truth, seen, found = sp.csr_matrix(truth), None if seen is None else sp.csr_matrix(seen), []
     n, size = len(items), max(1, 2**22 // len(items))
     for s in range(0, len(users), size):
-        held = truth[s:s + size].tocoo()
-        if not held.nnz: continue
-        scores = users[s:s + size] @ items.T
+        held = truth[s : s + size].tocoo()
+        if not held.nnz:
+            continue
+        scores = users[s : s + size] @ items.T
         own = scores[held.row, held.col]
         if seen is not None:
-            out = seen[s:s + size].tocoo()
+            out = seen[s : s + size].tocoo()
             scores[out.row, out.col] = -np.inf
         for c in range(0, held.nnz, size):
-            x, y = scores[held.row[c:c + size]], own[c:c + size, None]
+            x, y = scores[held.row[c : c + size]], own[c : c + size, None]
             rank = 1 + (x > y).sum(1) + np.maximum((x == y).sum(1) - 1, 0) / 2
-            found.append((held.row[c:c + size] + s, held.col[c:c + size], np.minimum(rank, n)))
-    if not found: return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+            found.append((held.row[c : c + size] + s, held.col[c : c + size], np.minimum(rank, n)))
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     return tuple(np.concatenate(x) for x in zip(*found, strict=True))
 
 
 def _rank_change(scene):
     """user, item, and by how many doublings each held-out item rose from before to after (mean of log2 rank over seeds)."""
     truth, seen = _held_out(scene)
+
     def mean(runs):
         found = [_ranks(*r, truth, seen) for r in runs]
         return *found[0][:2], np.mean([np.log2(f[2]) for f in found], axis=0)
+
     user, item, old = mean(scene.before)
     return user, item, old - mean(scene.after)[2]
 
@@ -103,13 +114,17 @@ def _held_out(scene):
 # %% ../../nbs/views/04_nodes.ipynb #a627547a
 def _attribute(column, most: int = 50):
     """A column of data as numbers, or as at most `most` categories; None where it is neither."""
-    if pd.api.types.is_bool_dtype(column): return column.astype(str).astype(object)
-    first = [v[0] if isinstance(v, (list, tuple)) and v else None if isinstance(v, (list, tuple)) else v for v in column]
+    if pd.api.types.is_bool_dtype(column):
+        return column.astype(str).astype(object)
+    first = [
+        v[0] if isinstance(v, (list, tuple)) and v else None if isinstance(v, (list, tuple)) else v for v in column
+    ]
     x = pd.Series([plain(v, 200).strip() if isinstance(v, str) else v for v in first], dtype=object)
     known = x[x.notna() & (x != '')].map(str)
     number = pd.to_numeric(known, errors='coerce')
-    if not len(known): return None
-    if number.notna().mean() >= .95:
+    if not len(known):
+        return None
+    if number.notna().mean() >= 0.95:
         number = number.replace([np.inf, -np.inf], np.nan).reindex(x.index).astype(float)
         return number if number.nunique() > 1 else None
     known = known.str.split(r'\s*[,|]\s*', regex=True).str[0].astype(object)
@@ -119,21 +134,27 @@ def _attribute(column, most: int = 50):
 def _attributes(table, data, taken):
     """Add the attribute columns of users and items; a name that is taken, or means both, says whose it is."""
     m = data.n_users
-    for kind, rows, frame, skip in (('user', slice(0, m), data.users, ('user',)), ('item', slice(m, None), data.items, ('item', 'title', 'text'))):
+    for kind, rows, frame, skip in (
+        ('user', slice(0, m), data.users, ('user',)),
+        ('item', slice(m, None), data.items, ('item', 'title', 'text')),
+    ):
         for name in frame:
             x = None if name in skip else _attribute(frame[name].reset_index(drop=True))
-            if x is None: continue
+            if x is None:
+                continue
             column = str(name) if str(name) not in taken and str(name) not in table else f'{kind}: {name}'
             values = np.full(len(table), np.nan, dtype=float if x.dtype == float else object)
             values[rows] = x.to_numpy()
             table[column] = values
-            table.attrs['units'][column] = f'of the {kind}s, from the data' + ('' if x.dtype == float else '; of a list, the first entry')
+            table.attrs['units'][column] = f'of the {kind}s, from the data' + (
+                '' if x.dtype == float else '; of a list, the first entry'
+            )
     return table
 
 # %% ../../nbs/views/04_nodes.ipynb #063d314d
 def _groups(counts):
     """Sparsity groups: quartiles of the training counts, named by their range."""
-    group = np.searchsorted(np.unique(np.quantile(counts, [.25, .5, .75])), counts, side='right')
+    group = np.searchsorted(np.unique(np.quantile(counts, [0.25, 0.5, 0.75])), counts, side='right')
     name = {g: f'{k}: {counts[group == g].min()}-{counts[group == g].max()}' for k, g in enumerate(np.unique(group), 1)}
     return np.array([name[g] for g in group], dtype=object)
 
@@ -143,33 +164,62 @@ def _who(scene):
     d, m, n = scene.data, scene.data.n_users, scene.data.n_items
     ids = [str(v) for v in (*d.users['user'], *d.items['item'])]
     titles = d.items['title'] if 'title' in d.items else pd.Series([None] * n)
-    names = [plain(f'user {i}', 200) for i in ids[:m]] + [plain(t or i, 200) for t, i in zip(titles, ids[m:], strict=True)]
-    texts = [[''] * size if t is None else [v if isinstance(v, str) else '' for v in t.profile] for t, size in ((scene.users, m), (scene.items, n))]
-    ids, texts = (pd.Series(x, dtype=object) for x in (ids, texts[0] + texts[1]))  # as objects: they may hold what pandas' strings cannot
-    return pd.DataFrame({'node': np.arange(m + n), 'kind': ['user'] * m + ['item'] * n, 'row': np.r_[:m, :n], 'id': ids, 'name': names, 'profile': texts})
+    names = [plain(f'user {i}', 200) for i in ids[:m]] + [
+        plain(t or i, 200) for t, i in zip(titles, ids[m:], strict=True)
+    ]
+    texts = [
+        [''] * size if t is None else [v if isinstance(v, str) else '' for v in t.profile]
+        for t, size in ((scene.users, m), (scene.items, n))
+    ]
+    ids, texts = (
+        pd.Series(x, dtype=object) for x in (ids, texts[0] + texts[1])
+    )  # as objects: they may hold what pandas' strings cannot
+    return pd.DataFrame(
+        {
+            'node': np.arange(m + n),
+            'kind': ['user'] * m + ['item'] * n,
+            'row': np.r_[:m, :n],
+            'id': ids,
+            'name': names,
+            'profile': texts,
+        }
+    )
 
 # %% ../../nbs/views/04_nodes.ipynb #accb316b
-UNITS = {'kind': 'user or item', 'interactions': 'training interactions (count)', 'sparsity group': 'quartile of users: training interactions from-to',
-         'confidence weight': 'weight of the user in SDR (0 to 1)', 'profile sharpness': '1 - H/log N of the profile distribution (0 flat, 1 one item)',
-         'rank change of held-out items': 'log2(rank before / rank after), mean; +1: half the rank, better',
-         'neighbours kept': 'share of the 15 nearest nodes of the base that are still nearest when reshaped',
-         'distance moved': 'base to reshaped on the map, as a share of the base map\'s spread', 'cluster': 'group on the map and its distinctive words'}
+UNITS = {
+    'kind': 'user or item',
+    'interactions': 'training interactions (count)',
+    'sparsity group': 'quartile of users: training interactions from-to',
+    'confidence weight': 'weight of the user in SDR (0 to 1)',
+    'profile sharpness': '1 - H/log N of the profile distribution (0 flat, 1 one item)',
+    'rank change of held-out items': 'log2(rank before / rank after), mean; +1: half the rank, better',
+    'neighbours kept': 'share of the 15 nearest nodes of the base that are still nearest when reshaped',
+    'distance moved': 'base to reshaped on the map, as a share of the base map\'s spread',
+    'cluster': 'group on the map and its distinctive words',
+}
 
 # %% ../../nbs/views/04_nodes.ipynb #4011fe3b
 def node_table(
     scene,  # Scene
     projection=None,  # from `project_scene`: adds where nodes moved and their cluster
-    neighbours: int | None = 15,  # for 'neighbours kept', where the projection does not know it; None: leave that slow column out
-) -> pd.DataFrame:  # M + N rows: node, kind, row, id, name, profile, then columns to colour by; .attrs['units'] explains them
+    neighbours: int
+    | None = 15,  # for 'neighbours kept', where the projection does not know it; None: leave that slow column out
+) -> (
+    pd.DataFrame
+):  # M + N rows: node, kind, row, id, name, profile, then columns to colour by; .attrs['units'] explains them
     """Everything known about each user and item, one row each: what maps are coloured by and selections return."""
     d, m = scene.data, scene.data.n_users
     table, train = _who(scene), sp.csr_matrix(d.train)
     counts = np.diff(train.indptr)
+
     def fill(name, users=None, items=None, kind=float):
         x = np.full(len(table), np.nan, dtype=kind)
-        if users is not None: x[:m] = users
-        if items is not None: x[m:] = items
+        if users is not None:
+            x[:m] = users
+        if items is not None:
+            x[m:] = items
         table[name] = x
+
     fill('interactions', counts, np.bincount(train.indices, minlength=d.n_items))
     fill('sparsity group', _groups(counts), kind=object)
     if scene.vectors is not None:
@@ -180,12 +230,22 @@ def node_table(
     if scene.before and scene.after:
         if d.test.nnz:
             user, item, rise = _remembered(scene, 'rank change', _trained(scene), lambda: _rank_change(scene))
-            fill('rank change of held-out items', *(pd.Series(rise).groupby(x).mean().reindex(range(k)).to_numpy() for x, k in ((user, m), (item, d.n_items))))
+            fill(
+                'rank change of held-out items',
+                *(
+                    pd.Series(rise).groupby(x).mean().reindex(range(k)).to_numpy()
+                    for x, k in ((user, m), (item, d.n_items))
+                ),
+            )
         known = (getattr(projection, 'kept', None) or {}).get('before_after')
-        if known is not None: table['neighbours kept'] = np.asarray(known, float)
+        if known is not None:
+            table['neighbours kept'] = np.asarray(known, float)
         elif neighbours and len(table) > 4:
-            table['neighbours kept'] = _remembered(scene, ('kept', neighbours), _trained(scene), lambda: _kept(scene, neighbours).astype(float))
-    if projection is not None: _on_the_map(table, scene, projection)
+            table['neighbours kept'] = _remembered(
+                scene, ('kept', neighbours), _trained(scene), lambda: _kept(scene, neighbours).astype(float)
+            )
+    if projection is not None:
+        _on_the_map(table, scene, projection)
     table.attrs['units'] = {k: v for k, v in UNITS.items() if k in table}
     return _attributes(table, d, set(UNITS) | set(table))
 
@@ -206,20 +266,28 @@ def _fits(scene, projection):
     m, n = projection.n_users, projection.n_items
     sizes = {k: len(v) for k, v in projection.coords.items() if len(v) != m + n}
     if (m, n) != scene.data.shape or sizes:
-        raise ValueError(f'the projection covers {m} users and {n} items (rows {sizes or m + n}) but the scene has {scene.data.n_users} and '
-                         f'{scene.data.n_items}: make it from this scene with project_scene(scene).')
+        raise ValueError(
+            f'the projection covers {m} users and {n} items (rows {sizes or m + n}) but the scene has {scene.data.n_users} and '
+            f'{scene.data.n_items}: make it from this scene with project_scene(scene).'
+        )
 
 
 def _on_the_map(table, scene, projection):
     """Add 'distance moved' and 'cluster' from a projection."""
     _fits(scene, projection)
-    if {'base', 'reshaped'} <= set(projection.coords): table['distance moved'] = _moved(projection.coords)
+    if {'base', 'reshaped'} <= set(projection.coords):
+        table['distance moved'] = _moved(projection.coords)
     labels = getattr(projection, 'labels', None) or {}
     space = next((s for s in ('profiles', *labels) if s in labels and len(labels[s])), None)
-    if space is None: return
-    at, xy, codes = labels[space], np.asarray(projection.coords[space], np.float64), (getattr(projection, 'clusters', None) or {}).get(space)
+    if space is None:
+        return
+    at, xy, codes = (
+        labels[space],
+        np.asarray(projection.coords[space], np.float64),
+        (getattr(projection, 'clusters', None) or {}).get(space),
+    )
     if codes is None:  # a projection made by hand: the nearest label
-        far = ((xy[:, None] - at[['x', 'y']].to_numpy(np.float64))**2).sum(2)
+        far = ((xy[:, None] - at[['x', 'y']].to_numpy(np.float64)) ** 2).sum(2)
         codes = np.where(np.isfinite(xy).all(1), at.cluster.to_numpy()[np.nan_to_num(far, nan=np.inf).argmin(1)], -1)
     names = {c: f'{c}: {plain(text, 80)}' for c, text in zip(at.cluster, at.text, strict=True)}
     table['cluster'] = pd.Series(np.asarray(codes)).map(names)
@@ -236,7 +304,7 @@ def _row(scene, user) -> int:
 def _kl(p, q):
     """KL(p || q) in nats along the last axis, with 0 log 0 = 0."""
     with np.errstate(divide='ignore', invalid='ignore'):
-        return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.).sum(-1)
+        return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1)
 
 
 def _js(p, q):
@@ -248,11 +316,14 @@ def _js(p, q):
 def _temperatures(scene, tau=None, teacher_tau=None, floor=None) -> tuple:
     """(tau, teacher tau, floor): as given, else as the run had them."""
     s = scene.settings
-    if teacher_tau is None: teacher_tau = tau if tau is not None else s['teacher_tau'] or s['tau']
+    if teacher_tau is None:
+        teacher_tau = tau if tau is not None else s['teacher_tau'] or s['tau']
     tau, floor = s['tau'] if tau is None else tau, s['floor'] if floor is None else floor
     for name, x in (('tau', tau), ('teacher_tau', teacher_tau)):
-        if not (np.isfinite(x) and x > 0): raise ValueError(f'{name}={x}: a temperature is a number above 0, for example 0.2.')
-    if not 0 <= floor <= 1: raise ValueError(f'floor={floor}: the smallest weight is a number from 0 to 1, for example 0.1.')
+        if not (np.isfinite(x) and x > 0):
+            raise ValueError(f'{name}={x}: a temperature is a number above 0, for example 0.2.')
+    if not 0 <= floor <= 1:
+        raise ValueError(f'floor={floor}: the smallest weight is a number from 0 to 1, for example 0.1.')
     return float(tau), float(teacher_tau), float(floor)
 
 
@@ -276,15 +347,24 @@ def distributions(
     user = _row(scene, user)
     tau, teacher_tau, floor = _temperatures(scene, tau, teacher_tau, floor)
     su, si = _profile_pair(scene, shared)
-    def over_items(u, items, t): return _softmax(unit_rows(items) @ unit_rows(u[[user]])[0], t)
+
+    def over_items(u, items, t):
+        return _softmax(unit_rows(items) @ unit_rows(u[[user]])[0], t)
+
     n = scene.data.n_items
     out = {'p': over_items(su, si, teacher_tau)}
     for side in ('before', 'after'):
         runs = getattr(scene, side)
         out[f'q_{side}'] = over_items(*runs[0], tau) if runs else np.full(n, np.nan)
-    for name, x in (('train', scene.data.train), ('valid', scene.data.valid), ('test', scene.data.test), ('added', scene.added)):
+    for name, x in (
+        ('train', scene.data.train),
+        ('valid', scene.data.valid),
+        ('test', scene.data.test),
+        ('added', scene.added),
+    ):
         out[name] = np.zeros(n, bool)
-        if x is not None: out[name][x.indices[x.indptr[user]:x.indptr[user + 1]]] = True
+        if x is not None:
+            out[name][x.indices[x.indptr[user] : x.indptr[user + 1]]] = True
     table = pd.DataFrame(out)
     table.attrs = _facts(scene, user, table, (su, si), teacher_tau, floor)
     table.attrs |= {'user': user, 'tau': tau, 'teacher_tau': teacher_tau, 'floor': floor, 'shared': shared}
@@ -294,12 +374,23 @@ def distributions(
 def _facts(scene, user: int, table, vectors, teacher_tau: float, floor: float) -> dict:
     """Entropy, weight and divergences of one user's distributions."""
     p, form = table.p.to_numpy(), scene.settings['confidence']
-    def entropy(x): return float(-np.where(x > 0, x * np.log(np.maximum(x, 1e-300)), 0.).sum()) if np.isfinite(x).all() else np.nan
+
+    def entropy(x):
+        return float(-np.where(x > 0, x * np.log(np.maximum(x, 1e-300)), 0.0).sum()) if np.isfinite(x).all() else np.nan
+
     sharp = 1 - entropy(p) / np.log(max(len(p), 2))
-    weight = np.clip(sharp, floor, 1.) if form == 'published' else _weights(_all_sharpness(scene, vectors, teacher_tau), form, floor)[user]
+    weight = (
+        np.clip(sharp, floor, 1.0)
+        if form == 'published'
+        else _weights(_all_sharpness(scene, vectors, teacher_tau), form, floor)[user]
+    )
     facts = {'entropy': entropy(p), 'sharpness': float(sharp), 'weight': float(weight), 'form': form}
     for side in ('before', 'after'):
         q = table[f'q_{side}'].to_numpy()
         known = np.isfinite(q).all()
-        facts |= {f'entropy_{side}': entropy(q), f'kl_{side}': float(_kl(p, q)) if known else np.nan, f'js_{side}': float(_js(p, q)) if known else np.nan}
+        facts |= {
+            f'entropy_{side}': entropy(q),
+            f'kl_{side}': float(_kl(p, q)) if known else np.nan,
+            f'js_{side}': float(_js(p, q)) if known else np.nan,
+        }
     return facts

@@ -23,6 +23,7 @@ from .figures import BASE, OURS, REST
 def _blob(x, kind) -> str:
     """An array as base64 text."""
     import base64
+
     return base64.b64encode(np.ascontiguousarray(x, dtype=kind).tobytes()).decode()
 
 
@@ -53,32 +54,51 @@ def _colour_column(name: str, values: pd.Series, unit: str) -> dict:
 def explorer_data(
     scene: Scene,  # what to show
     projection,  # its maps, from `project_scene`
-    text_limit: int | None = None,  # most characters of a profile in the page; None: 1500, or 400 for more than 2,000 points
+    text_limit: int
+    | None = None,  # most characters of a profile in the page; None: 1500, or 400 for more than 2,000 points
 ) -> bytes:  # gzip-compressed JSON
     """What explorer.js is given."""
     import gzip
+
     table, n = node_table(scene, projection), scene.data.n_users + scene.data.n_items
     if (projection.n_users, projection.n_items) != scene.data.shape:
-        raise ValueError(f'the maps hold {projection.n_users} users and {projection.n_items} items but data has {scene.data.n_users} and '
-                         f'{scene.data.n_items}: project the same scene.')
+        raise ValueError(
+            f'the maps hold {projection.n_users} users and {projection.n_items} items but data has {scene.data.n_users} and '
+            f'{scene.data.n_items}: project the same scene.'
+        )
     limit = text_limit or (400 if n > 2000 else 1500)
     units, skip = table.attrs.get('units', {}), ('node', 'row', 'id', 'name', 'profile')
-    held = {'train': scene.data.train, 'test': scene.data.test} | ({'added': scene.added} if scene.added is not None else {})
+    held = {'train': scene.data.train, 'test': scene.data.test} | (
+        {'added': scene.added} if scene.added is not None else {}
+    )
     content = {
-        'n_users': scene.data.n_users, 'n_items': scene.data.n_items, 'title': plain(scene.data.name, 120),
-        'names': [plain(v, 120) for v in table['name']], 'ids': [plain(v, 80) for v in table['id']], 'texts': [plain(v, limit) for v in table['profile']],
+        'n_users': scene.data.n_users,
+        'n_items': scene.data.n_items,
+        'title': plain(scene.data.name, 120),
+        'names': [plain(v, 120) for v in table['name']],
+        'ids': [plain(v, 80) for v in table['id']],
+        'texts': [plain(v, limit) for v in table['profile']],
         'maps': {k: _blob(v, '<f4') for k, v in projection.coords.items()},
-        'labels': {k: [{'x': float(r.x), 'y': float(r.y), 'text': plain(r.text, 60)} for r in t.itertuples()] for k, t in projection.labels.items()},
+        'labels': {
+            k: [{'x': float(r.x), 'y': float(r.y), 'text': plain(r.text, 60)} for r in t.itertuples()]
+            for k, t in projection.labels.items()
+        },
         'columns': [_colour_column(c, table[c], units.get(c, '')) for c in table if c not in skip],
-        'vectors': {k: _rounded(*v) for k, v in scene.spaces().items()}, 'lists': {k: _lists(m) for k, m in held.items()},
-        'settings': {k: scene.settings[k] for k in ('tau', 'teacher_tau', 'floor')}, 'honesty': plain(projection.describe()),
+        'vectors': {k: _rounded(*v) for k, v in scene.spaces().items()},
+        'lists': {k: _lists(m) for k, m in held.items()},
+        'settings': {k: scene.settings[k] for k in ('tau', 'teacher_tau', 'floor')},
+        'honesty': plain(projection.describe()),
     }
     return gzip.compress(json.dumps(content, allow_nan=False).encode(), 6, mtime=0)
 
 
 def explorer_source() -> tuple:  # (JavaScript, CSS)
     """The explorer's own two files."""
-    home = Path(__file__).parent if '__file__' in globals() else Path(__import__('promax_nb.views').__file__).parent / 'views'
+    home = (
+        Path(__file__).parent
+        if '__file__' in globals()
+        else Path(__import__('promax_nb.views').__file__).parent / 'views'
+    )
     return tuple((home / f'explorer.{kind}').read_text(encoding='utf-8') for kind in ('js', 'css'))
 
 # %% ../../nbs/views/07_page.ipynb #b22ba7ad
@@ -93,9 +113,12 @@ def _html_part(part, number: int) -> str:
     import base64
 
     import plotly.io as pio
-    if isinstance(part, str): return f'<pre>{card_text(part, None)}</pre>'
+
+    if isinstance(part, str):
+        return f'<pre>{card_text(part, None)}</pre>'
     quiet = {'displaylogo': False, 'showSendToCloud': False}  # plotly would offer to send the data away
-    if not isinstance(part, tuple): return pio.to_html(part, include_plotlyjs=False, full_html=False, config=quiet)
+    if not isinstance(part, tuple):
+        return pio.to_html(part, include_plotlyjs=False, full_html=False, config=quiet)
     packed = base64.b64encode(explorer_data(*part)).decode()
     return f'<div class="px-mount" data-scene="px-scene-{number}"></div><script type="application/gzip" id="px-scene-{number}">{packed}</script>'
 
@@ -107,13 +130,23 @@ def save_html(
 ) -> Path:
     """Write figures, texts and explorers as one HTML file that needs no network, atomically."""
     from plotly.offline import get_plotlyjs
+
     parts, body = parts if isinstance(parts, dict) else {'': parts}, []
-    if not parts: raise ValueError('there is nothing to write: give at least one figure, text or (scene, projection).')
-    for k, (name, part) in enumerate(parts.items()): body += [f'<h2>{card_text(name)}</h2>' if name else '', _html_part(part, k)]
+    if not parts:
+        raise ValueError('there is nothing to write: give at least one figure, text or (scene, projection).')
+    for k, (name, part) in enumerate(parts.items()):
+        body += [f'<h2>{card_text(name)}</h2>' if name else '', _html_part(part, k)]
     explores = any(isinstance(p, tuple) for p in parts.values())
     js, css = explorer_source() if explores else ('', '')
-    if explores: body.append(f'<script type="module">{js}\nmountAll();</script>')
-    page = PAGE.format(title=card_text(title, 200), script=get_plotlyjs(), css=css, width=1500 if explores else 1000, body=''.join(body))
+    if explores:
+        body.append(f'<script type="module">{js}\nmountAll();</script>')
+    page = PAGE.format(
+        title=card_text(title, 200),
+        script=get_plotlyjs(),
+        css=css,
+        width=1500 if explores else 1000,
+        body=''.join(body),
+    )
     return write_atomic(path, lambda p: Path(p).write_text(page, encoding='utf-8', errors='backslashreplace'))
 
 # %% ../../nbs/views/07_page.ipynb #3a35b7fc
@@ -122,26 +155,37 @@ def save_image(
     path,  # file to write: .png, .svg, .pdf, .jpg or .webp
     width: int = 1000,  # pixels
     height: int | None = None,  # pixels; None: the figure's own
-    scale: float = 2.,  # pixels of the file per pixel of the figure
+    scale: float = 2.0,  # pixels of the file per pixel of the figure
 ) -> Path:
     """Write a figure as a still picture."""
     path, kinds = Path(path), ('.png', '.svg', '.pdf', '.jpg', '.jpeg', '.webp')
-    if path.suffix.lower() not in kinds: raise ValueError(f"{path.name} does not end in a picture's name: use one of {', '.join(kinds)}.")
-    try: import kaleido  # noqa: F401
-    except ImportError: raise ImportError('still pictures need kaleido: pip install kaleido (or use save_html, which needs nothing).') from None
-    try: data = figure.to_image(format=path.suffix[1:].lower(), width=width, height=height or figure.layout.height or 600, scale=scale)
+    if path.suffix.lower() not in kinds:
+        raise ValueError(f"{path.name} does not end in a picture's name: use one of {', '.join(kinds)}.")
+    try:
+        import kaleido  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            'still pictures need kaleido: pip install kaleido (or use save_html, which needs nothing).'
+        ) from None
+    try:
+        data = figure.to_image(
+            format=path.suffix[1:].lower(), width=width, height=height or figure.layout.height or 600, scale=scale
+        )
     except Exception as e:
         why = f'{type(e).__name__}: {str(e)[:160]}'
-        raise RuntimeError(f'no picture could be made ({why}): kaleido needs Chrome or Chromium; install one, or use save_html.') from None
+        raise RuntimeError(
+            f'no picture could be made ({why}): kaleido needs Chrome or Chromium; install one, or use save_html.'
+        ) from None
     return write_atomic(path, lambda p: Path(p).write_bytes(data))
 
 
 def _still_colours(values, number: bool):
     """Colours of a still picture: (what to hand to scatter for a slice, names in the legend)."""
     palette = (BASE, OURS, *REST, '#F0E442', '#7F3C8D')
-    if number: return dict(cmap='cividis', vmin=values.quantile(.01), vmax=values.quantile(.99)), {}
+    if number:
+        return dict(cmap='cividis', vmin=values.quantile(0.01), vmax=values.quantile(0.99)), {}
     names = values.dropna().astype(str).value_counts().index[:8]
-    return {'alpha': .8}, dict(zip(names, palette, strict=False))
+    return {'alpha': 0.8}, dict(zip(names, palette, strict=False))
 
 # %% ../../nbs/views/07_page.ipynb #67321b7b
 def still_map(
@@ -156,8 +200,9 @@ def still_map(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+
     table, spaces, m = node_table(scene, projection), list(spaces or projection.coords), scene.data.n_users
-    values, size = table[colour], 60 / max(1, len(table) / 300) ** .5
+    values, size = table[colour], 60 / max(1, len(table) / 300) ** 0.5
     number = pd.api.types.is_numeric_dtype(values)
     how, names = _still_colours(values, number)
     fig, drawn = Figure(figsize=(5 * len(spaces), 4.8), dpi=90, facecolor='white'), None
@@ -167,11 +212,17 @@ def still_map(
             c = values.iloc[part].to_numpy() if number else [names.get(str(x), '#bbbbbb') for x in values.iloc[part]]
             drawn = ax.scatter(*xy[part].T, c=c, s=size, marker=mark, linewidths=0, **how)
         ax.set(title=space, xticks=[], yticks=[], xlabel='UMAP 1 (no unit)', ylabel='UMAP 2' if not k else '')
-    def text(x): return plain(x, 30).replace('$', r'\$')
-    marks = [('users', 'o', '#888888'), ('items', 'D', '#888888')] + [(text(n), 's', c) for n, c in names.items() if colour != 'kind']
+
+    def text(x):
+        return plain(x, 30).replace('$', r'\$')
+
+    marks = [('users', 'o', '#888888'), ('items', 'D', '#888888')] + [
+        (text(n), 's', c) for n, c in names.items() if colour != 'kind'
+    ]
     keys = [Line2D([], [], ls='', marker=m, color=c, label=t) for t, m, c in marks]
     fig.legend(handles=keys, loc='lower center', ncols=10, frameon=False, fontsize=8)
-    if number: fig.colorbar(drawn, ax=fig.axes, label=text(colour))
+    if number:
+        fig.colorbar(drawn, ax=fig.axes, label=text(colour))
     out = io.BytesIO()
     FigureCanvasAgg(fig).print_png(out)
     return out.getvalue()

@@ -20,13 +20,19 @@ def candidate_table(
     profiles,  # DataFrame from `explore`: user, writer, sample, profile
     scores,  # DataFrame from `judge`: user, writer, sample, correct, logp, logp_se
     pairs,  # DataFrame from `make_pairs`: user, chosen_writer, chosen_sample, rejected_writer, rejected_sample
-) -> pd.DataFrame:  # writer, sample, profile, correct, logp, logp_se, hits, chosen, rejected (number of pairs); best first
+) -> (
+    pd.DataFrame
+):  # writer, sample, profile, correct, logp, logp_se, hits, chosen, rejected (number of pairs); best first
     """Every candidate profile of one user, what the judge made of it, and in how many pairs it is."""
     key, own = ['writer', 'sample'], lambda table: table[table['user'].to_numpy() == user]
     told = [c for c in ('correct', 'logp', 'logp_se', 'hits', 'items') if c in scores]
-    table = own(profiles)[[*key, 'profile']].merge(own(scores)[[*key, *told]], on=key, how='left', validate='one_to_one')
+    table = own(profiles)[[*key, 'profile']].merge(
+        own(scores)[[*key, *told]], on=key, how='left', validate='one_to_one'
+    )
     for side in ('chosen', 'rejected'):
-        held = own(pairs).groupby([f'{side}_writer', f'{side}_sample']).size().rename_axis(key).rename(side).reset_index()
+        held = (
+            own(pairs).groupby([f'{side}_writer', f'{side}_sample']).size().rename_axis(key).rename(side).reset_index()
+        )
         table = table.merge(held, on=key, how='left')
     table = table.fillna({'chosen': 0, 'rejected': 0}).astype({'chosen': int, 'rejected': int})
     return table.sort_values(['logp', 'correct'], ascending=False, ignore_index=True)
@@ -38,17 +44,25 @@ def _candidates_html(table, targets) -> Markup:
     for r in table.itertuples(index=False):
         hit = dict(zip(r.items, r.hits, strict=True)) if isinstance(getattr(r, 'items', None), (tuple, list)) else {}
         marks = ' '.join('·' if i not in hit else '✓' if hit[i] else '✗' for i in targets)
-        role = ', '.join(f'{side} in {n}' for side, n in (('chosen', r.chosen), ('rejected', r.rejected)) if n) or 'in no pair'
-        cells.append([f'{r.writer} #{r.sample}', r.profile, f'{r.correct:.2f}', f'{r.logp:.2f} ± {r.logp_se:.2f}', marks, role])
+        role = (
+            ', '.join(f'{side} in {n}' for side, n in (('chosen', r.chosen), ('rejected', r.rejected)) if n)
+            or 'in no pair'
+        )
+        cells.append(
+            [f'{r.writer} #{r.sample}', r.profile, f'{r.correct:.2f}', f'{r.logp:.2f} ± {r.logp_se:.2f}', marks, role]
+        )
     head = ['writer, sample', 'profile', 'share right', 'log-probability (nats)', 'right on each target', 'pairs']
     return grid(cells, head, f'Candidates ({len(table)})', 900)
 
 
 def _pairs_html(pairs) -> Markup | None:
     """The pairs of one user: what was preferred to what, by how much."""
-    if not len(pairs): return None
-    cells = [[p.chosen, p.rejected, f'{p.gap:.2f}' + (f' ± {p.gap_se:.2f}' if 'gap_se' in pairs else '')]
-             for p in pairs.sort_values('gap', ascending=False).itertuples()]
+    if not len(pairs):
+        return None
+    cells = [
+        [p.chosen, p.rejected, f'{p.gap:.2f}' + (f' ± {p.gap_se:.2f}' if 'gap_se' in pairs else '')]
+        for p in pairs.sort_values('gap', ascending=False).itertuples()
+    ]
     return grid(cells, ['chosen', 'rejected', 'gap'], f'Pairs ({len(cells)})', 900)
 
 
@@ -60,9 +74,17 @@ def _part_html(data, part, title) -> Markup:
     return tag('details', tag('summary', f'{title} ({len(cells)})'), grid(cells, ['title', 'sentiment', 'rating']))
 
 # %% ../../nbs/views/13_pairs.ipynb #a6256964
-_COLUMNS = {'history': 'user item sentiment role', 'profiles': 'user writer sample profile', 'scores': 'user writer sample correct logp logp_se',
-            'pairs': 'user chosen rejected gap chosen_writer chosen_sample rejected_writer rejected_sample'}
-_ROLES = {'older': 'What the writer saw', 'recent': 'What the judge sees beside a profile', 'target': 'Held out: what the judge has to guess'}
+_COLUMNS = {
+    'history': 'user item sentiment role',
+    'profiles': 'user writer sample profile',
+    'scores': 'user writer sample correct logp logp_se',
+    'pairs': 'user chosen rejected gap chosen_writer chosen_sample rejected_writer rejected_sample',
+}
+_ROLES = {
+    'older': 'What the writer saw',
+    'recent': 'What the judge sees beside a profile',
+    'target': 'Held out: what the judge has to guess',
+}
 
 # %% ../../nbs/views/13_pairs.ipynb #3edf9350
 class PairBrowser(_UserExplorer):
@@ -82,30 +104,64 @@ class PairBrowser(_UserExplorer):
         **parts,  # as in `as_scene`
     ):
         super().__init__(data, **parts)
-        self.tables, self.versions = (history, profiles, scores, pairs), (('before alignment', before), ('after alignment', after))
+        self.tables, self.versions = (
+            (history, profiles, scores, pairs),
+            (('before alignment', before), ('after alignment', after)),
+        )
         for (name, columns), table in zip(_COLUMNS.items(), self.tables, strict=True):
             lacking = [c for c in columns.split() if c not in table]
-            if lacking: raise ValueError(f"{name} has no column {', '.join(lacking)}: pass the table as explore, judge and make_pairs return it.")
+            if lacking:
+                raise ValueError(
+                    f"{name} has no column {', '.join(lacking)}: pass the table as explore, judge and make_pairs return it."
+                )
         self.users = sorted({int(u) for u in profiles['user']})
-        if not self.users: raise ValueError('profiles is empty: explore(...) some users first.')
+        if not self.users:
+            raise ValueError('profiles is empty: explore(...) some users first.')
         self.body, self.frame, self.chosen, self.targets = HTML(), pd.DataFrame(), pairs.iloc[:0], history.iloc[:0]
-        self.children = [self.alert, self.status, HBox([self.query, self.found], layout=Layout(flex_flow='row wrap')), self.head, self.body]
+        self.children = [
+            self.alert,
+            self.status,
+            HBox([self.query, self.found], layout=Layout(flex_flow='row wrap')),
+            self.head,
+            self.body,
+        ]
         self._list(self.look.table('user', self.users[:_MOST]))
         with_pairs = set(pairs['user'].tolist())
         self.user = next((u for u in self.users if u in with_pairs), self.users[0])
 
     def _draw(self):
-        if self.user is None: return
+        if self.user is None:
+            return
         history, profiles, scores, pairs = (t[t['user'].to_numpy() == self.user] for t in self.tables)
-        self.head.value = tag('h3', self.scene.name('user', self.user), tag('small', f' user #{self.user}'), style='margin:.2em 0')
-        self.targets, self.chosen = history[history['role'] == 'target'].sort_values('time'), pairs.reset_index(drop=True)
+        self.head.value = tag(
+            'h3', self.scene.name('user', self.user), tag('small', f' user #{self.user}'), style='margin:.2em 0'
+        )
+        self.targets, self.chosen = (
+            history[history['role'] == 'target'].sort_values('time'),
+            pairs.reset_index(drop=True),
+        )
         self.frame = candidate_table(self.user, profiles, scores, pairs)
-        if not len(profiles): self.body.value = tag('p', 'This user has no candidate profiles: too few events, or not explored.'); return
+        if not len(profiles):
+            self.body.value = tag('p', 'This user has no candidate profiles: too few events, or not explored.')
+            return
         why = None if len(pairs) else tag('p', 'No pair: the candidates are too alike in text or in score.')
-        texts = [(name, p) for name, t in self.versions if t is not None
-                 for p in t.loc[t['user'].to_numpy() == self.user, 'profile'].tolist()[:3]]
+        texts = [
+            (name, p)
+            for name, t in self.versions
+            if t is not None
+            for p in t.loc[t['user'].to_numpy() == self.user, 'profile'].tolist()[:3]
+        ]
         parts = [_part_html(self.scene.data, history[history['role'] == role], title) for role, title in _ROLES.items()]
         after = grid(texts, ['writer', 'profile'], 'The writer before and after', 900) if texts else None
-        self.body.value = tag('div', parts, _candidates_html(self.frame, self.targets['item'].tolist()), _pairs_html(self.chosen), why, after, limit=None)
+        self.body.value = tag(
+            'div',
+            parts,
+            _candidates_html(self.frame, self.targets['item'].tolist()),
+            _pairs_html(self.chosen),
+            why,
+            after,
+            limit=None,
+        )
 
-    def _still(self): return tag('div', Markup(self.head.value), Markup(self.body.value), limit=None)
+    def _still(self):
+        return tag('div', Markup(self.head.value), Markup(self.body.value), limit=None)

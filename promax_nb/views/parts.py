@@ -27,22 +27,33 @@ def sentence(
     error: BaseException,  # what went wrong
 ) -> str:
     """An error as a sentence: our own messages as they are, others with their kind in front."""
-    if isinstance(error, ModuleNotFoundError) and error.name: return f'the package {error.name} is missing: pip install {error.name}, then restart the kernel.'
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f'the package {error.name} is missing: pip install {error.name}, then restart the kernel.'
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error) or 'no message'
-    return text if isinstance(error, (ValueError, KeyError, OSError, ImportError, traitlets.TraitError)) else f'{type(error).__name__}: {text}'
+    return (
+        text
+        if isinstance(error, (ValueError, KeyError, OSError, ImportError, traitlets.TraitError))
+        else f'{type(error).__name__}: {text}'
+    )
 
 
 def guarded(
     method,  # a method of an Explorer that the browser calls
 ):  # the same method, which shows its errors instead of losing them
     """Show an error in the widget's alert and keep it in `.error`; the outermost call clears what an earlier one left."""
+
     @functools.wraps(method)
     def safe(self, *args, **kw):
-        if not self._depth: self._clear()
+        if not self._depth:
+            self._clear()
         self._depth += 1
-        try: return method(self, *args, **kw)
-        except Exception as e: self._fail(e)
-        finally: self._depth -= 1
+        try:
+            return method(self, *args, **kw)
+        except Exception as e:
+            self._fail(e)
+        finally:
+            self._depth -= 1
+
     return safe
 
 # %% ../../nbs/views/09_parts.ipynb #885079c3
@@ -57,11 +68,19 @@ class _Guarded(VBox):
     def _fail(self, error):
         """Show an error."""
         self.error = error
-        self.alert.value = tag('div', '⚠ ', sentence(error), role='alert', limit=600, style='border:2px solid #D55E00;padding:4px 8px;font-weight:bold')
+        self.alert.value = tag(
+            'div',
+            '⚠ ',
+            sentence(error),
+            role='alert',
+            limit=600,
+            style='border:2px solid #D55E00;padding:4px 8px;font-weight:bold',
+        )
 
     def _clear(self):
         """Take an earlier error away."""
-        if self.error is not None: self.error, self.alert.value = None, tag('div', role='alert')
+        if self.error is not None:
+            self.error, self.alert.value = None, tag('div', role='alert')
 
     def _tell(self, *parts):
         """Say something that is no error."""
@@ -83,11 +102,17 @@ class _Placed(_Guarded):
 
     def _check(self, kind, row) -> tuple:
         """(kind, row) as plain values, or a sentence."""
-        if kind not in ('user', 'item'): raise ValueError(f"kind={plain(kind, 60)!r} is unknown: use 'user' or 'item'.")
+        if kind not in ('user', 'item'):
+            raise ValueError(f"kind={plain(kind, 60)!r} is unknown: use 'user' or 'item'.")
         n = self.scene.data.n_users if kind == 'user' else self.scene.data.n_items
         if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
             raise ValueError(f'row={plain(row, 60)!r} is not a row: use a whole number, for example 0.')
-        if not 0 <= row < n: raise ValueError(f'there is no {kind} {int(row)}: use a row from 0 to {n - 1}.' if n else f'there are no {kind}s in this data.')
+        if not 0 <= row < n:
+            raise ValueError(
+                f'there is no {kind} {int(row)}: use a row from 0 to {n - 1}.'
+                if n
+                else f'there are no {kind}s in this data.'
+            )
         return kind, int(row)
 
     def _node(self):
@@ -116,10 +141,15 @@ class Explorer(_Placed):
     ):  # self
         """Let each follow the other: what is picked in one is shown in both."""
         for other in others:
-            if not isinstance(other, Explorer): raise ValueError(f'a {type(other).__name__} cannot be linked: pass explorers such as ProfileBrowser(scene).')
-            if other is self: raise ValueError('an explorer cannot be linked to itself: pass another one.')
+            if not isinstance(other, Explorer):
+                raise ValueError(
+                    f'a {type(other).__name__} cannot be linked: pass explorers such as ProfileBrowser(scene).'
+                )
+            if other is self:
+                raise ValueError('an explorer cannot be linked to itself: pass another one.')
             a, b = self.scene.data, other.scene.data
-            if a is not b and (a.shape != b.shape or a.hash() != b.hash()): raise ValueError('these explorers show different data: link those of one scene.')
+            if a is not b and (a.shape != b.shape or a.hash() != b.hash()):
+                raise ValueError('these explorers show different data: link those of one scene.')
             self._follow(other)
             other._follow(self)
             self._pass_on(other)
@@ -127,20 +157,24 @@ class Explorer(_Placed):
 
     def _follow(self, other):
         """From now on, what is picked here is shown there."""
-        if other in self._links: return
+        if other in self._links:
+            return
         self._links[other] = lambda change: self._pass_on(other)
         self.observe(self._links[other], self.follows)
 
     def _pass_on(self, other):
-        if (node := self._node()) is not None: self._try(lambda: other._go(*node))
+        if (node := self._node()) is not None:
+            self._try(lambda: other._go(*node))
 
     def unlink(self, *others):
         """Let these (none named: all) go their own way again."""
         for other in others or list(self._links):
             for a, b in ((self, other), (other, self)):
-                if (callback := a._links.pop(b, None)) is not None: a.unobserve(callback, a.follows)
+                if (callback := a._links.pop(b, None)) is not None:
+                    a.unobserve(callback, a.follows)
 
-    def __repr__(self): return f"{type(self).__name__} of {plain(self.scene.data.name, 40)!r}, at {self._node() or 'nothing'}"
+    def __repr__(self):
+        return f"{type(self).__name__} of {plain(self.scene.data.name, 40)!r}, at {self._node() or 'nothing'}"
 
     def _repr_mimebundle_(self, **kw):
         """The living widget, and beside it a still picture for pages without a kernel."""
@@ -151,29 +185,36 @@ class Explorer(_Placed):
 
     def _try(self, what):
         "What `what()` returns; its error is shown beside earlier ones, which stay."
-        try: return what()
-        except Exception as e: self._fail(e)
+        try:
+            return what()
+        except Exception as e:
+            self._fail(e)
 
 # %% ../../nbs/views/09_parts.ipynb #2820e8d6
 class _Finder:
     """Looks up users and items of a scene by id, title, meaning or words; each index is made when first needed."""
 
-    def __init__(self, scene): self.scene, self._kept = scene, {}
+    def __init__(self, scene):
+        self.scene, self._kept = scene, {}
 
     def _keep(self, key, make):
-        if key not in self._kept: self._kept[key] = make()
+        if key not in self._kept:
+            self._kept[key] = make()
         return self._kept[key]
 
     def ids(self, kind) -> np.ndarray:
         """Original ids in one case, as an object array."""
+
         def make():
             table = self.scene.data.users if kind == 'user' else self.scene.data.items
             return np.array([str(x).casefold() for x in table[kind].tolist()], dtype=object)
+
         return self._keep(('ids', kind), make)
 
     def titles(self, kind) -> list:
         """What a part of a name is looked for in."""
-        if kind == 'user': return self.ids(kind)
+        if kind == 'user':
+            return self.ids(kind)
         return self._keep('titles', lambda: [plain(t, 500).casefold() for t in self.scene.data.items['title'].tolist()])
 
     def profiles(self, kind):
@@ -184,11 +225,14 @@ class _Finder:
     def unit(self, kind):
         """Vectors before whitening (else the whitened ones) with rows of length 1; None without either."""
         pair = self.scene.raw if self.scene.raw is not None else self.scene.vectors
-        if pair is None: return None
+        if pair is None:
+            return None
+
         def make():
             x = pair[kind == 'item']
             norm = np.sqrt(np.einsum('nd,nd->n', x, x))[:, None]
             return x / np.where(norm > 0, norm, 1)
+
         return self._keep(('unit', kind), make)
 
     def table(self, kind, rows, **columns) -> pd.DataFrame:
@@ -196,7 +240,15 @@ class _Finder:
         rows = [int(r) for r in rows]
         ids = (self.scene.data.users['user'] if kind == 'user' else self.scene.data.items['item']).iloc[rows].tolist()
         names = [self.scene.name(kind, r) for r in rows]
-        return pd.DataFrame({'kind': kind, 'row': pd.Series(rows, dtype='int64'), 'id': pd.Series(ids, dtype=object), 'name': names, **columns})
+        return pd.DataFrame(
+            {
+                'kind': kind,
+                'row': pd.Series(rows, dtype='int64'),
+                'id': pd.Series(ids, dtype=object),
+                'name': names,
+                **columns,
+            }
+        )
 
 # %% ../../nbs/views/09_parts.ipynb #75f1a64b
 class _NoMeaning(ValueError):
@@ -212,24 +264,30 @@ class _Search(_Finder):
         exact = np.flatnonzero(ids == key).tolist()
         number = re.fullmatch(r'#?([0-9]{1,9})', text)
         row = [int(number[1])] if number and int(number[1]) < len(ids) else []
-        if number and text.startswith('#') and not row: raise ValueError(f'there is no {kind} {text}: rows go from #0 to #{len(ids) - 1}.')
+        if number and text.startswith('#') and not row:
+            raise ValueError(f'there is no {kind} {text}: rows go from #0 to #{len(ids) - 1}.')
         part = [] if row and text.startswith('#') else [i for i, t in enumerate(self.titles(kind)) if key in t]
         rows = list(dict.fromkeys([*exact, *row, *part]))[:most]
         how = ['id' if r in exact else 'row' if r in row else 'title' for r in rows]
-        return self.table(kind, rows, score=1., how=how)
+        return self.table(kind, rows, score=1.0, how=how)
 
     def by_meaning(self, kind, text, most):
         """Nearest profiles in the original space."""
         from promax_nb.retrieval.embed import encode
-        if self.scene.raw is None: raise _NoMeaning('the profile vectors before whitening are not in this scene')
+
+        if self.scene.raw is None:
+            raise _NoMeaning('the profile vectors before whitening are not in this scene')
         query = encode([text[:4000]], self.scene.settings['encoder'], normalize=True)[0]
         vectors = self.unit(kind)
-        if len(query) != vectors.shape[1]: raise _NoMeaning(f'the profile vectors are {vectors.shape[1]} wide and those of the encoder {len(query)}')
+        if len(query) != vectors.shape[1]:
+            raise _NoMeaning(f'the profile vectors are {vectors.shape[1]} wide and those of the encoder {len(query)}')
         return self.ranked(kind, vectors @ query, most, 'meaning')
 
     def by_words(self, kind, text, most):
         """Profiles that hold most of the words of the query."""
-        texts = self._keep(('texts', kind), lambda: [plain(t, 20_000).casefold() for t in self.profiles(kind) or self.titles(kind)])
+        texts = self._keep(
+            ('texts', kind), lambda: [plain(t, 20_000).casefold() for t in self.profiles(kind) or self.titles(kind)]
+        )
         words = sorted({m[0].casefold() for m in _WORD.finditer(text)} - STOP) or [text.casefold()]
         score = np.array([sum(w in t for w in words) for t in texts], dtype=np.float32) / len(words)
         return self.ranked(kind, score, most, 'words').query('score > 0')
@@ -245,15 +303,21 @@ class _Lookup(_Search):
 
     def find(self, kind, text, by='auto', most=200) -> pd.DataFrame:
         """Nodes that fit a query, best first; what was done instead of what was asked stands in `.attrs['note']`."""
-        if by not in ('auto', 'id', 'meaning', 'words'): raise ValueError(f"by={plain(by, 40)!r} is unknown: use 'auto', 'id', 'meaning' or 'words'.")
+        if by not in ('auto', 'id', 'meaning', 'words'):
+            raise ValueError(f"by={plain(by, 40)!r} is unknown: use 'auto', 'id', 'meaning' or 'words'.")
         text, note = str(text).strip(), ''
-        if not text: raise ValueError('there is nothing to look for: type an id, #row, a part of a title, or some words.')
+        if not text:
+            raise ValueError('there is nothing to look for: type an id, #row, a part of a title, or some words.')
         found = self.by_id(kind, text, most) if by in ('auto', 'id') else None
         if by == 'meaning' or (by == 'auto' and not len(found)):
-            if by == 'auto': note = f'no id or title of {kind}s holds these words; closest in meaning'
-            try: found = self.by_meaning(kind, text, most)
-            except (_NoMeaning, OSError, ImportError) as e: by, note = 'words', f'looked for words in place of meaning, because {sentence(e)}'
-        if by == 'words': found = self.by_words(kind, text, most)
+            if by == 'auto':
+                note = f'no id or title of {kind}s holds these words; closest in meaning'
+            try:
+                found = self.by_meaning(kind, text, most)
+            except (_NoMeaning, OSError, ImportError) as e:
+                by, note = 'words', f'looked for words in place of meaning, because {sentence(e)}'
+        if by == 'words':
+            found = self.by_words(kind, text, most)
         found = found.reset_index(drop=True)
         found.attrs['note'] = note
         return found
@@ -261,34 +325,52 @@ class _Lookup(_Search):
     def nearest(self, kind, row, of, most=10) -> pd.DataFrame:
         """Nodes of kind `of` whose vectors lie closest to one node's, by cosine, without itself."""
         mine = self.unit(kind)
-        if mine is None: return pd.DataFrame({'kind': [], 'row': [], 'id': [], 'name': [], 'cosine': []})
+        if mine is None:
+            return pd.DataFrame({'kind': [], 'row': [], 'id': [], 'name': [], 'cosine': []})
         return self.near(mine[row], of, most, (kind, row))
 
     def near(self, vector, of, most=10, apart=None) -> pd.DataFrame:
         """Nodes of a kind closest to a unit vector; `apart`: a node to leave out."""
         cosine = self.unit(of) @ vector
-        if apart is not None and apart[0] == of: cosine[apart[1]] = -np.inf
-        if not np.any(vector): cosine[:] = -np.inf  # an empty text is near nothing
+        if apart is not None and apart[0] == of:
+            cosine[apart[1]] = -np.inf
+        if not np.any(vector):
+            cosine[:] = -np.inf  # an empty text is near nothing
         rows = np.lexsort((np.arange(len(cosine)), -cosine))[:most]
         rows = rows[np.isfinite(cosine[rows])]
         return self.table(of, rows, cosine=cosine[rows].astype(float))
 
     def options(self, found) -> list:
         """(label, (kind, row)) for a list, each label different."""
-        score = found['cosine'] if 'cosine' in found else found['score'].where(found['how'].isin(['meaning', 'words'])) if 'score' in found else None
+        score = (
+            found['cosine']
+            if 'cosine' in found
+            else found['score'].where(found['how'].isin(['meaning', 'words']))
+            if 'score' in found
+            else None
+        )
         scores = [''] * len(found) if score is None else ['' if s != s else f'{s:.2f}  ' for s in score]
-        def cut(x, most): return x if len(x) <= most else x[:most] + '…'
-        return [(f'{s}{cut(n, 70)}' + (f' ({cut(plain(i, 99), 30)})' if k == 'item' else '') + f'  #{r}', (k, int(r)))
-                for s, k, r, i, n in zip(scores, found['kind'], found['row'], found['id'], found['name'], strict=True)]
+
+        def cut(x, most):
+            return x if len(x) <= most else x[:most] + '…'
+
+        return [
+            (f'{s}{cut(n, 70)}' + (f' ({cut(plain(i, 99), 30)})' if k == 'item' else '') + f'  #{r}', (k, int(r)))
+            for s, k, r, i, n in zip(scores, found['kind'], found['row'], found['id'], found['name'], strict=True)
+        ]
 
 # %% ../../nbs/views/09_parts.ipynb #eb7027bb
 class _Histories:
     """Training events of any user or item, newest first; sorted once, when first asked for."""
 
-    def __init__(self, data): self.data = data
+    def __init__(self, data):
+        self.data = data
 
     @cached_property
-    def events(self) -> pd.DataFrame: return _history(self.data).sort_values('time', ascending=False, kind='stable', na_position='last', ignore_index=True)
+    def events(self) -> pd.DataFrame:
+        return _history(self.data).sort_values(
+            'time', ascending=False, kind='stable', na_position='last', ignore_index=True
+        )
 
     @cached_property
     def order(self) -> dict:

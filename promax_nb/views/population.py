@@ -30,15 +30,18 @@ def entropies(
     tau, teacher_tau, _ = _temperatures(scene)
     m, n = scene.data.shape
     rows = np.arange(m) if m <= most else np.sort(np.random.default_rng(0).choice(m, most, replace=False))
-    pairs: dict = {'p': (scene.vectors, teacher_tau)} | {k: (r[0], tau) for k, r in (('before', scene.before), ('after', scene.after)) if r}
+    pairs: dict = {'p': (scene.vectors, teacher_tau)} | {
+        k: (r[0], tau) for k, r in (('before', scene.before), ('after', scene.after)) if r
+    }
     pairs = {k: (unit_rows(u[rows]), unit_rows(i), t) for k, ((u, i), t) in pairs.items()}
     parts, size = [], max(1, 2**20 // n)
     for s in range(0, len(rows), size):
-        d = {k: _softmax(u[s:s + size] @ i.T, t) for k, (u, i, t) in pairs.items()}
-        part = {'user': rows[s:s + size]}
+        d = {k: _softmax(u[s : s + size] @ i.T, t) for k, (u, i, t) in pairs.items()}
+        part = {'user': rows[s : s + size]}
         for k, x in d.items():
             part[f'entropy_{k}'] = -(x * np.log(np.maximum(x, 1e-300))).sum(1) / np.log(max(n, 2))
-            if k != 'p': part |= {f'kl_{k}': _kl(d['p'], x), f'js_{k}': _js(d['p'], x)}
+            if k != 'p':
+                part |= {f'kl_{k}': _kl(d['p'], x), f'js_{k}': _js(d['p'], x)}
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
@@ -49,22 +52,44 @@ def _outlines(fig, series, edges, **place):
         count = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
         x, y = np.repeat(edges, 2), np.r_[0, np.repeat(count, 2), 0]
         fill = f'rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},.13)'
-        fig.add_scatter(x=x, y=y, mode='lines', line=dict(color=colour, dash=dash, width=2), fill='tozeroy', fillcolor=fill, name=name, legendgroup=name,
-                        hovertext=np.repeat([f'{name}<br>{a:.4g} to {b:.4g}: {c:,} users' for a, b, c in zip(edges[:-1], edges[1:], count, strict=True)],
-                                            2).tolist() + [''] * 2, hoverinfo='text', showlegend=place.get('col', 1) == 1, **place)
+        fig.add_scatter(
+            x=x,
+            y=y,
+            mode='lines',
+            line=dict(color=colour, dash=dash, width=2),
+            fill='tozeroy',
+            fillcolor=fill,
+            name=name,
+            legendgroup=name,
+            hovertext=np.repeat(
+                [
+                    f'{name}<br>{a:.4g} to {b:.4g}: {c:,} users'
+                    for a, b, c in zip(edges[:-1], edges[1:], count, strict=True)
+                ],
+                2,
+            ).tolist()
+            + [''] * 2,
+            hoverinfo='text',
+            showlegend=place.get('col', 1) == 1,
+            **place,
+        )
         fig.add_vline(x=float(np.median(values)), line=dict(color=colour, dash=dash, width=1), **place)
 
 
 def _edges(*values, bins: int = 44):
     """Bin edges over all of them, the outermost thousandth folded in."""
     x = np.concatenate(values)
-    low, high = np.quantile(x, [0, .999])
+    low, high = np.quantile(x, [0, 0.999])
     return np.linspace(low, high if high > low else low + 1e-6, bins + 1)
 
 
 def _how_many(scene, t) -> str:
     """Of whom a figure speaks."""
-    return f'{len(t):,} users' if len(t) == scene.data.n_users else f'a random sample of {len(t):,} of {scene.data.n_users:,} users'
+    return (
+        f'{len(t):,} users'
+        if len(t) == scene.data.n_users
+        else f'a random sample of {len(t):,} of {scene.data.n_users:,} users'
+    )
 
 # %% ../../nbs/views/06_population.ipynb #36eae43e
 def entropy_plot(
@@ -72,6 +97,7 @@ def entropy_plot(
 ):  # plotly Figure
     """How flat the distributions of all users are: profile, base and reshaped."""
     import plotly.graph_objects as go
+
     t, fig = entropies(scene), go.Figure()
     columns = ['entropy_p', 'entropy_before', 'entropy_after']
     series = [(t[c].to_numpy(), *SERIES[k][:3]) for c, k in zip(columns, SERIES, strict=True) if c in t]
@@ -89,37 +115,62 @@ def divergence_plot(
 ):  # plotly Figure
     """How far the recommender is from the profiles, for all users, before and after: KL and JS in nats."""
     from plotly.subplots import make_subplots
+
     _must_have(scene, 'vectors', 'before', 'after')
-    t, fig = entropies(scene), make_subplots(1, 2, horizontal_spacing=.1)
+    t, fig = entropies(scene), make_subplots(1, 2, horizontal_spacing=0.1)
     for col, (key, word) in enumerate((('kl', 'KL(p‖q)'), ('js', 'JS(p, q)')), 1):
         a, b = t[f'{key}_before'].to_numpy(), t[f'{key}_after'].to_numpy()
         _outlines(fig, [(a, *SERIES['q_before'][:3]), (b, *SERIES['q_after'][:3])], _edges(a, b), row=1, col=col)
         fig.update_xaxes(title=f'{word}, nats (0: equal)', row=1, col=col)
     fig.update_yaxes(title='users (count)', rangemode='tozero', row=1, col=1)
     fell = (t.kl_after < t.kl_before).mean()
-    return _themed(fig, 'Distance of the recommender from the profiles', f'{_how_many(scene, t)}; KL fell for {fell:.0%}; thin lines: medians', height=440)
+    return _themed(
+        fig,
+        'Distance of the recommender from the profiles',
+        f'{_how_many(scene, t)}; KL fell for {fell:.0%}; thin lines: medians',
+        height=440,
+    )
 
 # %% ../../nbs/views/06_population.ipynb #c9699626
 def alignment_uniformity(
     scene,  # Scene
     pairs: int = 200_000,  # most training pairs looked at
     rows: int = 2000,  # most users and most items compared with each other
-) -> pd.DataFrame:  # one row per space and seed: space, seed, alignment, uniformity_users, uniformity_items, uniformity (their mean)
+) -> (
+    pd.DataFrame
+):  # one row per space and seed: space, seed, alignment, uniformity_users, uniformity_items, uniformity (their mean)
     """How near users are to their training items, and how evenly each space is filled; all rows scaled to length 1."""
     runs = [('profiles', 0, scene.vectors)] if scene.vectors is not None else []
-    runs += [(name, k, r) for name, side in (('base', scene.before), ('reshaped', scene.after)) for k, r in enumerate(side)]
-    if not runs: raise ValueError('this scene has no vectors at all: pass vectors=, before= or after= to as_scene.')
+    runs += [
+        (name, k, r) for name, side in (('base', scene.before), ('reshaped', scene.after)) for k, r in enumerate(side)
+    ]
+    if not runs:
+        raise ValueError('this scene has no vectors at all: pass vectors=, before= or after= to as_scene.')
     rng, edges = np.random.default_rng(0), sp.coo_matrix(scene.data.train)
-    def some(n, most): return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+
+    def some(n, most):
+        return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+
     e, who, what = some(edges.nnz, pairs), some(scene.data.n_users, rows), some(scene.data.n_items, rows)
-    if not len(e): raise ValueError('the training split is empty, so there is nothing to align: use data with training interactions.')
+    if not len(e):
+        raise ValueError(
+            'the training split is empty, so there is nothing to align: use data with training interactions.'
+        )
     out = []
     for name, seed, (u, i) in runs:
         u, i = unit_rows(u), unit_rows(i)
         near = 2 - 2 * np.einsum('pd,pd->p', u[edges.row[e]], i[edges.col[e]], dtype=np.float64)
         flat = [_uniformity(x[k]) for x, k in ((u, who), (i, what))]
-        out.append({'space': name, 'seed': seed, 'alignment': near.mean(), 'uniformity_users': flat[0], 'uniformity_items': flat[1],
-                    'uniformity': np.mean(flat)})
+        out.append(
+            {
+                'space': name,
+                'seed': seed,
+                'alignment': near.mean(),
+                'uniformity_users': flat[0],
+                'uniformity_items': flat[1],
+                'uniformity': np.mean(flat),
+            }
+        )
     table = pd.DataFrame(out)
     table.attrs = {'pairs': len(e), 'users': len(who), 'items': len(what)}
     return table
@@ -127,7 +178,8 @@ def alignment_uniformity(
 
 def _uniformity(x) -> float:
     """log mean exp(-2 d^2) over pairs of different rows of length 1."""
-    if len(x) < 2: return 0.
+    if len(x) < 2:
+        return 0.0
     similar = np.exp(4 * (x @ x.T) - 4).astype(np.float64)
     return float(np.log((similar.sum() - np.trace(similar)) / (len(x) * (len(x) - 1))))
 
@@ -137,53 +189,121 @@ def alignment_uniformity_plot(
 ):  # plotly Figure
     """Alignment against uniformity of each space, one point a seed; an arrow from base to reshaped."""
     import plotly.graph_objects as go
+
     t, fig = alignment_uniformity(scene), go.Figure()
     look = {'profiles': ('#009E73', 'square'), 'base': (BASE, 'circle-open'), 'reshaped': (OURS, 'diamond')}
     for name, part in t.groupby('space', sort=False):
         colour, symbol = look[name]
-        text = [f'{WORD[name]}, seed {r.seed}<br>alignment {r.alignment:.4f}<br>uniformity: users {r.uniformity_users:.4f}, items {r.uniformity_items:.4f}'
-                for r in part.itertuples()]
-        fig.add_scatter(x=part.alignment, y=part.uniformity, mode='markers', name=WORD[name], hovertext=text, hoverinfo='text',
-                        marker=dict(color=colour, symbol=symbol, size=14, opacity=.9, line=dict(width=2, color=colour)))
+        text = [
+            f'{WORD[name]}, seed {r.seed}<br>alignment {r.alignment:.4f}<br>uniformity: users {r.uniformity_users:.4f}, items {r.uniformity_items:.4f}'
+            for r in part.itertuples()
+        ]
+        fig.add_scatter(
+            x=part.alignment,
+            y=part.uniformity,
+            mode='markers',
+            name=WORD[name],
+            hovertext=text,
+            hoverinfo='text',
+            marker=dict(color=colour, symbol=symbol, size=14, opacity=0.9, line=dict(width=2, color=colour)),
+        )
     mean = t.groupby('space')[['alignment', 'uniformity']].mean()
     if {'base', 'reshaped'} <= set(mean.index):
         a, b = mean.loc['base'], mean.loc['reshaped']
-        fig.add_annotation(x=b.alignment, y=b.uniformity, ax=a.alignment, ay=a.uniformity, xref='x', yref='y', axref='x', ayref='y', text='', showarrow=True,
-                           arrowhead=2, arrowwidth=1.5, arrowcolor=GREY, standoff=9, startstandoff=9)
+        fig.add_annotation(
+            x=b.alignment,
+            y=b.uniformity,
+            ax=a.alignment,
+            ay=a.uniformity,
+            xref='x',
+            yref='y',
+            axref='x',
+            ayref='y',
+            text='',
+            showarrow=True,
+            arrowhead=2,
+            arrowwidth=1.5,
+            arrowcolor=GREY,
+            standoff=9,
+            startstandoff=9,
+        )
     fig.update_xaxes(title='alignment: mean squared distance of user and training item (lower: closer)')
     fig.update_yaxes(title='uniformity: log mean exp(-2 d²)<br>(lower: more evenly spread)')
     counted = t.attrs
-    note = (f"{counted['pairs']:,} training pairs; uniformity of {counted['users']:,} users and {counted['items']:,} items, mean of both; "
-            'vectors of length 1, no unit')
+    note = (
+        f"{counted['pairs']:,} training pairs; uniformity of {counted['users']:,} users and {counted['items']:,} items, mean of both; "
+        'vectors of length 1, no unit'
+    )
     return _themed(fig, 'Alignment and uniformity', note, height=480)
 
 # %% ../../nbs/views/06_population.ipynb #3dd0f32a
 def _at_k(metric: str) -> int:
     """The k of recall@k and its relatives, checked."""
     found = re.fullmatch(r'(recall|ndcg|precision|mrr|hit)@([1-9][0-9]{0,5})', str(metric))
-    if not found: raise ValueError(f"metric={plain(metric, 40)!r} is unknown: use recall, ndcg, precision, mrr or hit with a length, e.g. 'recall@20'.")
+    if not found:
+        raise ValueError(
+            f"metric={plain(metric, 40)!r} is unknown: use recall, ndcg, precision, mrr or hit with a length, e.g. 'recall@20'."
+        )
     return int(found[2])
 
 
 def _group_means(fig, groups):
     """Means of sparsity groups: bars along x for the range of the group, along y for the interval."""
-    left = np.maximum(groups['from'], .7)
-    middle, sure = np.sqrt(left * np.maximum(groups['to'], .7)), (groups.low > 0) | (groups.high < 0)
-    told = [f'{r[1]}-{r[2]} interactions, {r.users:,} users<br>mean {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}]' for r in groups.itertuples()]
-    fig.add_scatter(x=middle, y=groups.difference, mode='markers', name='mean of a sparsity group, 95 % interval', hovertext=told, hoverinfo='text',
-                    error_y=dict(array=groups.high - groups.difference, arrayminus=groups.difference - groups.low, color=OURS, thickness=2.5, width=7),
-                    error_x=dict(array=groups['to'] - middle, arrayminus=middle - left, color=OURS, thickness=1.5, width=0),
-                    marker=dict(symbol=['diamond' if s else 'diamond-open' for s in sure], size=11, color=OURS, line=dict(width=2.5, color=OURS)), row=1, col=1)
+    left = np.maximum(groups['from'], 0.7)
+    middle, sure = np.sqrt(left * np.maximum(groups['to'], 0.7)), (groups.low > 0) | (groups.high < 0)
+    told = [
+        f'{r[1]}-{r[2]} interactions, {r.users:,} users<br>mean {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}]'
+        for r in groups.itertuples()
+    ]
+    fig.add_scatter(
+        x=middle,
+        y=groups.difference,
+        mode='markers',
+        name='mean of a sparsity group, 95 % interval',
+        hovertext=told,
+        hoverinfo='text',
+        error_y=dict(
+            array=groups.high - groups.difference,
+            arrayminus=groups.difference - groups.low,
+            color=OURS,
+            thickness=2.5,
+            width=7,
+        ),
+        error_x=dict(array=groups['to'] - middle, arrayminus=middle - left, color=OURS, thickness=1.5, width=0),
+        marker=dict(
+            symbol=['diamond' if s else 'diamond-open' for s in sure],
+            size=11,
+            color=OURS,
+            line=dict(width=2.5, color=OURS),
+        ),
+        row=1,
+        col=1,
+    )
 
 
 def _gains(fig, degree, a, b, metric: str, names):
     """One dot for each user."""
     import plotly.graph_objects as go
+
     size, opacity = _size(2 * len(a))
-    x = np.maximum(degree, .7) * np.exp(np.random.default_rng(0).uniform(-.08, .08, len(degree)))
-    text = [f'<b>{label(name, 60)}</b><br>{d} training interactions<br>{metric} {u:.3f} → {v:.3f}' for name, d, u, v in zip(names, degree, a, b, strict=True)]
-    fig.add_trace((go.Scattergl if len(a) > 2000 else go.Scatter)(x=x, y=b - a, mode='markers', name='a user', hovertext=text, hoverinfo='text',
-                  marker=dict(color=BASE, size=size, opacity=opacity * .7, symbol='circle')), row=2, col=1)
+    x = np.maximum(degree, 0.7) * np.exp(np.random.default_rng(0).uniform(-0.08, 0.08, len(degree)))
+    text = [
+        f'<b>{label(name, 60)}</b><br>{d} training interactions<br>{metric} {u:.3f} → {v:.3f}'
+        for name, d, u, v in zip(names, degree, a, b, strict=True)
+    ]
+    fig.add_trace(
+        (go.Scattergl if len(a) > 2000 else go.Scatter)(
+            x=x,
+            y=b - a,
+            mode='markers',
+            name='a user',
+            hovertext=text,
+            hoverinfo='text',
+            marker=dict(color=BASE, size=size, opacity=opacity * 0.7, symbol='circle'),
+        ),
+        row=2,
+        col=1,
+    )
 
 # %% ../../nbs/views/06_population.ipynb #f5164991
 def degree_gain_plot(
@@ -194,11 +314,18 @@ def degree_gain_plot(
     from plotly.subplots import make_subplots
 
     from promax_nb.models.evaluate import by_sparsity, user_metrics
+
     k, mask = _at_k(metric), scene.settings['mask']
     _must_have(scene, 'before', 'after')
-    a, b = (sum(s[1:], s[0])[metric] / len(s) for s in (user_metrics(x, scene.data, 'test', (k,), mask) for x in (scene.before, scene.after)))
-    groups, degree = by_sparsity(scene.before, scene.after, scene.data, metric, mask=mask), np.diff(sp.csr_matrix(scene.data.train).indptr)[a.index]
-    fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[.42, .58], vertical_spacing=.05)
+    a, b = (
+        sum(s[1:], s[0])[metric] / len(s)
+        for s in (user_metrics(x, scene.data, 'test', (k,), mask) for x in (scene.before, scene.after))
+    )
+    groups, degree = (
+        by_sparsity(scene.before, scene.after, scene.data, metric, mask=mask),
+        np.diff(sp.csr_matrix(scene.data.train).indptr)[a.index],
+    )
+    fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.42, 0.58], vertical_spacing=0.05)
     _group_means(fig, groups)
     _gains(fig, degree, a, b, metric, scene.data.users['user'].iloc[a.index])
     for row, word in ((1, 'group mean'), (2, 'each user')):
@@ -207,9 +334,13 @@ def degree_gain_plot(
     ticks = [t for k in range(7) for t in (10**k, 2 * 10**k, 5 * 10**k)]
     fig.update_xaxes(type='log', tickvals=ticks, ticktext=[f'{t:,}' for t in ticks])
     fig.update_xaxes(title='training interactions of the user (log scale)', row=2, col=1)
-    note = (f'{len(a):,} users with held-out items: {(b > a).mean():.0%} gained, {(b < a).mean():.0%} lost, {(b == a).mean():.0%} unchanged; '
-            f'seeds: {len(scene.before)} and {len(scene.after)}')
-    return _themed(fig, f'Gain in {metric} (reshaped minus base) by training interactions', note, height=600).update_layout(legend_itemsizing='constant')
+    note = (
+        f'{len(a):,} users with held-out items: {(b > a).mean():.0%} gained, {(b < a).mean():.0%} lost, {(b == a).mean():.0%} unchanged; '
+        f'seeds: {len(scene.before)} and {len(scene.after)}'
+    )
+    return _themed(
+        fig, f'Gain in {metric} (reshaped minus base) by training interactions', note, height=600
+    ).update_layout(legend_itemsizing='constant')
 
 # %% ../../nbs/views/06_population.ipynb #205ac44e
 def _recall_by_k(scene, pair, ks):
@@ -226,18 +357,27 @@ def retrieval_table(
 ) -> pd.DataFrame:  # one row per k: recall (mean over users), low, high (95 %, normal), chance, times (recall / chance); base, reshaped where they exist
     """Recall of held-out items by profile vectors alone, by list length, beside chance and the trained recommenders (first seed)."""
     _must_have(scene, 'vectors')
-    if not scene.data.test.nnz: raise ValueError('nobody has a held-out interaction in the test split: make a larger one, e.g. ratios=(.7, .1, .2).')
+    if not scene.data.test.nnz:
+        raise ValueError(
+            'nobody has a held-out interaction in the test split: make a larger one, e.g. ratios=(.7, .1, .2).'
+        )
     ks, n = list(ks), scene.data.n_items
     if not ks or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1 for k in ks):
         raise ValueError(f'ks={ks}: give at least one list length, whole numbers from 1 up, e.g. (5, 10, 20).')
     ks = sorted({min(int(k), n) for k in ks if k <= n} or {n})
     recall, who = _recall_by_k(scene, tuple(unit_rows(x) for x in scene.vectors), ks)
     free = n - np.diff(sp.csr_matrix(_held_out(scene)[1]).indptr)[who]
-    mean, half = recall.mean(1), 1.96 * recall.std(1, ddof=1) / np.sqrt(len(who)) if len(who) > 1 else np.full(len(ks), np.nan)
+    mean, half = (
+        recall.mean(1),
+        1.96 * recall.std(1, ddof=1) / np.sqrt(len(who)) if len(who) > 1 else np.full(len(ks), np.nan),
+    )
     chance = np.array([np.minimum(k / np.maximum(free, 1), 1).mean() for k in ks])
-    out = pd.DataFrame({'k': ks, 'recall': mean, 'low': mean - half, 'high': mean + half, 'chance': chance, 'times': mean / chance})
+    out = pd.DataFrame(
+        {'k': ks, 'recall': mean, 'low': mean - half, 'high': mean + half, 'chance': chance, 'times': mean / chance}
+    )
     for name, runs in (('base', scene.before), ('reshaped', scene.after)):
-        if runs: out[name] = _recall_by_k(scene, runs[0], ks)[0].mean(1)
+        if runs:
+            out[name] = _recall_by_k(scene, runs[0], ks)[0].mean(1)
     out.attrs = {'users': len(who)}
     return out
 
@@ -248,15 +388,43 @@ def retrieval_plot(
 ):  # plotly Figure
     """Held-out items among the top k by profile vectors alone, against chance, with the trained recommenders for scale."""
     import plotly.graph_objects as go
+
     t, fig = retrieval_table(scene, ks), go.Figure()
-    text = [f'k = {r.k}<br>recall {r.recall:.4f} [{r.low:.4f}, {r.high:.4f}]<br>chance {r.chance:.4f}: {r.times:.2f} times' for r in t.itertuples()]
-    fig.add_scatter(x=t.k, y=t.recall, name='profile vectors alone (95 % interval)', mode='lines+markers', line=dict(color='#009E73', width=2.5), marker_size=8,
-                    error_y=dict(array=t.high - t.recall, color='#009E73', thickness=1.5), hovertext=text, hoverinfo='text')
-    fig.add_scatter(x=t.k, y=t.chance, name='chance', mode='lines', line=dict(color=GREY, dash='dot', width=2), hoverinfo='y')
-    for name, (colour, symbol, dash) in {'base': (BASE, 'circle-open', 'dash'), 'reshaped': (OURS, 'diamond', 'dashdot')}.items():
-        if name in t: fig.add_scatter(x=t.k, y=t[name], name=WORD[name], mode='lines+markers', marker=dict(symbol=symbol, size=8),
-                                      line=dict(color=colour, dash=dash, width=1.5), hoverinfo='y')
-    fig.update_xaxes(type='log', title='k: length of the list (log scale)', tickvals=t.k, ticktext=[f'{k:,}' for k in t.k])
+    text = [
+        f'k = {r.k}<br>recall {r.recall:.4f} [{r.low:.4f}, {r.high:.4f}]<br>chance {r.chance:.4f}: {r.times:.2f} times'
+        for r in t.itertuples()
+    ]
+    fig.add_scatter(
+        x=t.k,
+        y=t.recall,
+        name='profile vectors alone (95 % interval)',
+        mode='lines+markers',
+        line=dict(color='#009E73', width=2.5),
+        marker_size=8,
+        error_y=dict(array=t.high - t.recall, color='#009E73', thickness=1.5),
+        hovertext=text,
+        hoverinfo='text',
+    )
+    fig.add_scatter(
+        x=t.k, y=t.chance, name='chance', mode='lines', line=dict(color=GREY, dash='dot', width=2), hoverinfo='y'
+    )
+    for name, (colour, symbol, dash) in {
+        'base': (BASE, 'circle-open', 'dash'),
+        'reshaped': (OURS, 'diamond', 'dashdot'),
+    }.items():
+        if name in t:
+            fig.add_scatter(
+                x=t.k,
+                y=t[name],
+                name=WORD[name],
+                mode='lines+markers',
+                marker=dict(symbol=symbol, size=8),
+                line=dict(color=colour, dash=dash, width=1.5),
+                hoverinfo='y',
+            )
+    fig.update_xaxes(
+        type='log', title='k: length of the list (log scale)', tickvals=t.k, ticktext=[f'{k:,}' for k in t.k]
+    )
     fig.update_yaxes(title='recall@k: share of held-out items found', rangemode='tozero')
     note = f"{t.attrs['users']:,} users with held-out items; users against items by cosine, known items left out"
     return _themed(fig, 'What profile vectors alone can find', note, height=470)
@@ -269,19 +437,45 @@ def loss_curves(
     """Loss terms and the validation score by epoch, one colour per run."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
-    fig = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=.08)
+
+    fig = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
     dashes = ('solid', 'dash', 'dot', 'dashdot')
     for n, (name, h) in enumerate(histories.items()):
         colour, who = (BASE, OURS, *REST)[n % 6], label(name, 40)
         terms = [c for c in h if c not in ('epoch', 'seconds', metric) and h[c].gt(0).any()]
         for k, term in enumerate(terms):
-            fig.add_scatter(x=h.epoch, y=h[term], name=f'{who}: {label(term, 40)}', line=dict(color=colour, dash=dashes[k % 4], width=1.5), row=1, col=1)
+            fig.add_scatter(
+                x=h.epoch,
+                y=h[term],
+                name=f'{who}: {label(term, 40)}',
+                line=dict(color=colour, dash=dashes[k % 4], width=1.5),
+                row=1,
+                col=1,
+            )
         seen = h.dropna(subset=[metric])
         best = seen.loc[[seen[metric].idxmax()]]
-        fig.add_scatter(x=seen.epoch, y=seen[metric], name=f'{who}: {label(metric, 40)}', line=dict(color=colour, width=2), row=2, col=1)
-        fig.add_trace(go.Scatter(x=best.epoch, y=best[metric], mode='markers', marker=dict(color=colour, size=12, symbol='circle-open', line_width=3),
-                                 name=f'{who}: kept', showlegend=False,
-                                 hovertext=[f'{who}: kept, epoch {int(best.epoch.iloc[0])}, {best[metric].iloc[0]:.4f}'], hoverinfo='text'), row=2, col=1)
+        fig.add_scatter(
+            x=seen.epoch,
+            y=seen[metric],
+            name=f'{who}: {label(metric, 40)}',
+            line=dict(color=colour, width=2),
+            row=2,
+            col=1,
+        )
+        fig.add_trace(
+            go.Scatter(
+                x=best.epoch,
+                y=best[metric],
+                mode='markers',
+                marker=dict(color=colour, size=12, symbol='circle-open', line_width=3),
+                name=f'{who}: kept',
+                showlegend=False,
+                hovertext=[f'{who}: kept, epoch {int(best.epoch.iloc[0])}, {best[metric].iloc[0]:.4f}'],
+                hoverinfo='text',
+            ),
+            row=2,
+            col=1,
+        )
     fig.update_yaxes(type='log', title='loss term (mean per step)', exponentformat='power', dtick=1, row=1, col=1)
     fig.update_yaxes(title=f'validation {label(metric, 40)}', row=2, col=1)
     fig.update_xaxes(title='epoch', row=2, col=1)
@@ -294,15 +488,26 @@ def comparison_plot(
 ):  # plotly Figure
     """Paired differences in percent of the base, with intervals; hollow where the interval includes zero."""
     import plotly.graph_objects as go
+
     t = table[table.base > 0].iloc[::-1]
     scale = 100 / t.base
     mid, low, high = t.difference * scale, t.low * scale, t.high * scale
     sure = (t.low > 0) | (t.high < 0)
-    hover = [f'{label(m, 60)}<br>base {r.base:.4f}, ours {r.ours:.4f}<br>difference {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}]'
-             for m, r in t.iterrows()]
-    fig = go.Figure(go.Scatter(
-        x=mid, y=[label(m, 60) for m in t.index], mode='markers', error_x=dict(array=high - mid, arrayminus=mid - low, color=OURS, thickness=2),
-        marker=dict(color=OURS, size=11, symbol=['circle' if s else 'circle-open' for s in sure], line_width=2), hovertext=hover, hoverinfo='text'))
+    hover = [
+        f'{label(m, 60)}<br>base {r.base:.4f}, ours {r.ours:.4f}<br>difference {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}]'
+        for m, r in t.iterrows()
+    ]
+    fig = go.Figure(
+        go.Scatter(
+            x=mid,
+            y=[label(m, 60) for m in t.index],
+            mode='markers',
+            error_x=dict(array=high - mid, arrayminus=mid - low, color=OURS, thickness=2),
+            marker=dict(color=OURS, size=11, symbol=['circle' if s else 'circle-open' for s in sure], line_width=2),
+            hovertext=hover,
+            hoverinfo='text',
+        )
+    )
     fig.add_vline(x=0, line=dict(color=GREY, dash='dot'))
     fig.update_xaxes(title='difference, % of the base (bar: 95 % interval over users)')
     return _themed(fig, title, 'hollow: the interval includes zero', height=170 + 30 * len(t), showlegend=False)
@@ -314,14 +519,35 @@ def sparsity_plot(
 ):  # plotly Figure
     """Base and ours by sparsity group, with the paired difference's interval in the hover text."""
     import plotly.graph_objects as go
+
     x = [f'{a}-{b} ({n:,} users)' for a, b, n in zip(groups['from'], groups['to'], groups.users, strict=True)]
-    hover = [f'difference {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}], p = {r.p:.3g}' for r in groups.itertuples()]
-    fig = go.Figure([go.Bar(x=x, y=groups.base, name='base', marker=dict(color=BASE)),
-                     go.Bar(x=x, y=groups.ours, name='ProMax', marker=dict(color=OURS, pattern_shape='/'), hovertext=hover,
-                            error_y=dict(array=groups.high - groups.difference, arrayminus=groups.difference - groups.low, color=GREY))])
+    hover = [
+        f'difference {r.difference:+.4f} [{r.low:+.4f}, {r.high:+.4f}], p = {r.p:.3g}' for r in groups.itertuples()
+    ]
+    fig = go.Figure(
+        [
+            go.Bar(x=x, y=groups.base, name='base', marker=dict(color=BASE)),
+            go.Bar(
+                x=x,
+                y=groups.ours,
+                name='ProMax',
+                marker=dict(color=OURS, pattern_shape='/'),
+                hovertext=hover,
+                error_y=dict(
+                    array=groups.high - groups.difference, arrayminus=groups.difference - groups.low, color=GREY
+                ),
+            ),
+        ]
+    )
     fig.update_xaxes(title='training interactions of the user')
     fig.update_yaxes(title=f'{label(metric, 40)} (mean over users)', rangemode='tozero')
-    return _themed(fig, f'{metric} by sparsity', 'bars on ProMax: 95 % interval of the paired difference', barmode='group', height=440)
+    return _themed(
+        fig,
+        f'{metric} by sparsity',
+        'bars on ProMax: 95 % interval of the paired difference',
+        barmode='group',
+        height=440,
+    )
 
 # %% ../../nbs/views/06_population.ipynb #d82854b4
 def population(
@@ -337,7 +563,11 @@ def population(
     }
     has = {p for p in ('vectors', 'before', 'after') if (x := getattr(scene, p)) is not None and len(x)}
     tested = scene.data.test.nnz > 0
-    figures = {title: draw(scene) for title, (draw, parts) in need.items() if set(parts) <= has and (tested or draw not in (degree_gain_plot, retrieval_plot))}
+    figures = {
+        title: draw(scene)
+        for title, (draw, parts) in need.items()
+        if set(parts) <= has and (tested or draw not in (degree_gain_plot, retrieval_plot))
+    }
     return figures | ({'Training': loss_curves(scene.histories)} if scene.histories else {})
 
 # %% ../../nbs/views/06_population.ipynb #a0afb1d3
@@ -347,24 +577,37 @@ def gain_by(
     metric: str = 'recall@20',  # recall, ndcg, precision, mrr or hit at k
     parts: int = 4,  # groups when the column is a number
     projection=None,  # for the columns that need a map
-) -> pd.DataFrame:  # one row per group: group, users, base, ours, difference, low, high, p, helped, hurt (shares of its users)
+) -> (
+    pd.DataFrame
+):  # one row per group: group, users, base, ours, difference, low, high, p, helped, hurt (shares of its users)
     """What reshaping gained within groups of users: paired difference with its 95 % interval, and the shares that gained and lost."""
     from promax_nb.models.evaluate import paired, user_metrics
-    if not (scene.before and scene.after): raise ValueError('a gain needs trainings before and after: pass before= and after=.')
+
+    if not (scene.before and scene.after):
+        raise ValueError('a gain needs trainings before and after: pass before= and after=.')
     if isinstance(column, str):
         table = node_table(scene, projection)
-        if column not in table: raise ValueError(f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, table.columns[6:]))}.")
-        column = table[column].iloc[:scene.data.n_users]
+        if column not in table:
+            raise ValueError(
+                f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, table.columns[6:]))}."
+            )
+        column = table[column].iloc[: scene.data.n_users]
     values = pd.Series(np.asarray(column))
-    if len(values) != scene.data.n_users: raise ValueError(f'the column has {len(values)} values but data has {scene.data.n_users} users: pass one per user.')
+    if len(values) != scene.data.n_users:
+        raise ValueError(
+            f'the column has {len(values)} values but data has {scene.data.n_users} users: pass one per user.'
+        )
     k = int(metric.split('@')[1])
     sides = [user_metrics(x, scene.data, 'test', (k,), scene.settings['mask']) for x in (scene.before, scene.after)]
     a, b = (sum(s[1:], s[0])[[metric]] / len(s) for s in sides)
     values = values.loc[a.index]
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > parts: values = pd.qcut(values, parts, duplicates='drop')
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > parts:
+        values = pd.qcut(values, parts, duplicates='drop')
     rows = []
     for group, who in values.groupby(values, observed=True).groups.items():
         gain = (b - a).loc[who, metric]
         means = paired(a.loc[who], b.loc[who]).loc[metric]
-        rows.append({'group': str(group), 'users': len(who), **means, 'helped': (gain > 0).mean(), 'hurt': (gain < 0).mean()})
+        rows.append(
+            {'group': str(group), 'users': len(who), **means, 'helped': (gain > 0).mean(), 'hurt': (gain < 0).mean()}
+        )
     return pd.DataFrame(rows)

@@ -20,34 +20,61 @@ from ..data.bookshop import toy_data
 from .texts import plain
 
 # %% ../../nbs/views/01_scene.ipynb #4df7dd0d
-SETTINGS = {'tau': .2, 'teacher_tau': None, 'floor': .1, 'confidence': 'published', 'mask': 'train+valid', 'width': 64, 'basis': 'shared', 'encoder': None}
+SETTINGS = {
+    'tau': 0.2,
+    'teacher_tau': None,
+    'floor': 0.1,
+    'confidence': 'published',
+    'mask': 'train+valid',
+    'width': 64,
+    'basis': 'shared',
+    'encoder': None,
+}
 
 
 def _pair(x, what: str, m: int, n: int) -> tuple:
     """(users, items) as float32 arrays of one width, checked."""
     x = (x.users, x.items) if hasattr(x, 'users') else tuple(x)
-    if len(x) != 2: raise ValueError(f'{what} has {len(x)} parts: give a fit result, or the pair (user vectors, item vectors).')
+    if len(x) != 2:
+        raise ValueError(f'{what} has {len(x)} parts: give a fit result, or the pair (user vectors, item vectors).')
     x = tuple(np.asarray(getattr(v, 'detach', lambda v=v: v)(), dtype=np.float32) for v in x)
     for name, v, rows in (('user', x[0], m), ('item', x[1], n)):
         if v.ndim != 2 or len(v) != rows:
-            raise ValueError(f'{what}: the {name} vectors are {v.shape} but data has {rows} {name}s: pass one vector per {name}, in id order.')
+            raise ValueError(
+                f'{what}: the {name} vectors are {v.shape} but data has {rows} {name}s: pass one vector per {name}, in id order.'
+            )
         bad = ~np.isfinite(v).all(1)
         if bad.any():
-            raise ValueError(f'{what}: {int(bad.sum())} {name} vectors hold NaN or infinity (first: row {int(bad.argmax())}): make them again, '
-                             'or leave them out.')
-    if x[0].shape[1] != x[1].shape[1]: raise ValueError(f'{what}: user vectors are {x[0].shape[1]} wide and item vectors {x[1].shape[1]}: both need one width.')
+            raise ValueError(
+                f'{what}: {int(bad.sum())} {name} vectors hold NaN or infinity (first: row {int(bad.argmax())}): make them again, '
+                'or leave them out.'
+            )
+    if x[0].shape[1] != x[1].shape[1]:
+        raise ValueError(
+            f'{what}: user vectors are {x[0].shape[1]} wide and item vectors {x[1].shape[1]}: both need one width.'
+        )
     return x
 
 
 def _texts(table, what: str, n: int):
     """A profile table with one row per id, in id order; a plain list of texts is taken too."""
-    if table is None: return None
-    if not isinstance(table, pd.DataFrame): table = pd.DataFrame({'profile': list(table)})
-    if 'profile' not in table: raise ValueError(f"the {what} table has no column 'profile' (it has {', '.join(map(str, table))}): pass what `write` returned.")
-    if len(table) != n: raise ValueError(f'{what} has {len(table)} profiles but data has {n} {what}: pass one profile per id, in id order.')
+    if table is None:
+        return None
+    if not isinstance(table, pd.DataFrame):
+        table = pd.DataFrame({'profile': list(table)})
+    if 'profile' not in table:
+        raise ValueError(
+            f"the {what} table has no column 'profile' (it has {', '.join(map(str, table))}): pass what `write` returned."
+        )
+    if len(table) != n:
+        raise ValueError(
+            f'{what} has {len(table)} profiles but data has {n} {what}: pass one profile per id, in id order.'
+        )
     table = table.reset_index(drop=True)
-    if 'id' not in table: table.insert(0, 'id', range(n))
-    if not (table.id.to_numpy() == np.arange(n)).all(): raise ValueError(f'the profiles of {what} are not in id order: sort them by id, one row per id.')
+    if 'id' not in table:
+        table.insert(0, 'id', range(n))
+    if not (table.id.to_numpy() == np.arange(n)).all():
+        raise ValueError(f'the profiles of {what} are not in id order: sort them by id, one row per id.')
     return table
 
 # %% ../../nbs/views/01_scene.ipynb #03f9be5c
@@ -55,30 +82,39 @@ def _check_scene(scene):
     """Everything has one row per id, in one order, and no NaN."""
     m, n = scene.data.shape
     scene.users, scene.items = _texts(scene.users, 'users', m), _texts(scene.items, 'items', n)
-    if scene.vectors is not None: scene.vectors = _pair(scene.vectors, 'profile vectors', m, n)
-    if scene.raw is not None: scene.raw = _pair(scene.raw, 'raw profile vectors', m, n)
+    if scene.vectors is not None:
+        scene.vectors = _pair(scene.vectors, 'profile vectors', m, n)
+    if scene.raw is not None:
+        scene.raw = _pair(scene.raw, 'raw profile vectors', m, n)
     for side in ('before', 'after'):
         x = getattr(scene, side)
         x = [] if x is None else list(x) if isinstance(x, list) else [x]
         setattr(scene, side, [_pair(p, side, m, n) for p in x])
     if scene.added is not None:
         scene.added = sp.csr_matrix(scene.added)
-        if scene.added.shape != (m, n): raise ValueError(f'added is {scene.added.shape} but data is {(m, n)}: augment the same data.')
+        if scene.added.shape != (m, n):
+            raise ValueError(f'added is {scene.added.shape} but data is {(m, n)}: augment the same data.')
     unknown = set(scene.settings) - set(SETTINGS)
-    if unknown: raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: a scene knows {', '.join(SETTINGS)}.")
+    if unknown:
+        raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: a scene knows {', '.join(SETTINGS)}.")
     scene.settings = SETTINGS | scene.settings
 
 
 def _in_basis(scene, shared: bool) -> tuple:
     """Profile vectors whitened anew, and the whitenings of users and items."""
     from promax_nb.retrieval.embed import whitening
+
     if scene.raw is None:
-        raise ValueError('the profile vectors before whitening are not there, so the basis cannot be changed: pass raw=(encode(...), encode(...)), '
-                         'or open a run.')
+        raise ValueError(
+            'the profile vectors before whitening are not there, so the basis cannot be changed: pass raw=(encode(...), encode(...)), '
+            'or open a run.'
+        )
     width = scene.vectors[0].shape[1] if scene.vectors is not None else scene.settings['width']
     to: tuple
-    if shared: to = (whitening(np.concatenate(scene.raw), width, name='users and items'),) * 2
-    else: to = tuple(whitening(x, width, name=w) for x, w in zip(scene.raw, ('users', 'items'), strict=True))
+    if shared:
+        to = (whitening(np.concatenate(scene.raw), width, name='users and items'),) * 2
+    else:
+        to = tuple(whitening(x, width, name=w) for x, w in zip(scene.raw, ('users', 'items'), strict=True))
     return to[0](scene.raw[0]), to[1](scene.raw[1]), *to
 
 # %% ../../nbs/views/01_scene.ipynb #eca73056
@@ -104,7 +140,11 @@ class Scene:
 
     def spaces(self) -> dict:
         """Name -> (user vectors, item vectors) of every space there is: profiles, base, reshaped (first seed)."""
-        found = {'profiles': self.vectors, 'base': self.before[0] if self.before else None, 'reshaped': self.after[0] if self.after else None}
+        found = {
+            'profiles': self.vectors,
+            'base': self.before[0] if self.before else None,
+            'reshaped': self.after[0] if self.after else None,
+        }
         return {k: v for k, v in found.items() if v is not None}
 
     def name(self, kind: str, row: int) -> str:
@@ -119,7 +159,9 @@ class Scene:
         return _in_basis(self, shared)
 
     def __repr__(self):
-        parts = {k: getattr(self, k) for k in ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance', 'raw')}
+        parts = {
+            k: getattr(self, k) for k in ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance', 'raw')
+        }
         has = [k for k, v in parts.items() if v is not None and (sp.issparse(v) or len(v))]
         return f"Scene of {self.data.name!r}: {self.data.n_users:,} users, {self.data.n_items:,} items; has {', '.join(has) or 'interactions only'}"
 
@@ -130,9 +172,13 @@ def as_scene(
 ) -> Scene:
     """A scene from whatever a person has at hand."""
     if isinstance(data, Scene):
-        if parts: raise ValueError(f"a scene is given, and {', '.join(parts)} beside it: put them into the scene (dataclasses.replace).")
+        if parts:
+            raise ValueError(
+                f"a scene is given, and {', '.join(parts)} beside it: put them into the scene (dataclasses.replace)."
+            )
         return data
-    if isinstance(data, (str, Path)): return open_run(data)
+    if isinstance(data, (str, Path)):
+        return open_run(data)
     return Scene(data, **parts)
 
 # %% ../../nbs/views/01_scene.ipynb #0fdeaa01
@@ -141,16 +187,27 @@ def open_run(
 ) -> Scene:
     """Everything to look at from the folder of a finished run."""
     from promax_nb.models.train import load_fit, load_tensors
+
     folder = Path(folder)
-    if not folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder}: check the path, or make a run with promax demo.')
-    for name, problem in (('settings.json', 'is not a run folder (no settings.json in it): give the --out folder of promax run.'),
-                          ('metrics.json', 'holds an unfinished run: type the same promax command again to finish it.'),
-                          ('data', 'is of an older version and holds no data: make the run again.')):
-        if not (folder / name).exists(): raise ValueError(f'{folder} {problem}')
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no folder {folder}: check the path, or make a run with promax demo.')
+    for name, problem in (
+        ('settings.json', 'is not a run folder (no settings.json in it): give the --out folder of promax run.'),
+        ('metrics.json', 'holds an unfinished run: type the same promax command again to finish it.'),
+        ('data', 'is of an older version and holds no data: make the run again.'),
+    ):
+        if not (folder / name).exists():
+            raise ValueError(f'{folder} {problem}')
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     used, data = card['settings'], load(folder / 'data')
-    def table(name): return pd.read_parquet(folder / name) if (folder / name).exists() else None
-    fits = {side: [load_fit(folder / 'fits' / f'{name}-{s}') for s in card['seeds']] for side, name in (('before', 'base'), ('after', 'promax'))}
+
+    def table(name):
+        return pd.read_parquet(folder / name) if (folder / name).exists() else None
+
+    fits = {
+        side: [load_fit(folder / 'fits' / f'{name}-{s}') for s in card['seeds']]
+        for side, name in (('before', 'base'), ('after', 'promax'))
+    }
     vectors = None
     if (folder / 'profile-vectors.safetensors').exists():
         t, _ = load_tensors(folder / 'profile-vectors.safetensors')
@@ -158,17 +215,36 @@ def open_run(
     users, items = table('profiles-users.parquet'), table('profiles-items.parquet')
     added = sp.load_npz(folder / 'added.npz') if (folder / 'added.npz').exists() else None
     settings = {k: used.get(k, v) for k, v in SETTINGS.items() if k != 'floor'}
-    return Scene(data, users, items, vectors, **fits, added=added, provenance=table('augmentation.parquet'), raw=_raw(folder, data, users, items, used),
-                 settings=settings, histories={'base': fits['before'][0].history, 'ProMax': fits['after'][0].history}, folder=folder)
+    return Scene(
+        data,
+        users,
+        items,
+        vectors,
+        **fits,
+        added=added,
+        provenance=table('augmentation.parquet'),
+        raw=_raw(folder, data, users, items, used),
+        settings=settings,
+        histories={'base': fits['before'][0].history, 'ProMax': fits['after'][0].history},
+        folder=folder,
+    )
 
 
 def _raw(folder, data, users, items, used):
     """Profile vectors before whitening: those that came with the data, or those of the run's cache; None without either."""
     from promax_nb.retrieval.embed import encode
-    if {'user_vectors', 'item_vectors'} <= set(data.extras): return data.extras['user_vectors'], data.extras['item_vectors']
-    if users is None or not (folder / 'vectors.db').exists(): return None
-    try: return tuple(encode(t.profile.tolist(), used.get('encoder'), cache=folder / 'vectors.db', empty='zero') for t in (users, items))
-    except OSError: return None  # another machine, without that encoder: everything but a change of basis still works
+
+    if {'user_vectors', 'item_vectors'} <= set(data.extras):
+        return data.extras['user_vectors'], data.extras['item_vectors']
+    if users is None or not (folder / 'vectors.db').exists():
+        return None
+    try:
+        return tuple(
+            encode(t.profile.tolist(), used.get('encoder'), cache=folder / 'vectors.db', empty='zero')
+            for t in (users, items)
+        )
+    except OSError:
+        return None  # another machine, without that encoder: everything but a change of basis still works
 
 # %% ../../nbs/views/01_scene.ipynb #9526fc3a
 def toy_scene(
@@ -186,6 +262,7 @@ def toy_scene(
     from promax_nb.retrieval.augment import augment
     from promax_nb.models.objectives import BPR, ProMax
     from promax_nb.models.train import fit
+
     data = toy_data(n_users, n_items, seed=seed)
     items = write(template(), item_prompts(data))
     users = write(template(), user_prompts(data, items))
@@ -194,6 +271,6 @@ def toy_scene(
     added, why = augment(data, su, si)
     how: dict = dict(epochs=epochs, batch=512, lr=3e-3, patience=100, seed=seed, progress=False)
     base = fit(LightGCN(data, seed=seed), BPR(), data, **how)
-    ours = fit(LightGCN(data, seed=seed), ProMax(su, si, added, sdr=3., s2dr=.01), data, **how)
+    ours = fit(LightGCN(data, seed=seed), ProMax(su, si, added, sdr=3.0, s2dr=0.01), data, **how)
     histories = {'base': base.history, 'ProMax': ours.history}
     return Scene(data, users, items, (su, si), [base], [ours], added, why, raw, {'width': 32}, histories)

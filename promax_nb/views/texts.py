@@ -10,7 +10,9 @@ import html
 import re
 
 # %% ../../nbs/views/00_texts.ipynb #a722a3a9
-_UNSEEN = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]')
+_UNSEEN = re.compile(
+    '[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]'
+)
 
 
 def plain(
@@ -18,10 +20,12 @@ def plain(
     limit: int | None = None,  # most characters to keep
 ) -> str:
     """Text with unseen and direction-changing characters written out as ⟨U+202E⟩, cut at `limit`. Not escaped."""
-    if text is None or (isinstance(text, float) and text != text): return ''
+    if text is None or (isinstance(text, float) and text != text):
+        return ''
     text = str(text)
     n = len(text)
-    if limit is not None and n > limit: text = text[:limit]
+    if limit is not None and n > limit:
+        text = text[:limit]
     text = _UNSEEN.sub(lambda m: f'⟨U+{ord(m[0]):04X}⟩' if m[0] != '\r' else '', text)
     return f'{text} … ({n:,} characters)' if limit is not None and n > limit else text
 
@@ -49,4 +53,5 @@ def wrapped(
 ) -> str:
     """`label`, broken into lines for a hover box."""
     import textwrap
+
     return '<br>'.join(label(line, None) for line in textwrap.wrap(plain(text, limit), width)) or ''

@@ -2,6 +2,7 @@
 
 Everything is closed when the last test of this folder is over: an open browser would leave a running event loop to other tests of the process.
 """
+
 import pytest
 
 from .lab import ARGS, DETECTOR, LabServer, Notebook, Watched, find_chromium
@@ -10,13 +11,19 @@ from .lab import ARGS, DETECTOR, LabServer, Notebook, Watched, find_chromium
 @pytest.fixture(scope='session')
 def chromium(needed):
     """The browser's path."""
-    return needed(find_chromium(), 'PROMAX_REQUIRE_BROWSER', 'no Chromium found; install chromium, or set PROMAX_CHROMIUM to it, to run the browser tests.')
+    return needed(
+        find_chromium(),
+        'PROMAX_REQUIRE_BROWSER',
+        'no Chromium found; install chromium, or set PROMAX_CHROMIUM to it, to run the browser tests.',
+    )
 
 
 @pytest.fixture(scope='package')
 def playwright(chromium):
     from playwright.sync_api import sync_playwright
-    with sync_playwright() as p: yield p
+
+    with sync_playwright() as p:
+        yield p
 
 
 @pytest.fixture(scope='package')
@@ -29,18 +36,22 @@ def launch(playwright, chromium):
         return started[-1]
 
     yield start
-    for b in started: b.close()
+    for b in started:
+        b.close()
 
 
 @pytest.fixture(scope='package')
-def browser(launch): return launch()
+def browser(launch):
+    return launch()
 
 
 @pytest.fixture(scope='package')
 def lab(chromium, tmp_path_factory):
     server = LabServer(tmp_path_factory.mktemp('lab'))
-    try: yield server.start()
-    finally: server.stop()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 def _context(browser, **kw):
@@ -60,7 +71,8 @@ def open_notebook(browser, lab, request):
         return nb.open(lab, cells, name or f"{request.module.__name__.rpartition('.')[2]}-{len(opened)}.ipynb")
 
     yield open_one
-    for nb in opened: nb.close()
+    for nb in opened:
+        nb.close()
     context.close()
 
 
@@ -80,5 +92,7 @@ def open_file(browser):
 
     yield open_one
     for p in pages:
-        if not p.page.is_closed(): p.close()
-    for c in contexts.values(): c.close()
+        if not p.page.is_closed():
+            p.close()
+    for c in contexts.values():
+        c.close()

@@ -1,4 +1,5 @@
 """A real Chromium and a real JupyterLab: start them, watch what pages do, run notebooks in them."""
+
 import contextlib
 import http.client
 import json
@@ -17,10 +18,22 @@ from urllib.parse import quote, urlsplit
 import nbformat
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / 'artifacts'
-WAIT = int(os.environ.get('PROMAX_BROWSER_WAIT', 90))  # seconds before a wait gives up: far more than a quiet machine needs; no test asserts on it
+WAIT = int(
+    os.environ.get('PROMAX_BROWSER_WAIT', 90)
+)  # seconds before a wait gives up: far more than a quiet machine needs; no test asserts on it
 # The last rule leads every name and address but this machine's nowhere: the browser has no network, so a planted outside request fails at once.
-ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-        '--disable-sync', '--no-proxy-server', '--enable-unsafe-swiftshader', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost']
+ARGS = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--no-proxy-server',
+    '--enable-unsafe-swiftshader',
+    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
+]
 # Patterns of console errors that JupyterLab or Chromium write by themselves, without any of our code: none was seen (warnings are not judged).
 NOISE: tuple = ()
 DETECTOR = """
@@ -56,15 +69,24 @@ def find_chromium() -> str | None:
     """PROMAX_CHROMIUM, else the first Chromium on PATH; a path that is named and not there is an error."""
     named = os.environ.get('PROMAX_CHROMIUM')
     if named:
-        if not Path(named).exists(): raise FileNotFoundError(f'PROMAX_CHROMIUM names {named}, and there is no such file: correct it, or unset it.')
+        if not Path(named).exists():
+            raise FileNotFoundError(
+                f'PROMAX_CHROMIUM names {named}, and there is no such file: correct it, or unset it.'
+            )
         return named
-    return next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'))), None)
+    return next(
+        filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'))), None
+    )
 
 
 def outside(url: str) -> bool:
     """Does this address leave the machine?"""
     parts = urlsplit(url)
-    return parts.scheme not in ('data', 'blob', 'file', 'about', 'chrome', 'devtools') and parts.hostname not in ('127.0.0.1', 'localhost', '::1')
+    return parts.scheme not in ('data', 'blob', 'file', 'about', 'chrome', 'devtools') and parts.hostname not in (
+        '127.0.0.1',
+        'localhost',
+        '::1',
+    )
 
 
 class Watched:
@@ -91,53 +113,73 @@ class Watched:
         self._watch(page)
 
     def _heard(self, message):
-        if message.text.startswith('SCRIPT-HIT'): self.hits.append(message.text)
+        if message.text.startswith('SCRIPT-HIT'):
+            self.hits.append(message.text)
         elif message.type == 'error':
             place = message.location or {}
             text = f'{message.text} ({place.get("url", "")[:200]}:{place.get("lineNumber", "")})'
-            if not any(re.search(n, text) for n in NOISE): self.console.append(text)
+            if not any(re.search(n, text) for n in NOISE):
+                self.console.append(text)
 
     def problems(self) -> dict:
         """All that was seen, by kind; empty when the page is clean."""
         self.page.evaluate('() => new Promise(r => setTimeout(r, 50))')  # let what was queued run
         hits = list(self.hits)
         for frame in self.page.frames:
-            with contextlib.suppress(Exception): hits += [h for h in frame.evaluate('() => window.__hits || []') if not any(h in x for x in hits)]
+            with contextlib.suppress(Exception):
+                hits += [h for h in frame.evaluate('() => window.__hits || []') if not any(h in x for x in hits)]
         alive = []
         for frame in self.page.frames:
-            with contextlib.suppress(Exception): alive += frame.evaluate(ALIVE)
-        seen = {'script hits': hits, 'live markup': alive, 'page errors': self.page_errors, 'console errors': self.console,
-                'outside requests': self.outside, 'popups': self.popups}
+            with contextlib.suppress(Exception):
+                alive += frame.evaluate(ALIVE)
+        seen = {
+            'script hits': hits,
+            'live markup': alive,
+            'page errors': self.page_errors,
+            'console errors': self.console,
+            'outside requests': self.outside,
+            'popups': self.popups,
+        }
         return {k: v for k, v in seen.items() if v}
 
     def forget(self):
         """Start the record anew, after something that was meant to trip it."""
-        for seen in (self.console, self.page_errors, self.failed, self.outside, self.hits, self.popups): seen.clear()
+        for seen in (self.console, self.page_errors, self.failed, self.outside, self.hits, self.popups):
+            seen.clear()
         for frame in self.page.frames:
-            with contextlib.suppress(Exception): frame.evaluate('() => { if (window.__hits) window.__hits.length = 0; }')
+            with contextlib.suppress(Exception):
+                frame.evaluate('() => { if (window.__hits) window.__hits.length = 0; }')
 
-    def close(self): self.page.close()
+    def close(self):
+        self.page.close()
 
 
 def assert_clean(watched: Watched):
     """No script ran, no markup came alive, no error in page or console, nothing asked for from outside."""
     found = watched.problems()
-    assert not found, 'the page is not clean:\n' + '\n'.join(f'{kind}:\n  ' + '\n  '.join(map(str, what[:8])) for kind, what in found.items())
+    assert not found, 'the page is not clean:\n' + '\n'.join(
+        f'{kind}:\n  ' + '\n  '.join(map(str, what[:8])) for kind, what in found.items()
+    )
 
 
 def assert_keeps_data(watched: Watched):
     """No button of a figure offers to send its data away, and none leads to another site (plotly has both unless told otherwise)."""
     bars = watched.page.locator('.modebar-btn')
     assert bars.count(), 'there is no figure with a bar of buttons on this page'
-    away = watched.page.locator('.modebar-btn[data-title^="Share"], .modebar-btn[data-title*="Chart Studio"], .modebar a[href]')
-    assert not away.count(), f'{away.count()} buttons send data or people away: set showSendToCloud and displaylogo to false'
+    away = watched.page.locator(
+        '.modebar-btn[data-title^="Share"], .modebar-btn[data-title*="Chart Studio"], .modebar a[href]'
+    )
+    assert not away.count(), (
+        f'{away.count()} buttons send data or people away: set showSendToCloud and displaylogo to false'
+    )
 
 
 def screenshot(where, name: str, full: bool = False) -> Path:
     """A picture of a page or of one element, kept in tests/artifacts/ (git-ignored)."""
     ARTIFACTS.mkdir(exist_ok=True)
     path = ARTIFACTS / f'{name}.png'
-    if isinstance(where, Watched): where.page.screenshot(path=path, full_page=full)
+    if isinstance(where, Watched):
+        where.page.screenshot(path=path, full_page=full)
     else:  # an element: JupyterLab scrolls inside of its own panel, so the window is made tall enough for all of it
         page, size = where.page, where.page.viewport_size
         page.set_viewport_size(size | {'height': max(size['height'], int(where.bounding_box()['height']) + 300)})
@@ -158,9 +200,15 @@ class LabServer:
 
     def _settings(self):
         """No news pop-up, no question before leaving a page, nothing saved behind our back."""
-        files = {'@jupyterlab/apputils-extension/notification': {'fetchNews': 'false', 'checkForUpdates': False, 'doNotDisturbMode': True},
-                 '@jupyterlab/docmanager-extension/plugin': {'autosave': False},
-                 '@jupyterlab/notebook-extension/tracker': {'kernelShutdown': True}}
+        files = {
+            '@jupyterlab/apputils-extension/notification': {
+                'fetchNews': 'false',
+                'checkForUpdates': False,
+                'doNotDisturbMode': True,
+            },
+            '@jupyterlab/docmanager-extension/plugin': {'autosave': False},
+            '@jupyterlab/notebook-extension/tracker': {'kernelShutdown': True},
+        }
         for name, what in files.items():
             path = self.folder / 'settings' / f'{name}.jupyterlab-settings'
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,12 +217,29 @@ class LabServer:
     def _environment(self) -> dict:
         """The person's own Jupyter, IPython and matplotlib settings stay out."""
         own = {k: v for k, v in os.environ.items() if not k.startswith(('JUPYTER', 'IPYTHON', 'PYTEST', 'JPY_'))}
-        folders = {'JUPYTER_CONFIG_DIR': 'config', 'JUPYTER_DATA_DIR': 'data', 'JUPYTER_RUNTIME_DIR': 'runtime', 'JUPYTERLAB_SETTINGS_DIR': 'settings',
-                   'JUPYTERLAB_WORKSPACES_DIR': 'workspaces', 'IPYTHONDIR': 'ipython', 'MPLCONFIGDIR': 'matplotlib'}
+        folders = {
+            'JUPYTER_CONFIG_DIR': 'config',
+            'JUPYTER_DATA_DIR': 'data',
+            'JUPYTER_RUNTIME_DIR': 'runtime',
+            'JUPYTERLAB_SETTINGS_DIR': 'settings',
+            'JUPYTERLAB_WORKSPACES_DIR': 'workspaces',
+            'IPYTHONDIR': 'ipython',
+            'MPLCONFIGDIR': 'matplotlib',
+        }
         tests = str(Path(__file__).resolve().parent.parent)
         paths = os.pathsep.join(filter(None, [os.environ.get('PYTHONPATH'), tests, str(Path(tests).parent)]))
-        quiet = {'OMP_NUM_THREADS': '1', 'HF_HUB_OFFLINE': '1', 'TOKENIZERS_PARALLELISM': 'false', 'PYDEVD_DISABLE_FILE_VALIDATION': '1'}
-        return own | {k: str(self.folder / v) for k, v in folders.items()} | quiet | {'PYTHONPATH': paths, 'JUPYTER_PREFER_ENV_PATH': '1'}
+        quiet = {
+            'OMP_NUM_THREADS': '1',
+            'HF_HUB_OFFLINE': '1',
+            'TOKENIZERS_PARALLELISM': 'false',
+            'PYDEVD_DISABLE_FILE_VALIDATION': '1',
+        }
+        return (
+            own
+            | {k: str(self.folder / v) for k, v in folders.items()}
+            | quiet
+            | {'PYTHONPATH': paths, 'JUPYTER_PREFER_ENV_PATH': '1'}
+        )
 
     def start(self):
         self._settings()
@@ -182,16 +247,39 @@ class LabServer:
             with socket.socket() as s:
                 s.bind(('127.0.0.1', 0))
                 self.port = s.getsockname()[1]
-            command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--expose-app-in-browser', '--ServerApp.ip=127.0.0.1',
-                       f'--ServerApp.port={self.port}', '--ServerApp.port_retries=0', f'--IdentityProvider.token={self.token}',
-                       f'--ServerApp.root_dir={self.root}', '--ServerApp.terminals_enabled=False', '--LabApp.extension_manager=readonly',
-                       '--ServerApp.shutdown_no_activity_timeout=1800']
+            command = [
+                sys.executable,
+                '-m',
+                'jupyterlab',
+                '--no-browser',
+                '--allow-root',
+                '--expose-app-in-browser',
+                '--ServerApp.ip=127.0.0.1',
+                f'--ServerApp.port={self.port}',
+                '--ServerApp.port_retries=0',
+                f'--IdentityProvider.token={self.token}',
+                f'--ServerApp.root_dir={self.root}',
+                '--ServerApp.terminals_enabled=False',
+                '--LabApp.extension_manager=readonly',
+                '--ServerApp.shutdown_no_activity_timeout=1800',
+            ]
             with open(self.log, 'ab') as log:
-                self.process = subprocess.Popen(command, cwd=self.root, env=self._environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                                start_new_session=True)
-            if self._ready(): return self
-            if attempt == 2 or 'already in use' not in self.tail(): break
-        raise RuntimeError(f'JupyterLab did not start (exit code {self.process.poll()}); the end of its log:\n{self.tail()}')
+                self.process = subprocess.Popen(
+                    command,
+                    cwd=self.root,
+                    env=self._environment(),
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            if self._ready():
+                return self
+            if attempt == 2 or 'already in use' not in self.tail():
+                break
+        raise RuntimeError(
+            f'JupyterLab did not start (exit code {self.process.poll()}); the end of its log:\n{self.tail()}'
+        )
 
     def _ready(self) -> bool:
         end = time.monotonic() + WAIT
@@ -199,9 +287,11 @@ class LabServer:
             try:
                 ask = http.client.HTTPConnection('127.0.0.1', self.port, timeout=5)
                 ask.request('GET', '/api/status', headers={'Authorization': f'token {self.token}'})
-                if ask.getresponse().status == 200: return True
-            except OSError: pass
-            time.sleep(.1)
+                if ask.getresponse().status == 200:
+                    return True
+            except OSError:
+                pass
+            time.sleep(0.1)
         return False
 
     def tail(self, lines: int = 60) -> str:
@@ -210,10 +300,13 @@ class LabServer:
 
     def stop(self):
         """End the server and its kernels (SIGTERM lets it end the kernels; then the whole group goes)."""
-        if self.process is None: return
+        if self.process is None:
+            return
         self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired): self.process.wait(10)
-        with contextlib.suppress(ProcessLookupError): os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def address(self, name: str) -> str:
@@ -237,7 +330,8 @@ EXECUTE = f"""async code => {{
 }}"""
 
 
-def _colourless(text: str) -> str: return re.sub('\x1b\\[[0-9;]*m', '', text)
+def _colourless(text: str) -> str:
+    return re.sub('\x1b\\[[0-9;]*m', '', text)
 
 
 class Notebook(Watched):
@@ -245,8 +339,10 @@ class Notebook(Watched):
 
     def open(self, server: LabServer, cells: list, name: str):
         self.server, self.name = server, name
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells],
-                                        metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
+        book = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(c) for c in cells],
+            metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}},
+        )
         nbformat.write(book, server.root / name)
         self.page.goto(server.address(name), wait_until='domcontentloaded')
         self._until(READY, 'the kernel to be ready')
@@ -255,9 +351,11 @@ class Notebook(Watched):
         return self
 
     def _until(self, condition: str, what: str):
-        try: self.page.wait_for_function(condition, timeout=WAIT * 1000, polling=50)
+        try:
+            self.page.wait_for_function(condition, timeout=WAIT * 1000, polling=50)
         except Exception as e:
-            with contextlib.suppress(Exception): screenshot(self, f'stuck-{Path(self.name).stem}')
+            with contextlib.suppress(Exception):
+                screenshot(self, f'stuck-{Path(self.name).stem}')
             why = f'waited {WAIT} s in vain for {what} (screenshot kept); {e}\nerrors: {self.problems()}\n{self.server.tail(20)}'
             raise AssertionError(f'{self.name}: {why}') from None
 
@@ -273,28 +371,36 @@ class Notebook(Watched):
     def run(self, code: str) -> str:
         """Run code in the notebook's kernel, beside the cells, and give back what it printed."""
         said = self.page.evaluate(EXECUTE, code)
-        if said['error']: raise AssertionError('the kernel said: ' + _colourless(said['error']))
+        if said['error']:
+            raise AssertionError('the kernel said: ' + _colourless(said['error']))
         return said['text'].strip()
 
     def value(self, expression: str):
         """A Python expression's value in the kernel, through JSON (a DataFrame comes as a list of rows)."""
-        return json.loads(self.run('import json as _json, numpy as _np, pandas as _pd\n'
-                                   'def _plain(x):\n'
-                                   '    if isinstance(x, _pd.DataFrame): return _json.loads(x.to_json(orient="records"))\n'
-                                   '    return x.tolist() if isinstance(x, (_np.ndarray, _np.generic)) else str(x)\n'
-                                   f'print(_json.dumps({expression}, default=_plain))'))
+        return json.loads(
+            self.run(
+                'import json as _json, numpy as _np, pandas as _pd\n'
+                'def _plain(x):\n'
+                '    if isinstance(x, _pd.DataFrame): return _json.loads(x.to_json(orient="records"))\n'
+                '    return x.tolist() if isinstance(x, (_np.ndarray, _np.generic)) else str(x)\n'
+                f'print(_json.dumps({expression}, default=_plain))'
+            )
+        )
 
     def until(self, expression: str, test=bool):
         """Ask the kernel for a value until it passes the test (widget messages may run beside the cells, so once is not enough)."""
         end = time.monotonic() + WAIT
         while True:
             got = self.value(expression)
-            if test(got): return got
-            if time.monotonic() > end: raise AssertionError(f'{expression} stayed {str(got)[:500]} for {WAIT} s')
+            if test(got):
+                return got
+            if time.monotonic() > end:
+                raise AssertionError(f'{expression} stayed {str(got)[:500]} for {WAIT} s')
             self.page.wait_for_timeout(50)
 
     def close(self):
-        with contextlib.suppress(Exception): self.page.evaluate(f"() => {PANEL}.sessionContext.shutdown()")
+        with contextlib.suppress(Exception):
+            self.page.evaluate(f"() => {PANEL}.sessionContext.shutdown()")
         super().close()
 
 
@@ -318,7 +424,8 @@ class Plot:
         self.at.scroll_into_view_if_needed()
         return self.at.evaluate(SPOTS, points)
 
-    def spot(self, curve: int, point: int) -> list: return self.spots([[curve, point]])[0]
+    def spot(self, curve: int, point: int) -> list:
+        return self.spots([[curve, point]])[0]
 
     def _to(self, x, y):
         """Move there in two steps: plotly compares places."""
@@ -349,7 +456,9 @@ class Plot:
         x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
         self.page.mouse.move(x - dx, y - dy)
         self.page.mouse.down()
-        for corner in ([x + dx, y - dy], [x + dx, y + dy], [x - dx, y + dy], [x - dx, y - dy])[:4 if mode == 'lasso' else 2]:
+        for corner in ([x + dx, y - dy], [x + dx, y + dy], [x - dx, y + dy], [x - dx, y - dy])[
+            : 4 if mode == 'lasso' else 2
+        ]:
             self.page.mouse.move(*corner, steps=4)
         self.page.mouse.up()
 
@@ -381,5 +490,6 @@ def squeezed(text: str) -> str:
 def unread(texts, page_text: str, most: int = 40) -> list:
     """Those texts whose beginning cannot be read in a page's visible text."""
     from promax_nb.views.texts import plain
+
     seen = squeezed(page_text)
     return [t[:60] for t in texts if squeezed(plain(t))[:most] not in seen]

@@ -2,6 +2,7 @@
 
 The first lesson in every run, all of them with PROMAX_FULL=1 (each takes a kernel of its own).
 """
+
 import os
 import re
 from pathlib import Path
@@ -24,7 +25,8 @@ class Lesson(Notebook):
     def start(self, server, path: Path):
         self.server, self.name, self.book = server, path.name, nbformat.read(path, 4)
         for c in self.book.cells:
-            if c.cell_type == 'code': c.outputs, c.execution_count = [], None
+            if c.cell_type == 'code':
+                c.outputs, c.execution_count = [], None
         nbformat.write(self.book, server.root / path.name)
         self.page.goto(server.address(path.name), wait_until='domcontentloaded')
         self._until(READY, 'the kernel to be ready')
@@ -34,7 +36,9 @@ class Lesson(Notebook):
 
     def cell(self, k: int):
         """The k-th cell, brought into view: JupyterLab keeps only those on the page that can be seen."""
-        self.page.evaluate(f'async k => {{ const n = {PANEL}.content; n.activeCellIndex = k; await n.scrollToItem(k, "center"); }}', k)
+        self.page.evaluate(
+            f'async k => {{ const n = {PANEL}.content; n.activeCellIndex = k; await n.scrollToItem(k, "center"); }}', k
+        )
         place = self.page.locator(f'.jp-Cell[data-windowed-list-index="{k}"]')
         place.wait_for()
         return place
@@ -46,7 +50,10 @@ class Lesson(Notebook):
         self.page.keyboard.press('ControlOrMeta+a')
         self.page.keyboard.insert_text(source)
         self.page.keyboard.press('Shift+Enter')
-        self._until(f"() => {RAN.format(k)} > {before} && {PANEL}.sessionContext.session.kernel.status === 'idle'", f'cell {k} to run')
+        self._until(
+            f"() => {RAN.format(k)} > {before} && {PANEL}.sessionContext.session.kernel.status === 'idle'",
+            f'cell {k} to run',
+        )
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +66,8 @@ def opened(browser, lab):
         return lessons[-1].start(lab, path)
 
     yield open_one
-    for x in lessons: x.close()
+    for x in lessons:
+        x.close()
     context.close()
 
 
@@ -68,7 +76,11 @@ def test_a_class_works_through_a_lesson(opened, path):
     lesson = opened(path)
     assert lesson.failures() == []
     cells, filled = lesson.book.cells, fill_answers(lesson.book).cells
-    exercises = {k: re.match(r'(?s).*^exercise\((\d+), answer_', c.source, re.M) for k, c in enumerate(cells) if c.cell_type == 'code'}
+    exercises = {
+        k: re.match(r'(?s).*^exercise\((\d+), answer_', c.source, re.M)
+        for k, c in enumerate(cells)
+        if c.cell_type == 'code'
+    }
     exercises = {k: int(m[1]) for k, m in exercises.items() if m}
     assert len(exercises) >= 2
     for k, n in exercises.items():

@@ -1,4 +1,5 @@
 """The map: in an exported page opened from disk with the network off, and in JupyterLab as MapExplorer."""
+
 import re
 
 import pytest
@@ -16,12 +17,14 @@ promax_nb.views.mapview.project_scene = slow
 waiting = MapExplorer(scene)
 waiting.add_class('t-wait')
 waiting'''
-CELLS = ['from browser.hostile import flat_maps, hostile_scene, small_scene\nfrom promax_nb.all import CandidateExplorer, MapExplorer, ProfileBrowser',
-         'scene, hostile = small_scene(), hostile_scene()',
-         "explorer = MapExplorer(scene, flat_maps(scene))\nexplorer.add_class('t-map')\nexplorer",
-         "browser, cand = ProfileBrowser(scene), CandidateExplorer(scene)\nbrowser.add_class('t-browser')\nexplorer.link(browser, cand)\nbrowser",
-         SLOW,
-         "bad = MapExplorer(hostile, flat_maps(hostile, True))\nbad.add_class('t-bad')\nbad"]
+CELLS = [
+    'from browser.hostile import flat_maps, hostile_scene, small_scene\nfrom promax_nb.all import CandidateExplorer, MapExplorer, ProfileBrowser',
+    'scene, hostile = small_scene(), hostile_scene()',
+    "explorer = MapExplorer(scene, flat_maps(scene))\nexplorer.add_class('t-map')\nexplorer",
+    "browser, cand = ProfileBrowser(scene), CandidateExplorer(scene)\nbrowser.add_class('t-browser')\nexplorer.link(browser, cand)\nbrowser",
+    SLOW,
+    "bad = MapExplorer(hostile, flat_maps(hostile, True))\nbad.add_class('t-bad')\nbad",
+]
 
 # Press every second button of the selection's list, and read the card that it opens: names hold the texts of even places, profiles those of odd ones.
 CARDS = """async root => {
@@ -44,9 +47,12 @@ class Map:
         self.root = watched.page.locator(f'{within} .px-root').first
         self.root.wait_for()
         self.plot = Plot(watched, self.root.locator('.px-plot.js-plotly-plot').first)
-        self.card, self.live, self.alert = (self.root.locator(c).first for c in ('.px-card', '[role=status]', '.px-alert'))
+        self.card, self.live, self.alert = (
+            self.root.locator(c).first for c in ('.px-card', '[role=status]', '.px-alert')
+        )
 
-    def point(self, node: int) -> tuple: return (0, node) if node < self.users else (1, node - self.users)
+    def point(self, node: int) -> tuple:
+        return (0, node) if node < self.users else (1, node - self.users)
 
     def click(self, node: int):
         self.plot.click(*self.point(node))
@@ -61,6 +67,7 @@ class Map:
     def alone(self, nodes) -> int:
         """A node that no other is drawn over: the one farthest from its nearest neighbour on the screen."""
         import numpy as np
+
         at = np.array(self.plot.spots([self.point(n) for n in nodes]))
         return int((np.linalg.norm(at[:, None] - at, axis=2) + np.eye(len(at)) * 1e9).min(1).argmax())
 
@@ -76,12 +83,18 @@ def exported(tmp_path_factory, open_file):
 
     def export(scene, hostile=False, **kw):
         path = tmp_path_factory.mktemp('map') / 'explorer.html'
-        return scene, Map(open_file(save_html({TEXTS['img']: (scene, flat_maps(scene, hostile))}, path, title=TEXTS['close-title']), **kw))
+        return scene, Map(
+            open_file(
+                save_html({TEXTS['img']: (scene, flat_maps(scene, hostile))}, path, title=TEXTS['close-title']), **kw
+            )
+        )
+
     return export
 
 
 @pytest.fixture(scope='module')
-def small(exported): return exported(small_scene())
+def small(exported):
+    return exported(small_scene())
 
 
 def test_page_a_hover_answers_and_a_click_shows_the_card(small):
@@ -98,7 +111,9 @@ def test_page_a_hover_answers_and_a_click_shows_the_card(small):
 
 def test_page_search_lists_and_opens(small):
     scene, m = small
-    assert m.search('harbours and tea houses')[0] == scene.name('user', 0) or m.search(scene.name('item', 7)) == [scene.name('item', 7)]
+    assert m.search('harbours and tea houses')[0] == scene.name('user', 0) or m.search(scene.name('item', 7)) == [
+        scene.name('item', 7)
+    ]
     assert m.search('u007') == [scene.name('user', 7)]
     m.root.locator('.px-results .px-link').first.press('Enter')
     assert m.card.locator('h3').inner_text() == scene.name('user', 7) and 'History' in m.card.inner_text()
@@ -111,9 +126,13 @@ def test_page_colour_menu_slider_and_second_map(small):
     before, colours = m.plot.spot(0, 3), 'gd => gd._fullData[0].marker.color.join()'
     was = m.plot.at.evaluate(colours)
     m.root.locator('.px-colour').select_option('interactions')
-    m.page.wait_for_function('([gd, was]) => gd._fullData[0].marker.color.join() !== was', arg=[m.plot.at.element_handle(), was])
+    m.page.wait_for_function(
+        '([gd, was]) => gd._fullData[0].marker.color.join() !== was', arg=[m.plot.at.element_handle(), was]
+    )
     m.root.locator('.px-after').click()
-    m.page.wait_for_function('gd => gd.layout.xaxis.title.text.includes("after reshaping")', arg=m.plot.at.element_handle())
+    m.page.wait_for_function(
+        'gd => gd.layout.xaxis.title.text.includes("after reshaping")', arg=m.plot.at.element_handle()
+    )
     assert m.plot.spot(0, 3) != before
     m.root.locator('.px-blend').fill('0')
     m.root.locator('.px-side').check()
@@ -125,15 +144,20 @@ def test_page_colour_menu_slider_and_second_map(small):
 
 def test_page_lasso_selects_and_saves(small, tmp_path):
     _, m = small
-    m.plot.drag('lasso', .5)
+    m.plot.drag('lasso', 0.5)
     head = m.root.locator('.px-selection h3')
     head.wait_for()
     users, items = map(int, re.findall(r'\d+', head.inner_text()))
     assert 0 < users + items < 120
-    with m.page.expect_download() as got: m.root.locator('.px-csv').click()
+    with m.page.expect_download() as got:
+        m.root.locator('.px-csv').click()
     got.value.save_as(tmp_path / 'selection.csv')
     import pandas as pd
-    assert pd.read_csv(tmp_path / 'selection.csv').kind.value_counts().reindex(['user', 'item']).tolist() == [users, items]
+
+    assert pd.read_csv(tmp_path / 'selection.csv').kind.value_counts().reindex(['user', 'item']).tolist() == [
+        users,
+        items,
+    ]
     m.root.locator('.px-clear').click()
     head.wait_for(state='detached')
     assert_clean(m.watched)
@@ -143,11 +167,14 @@ def test_page_a_new_selection_replaces_the_drawn_one(small):
     """A lasso inside an earlier box is a new lasso, and a search after it shows what was found."""
     _, m = small
     count = 'gd => gd._fullData.slice(0, 2).reduce((n, t) => n + (t.selectedpoints ?? []).length, 0)'
-    m.plot.drag('select', .7)
+    m.plot.drag('select', 0.7)
     m.root.locator('.px-selection h3').wait_for()
     wide = m.plot.at.evaluate(count)
-    m.plot.drag('lasso', .3)
-    m.page.wait_for_function(f'([gd, wide]) => {{ const n = ({count})(gd); return n > 0 && n < wide; }}', arg=[m.plot.at.element_handle(), wide])
+    m.plot.drag('lasso', 0.3)
+    m.page.wait_for_function(
+        f'([gd, wide]) => {{ const n = ({count})(gd); return n > 0 && n < wide; }}',
+        arg=[m.plot.at.element_handle(), wide],
+    )
     found = m.search('harbours')
     m.page.wait_for_timeout(200)
     assert m.plot.at.evaluate(count) >= len(found) and f'{m.plot.at.evaluate(count)} of 120' in m.live.inner_text()
@@ -166,26 +193,31 @@ def test_page_arrow_keys_walk(small):
     assert_clean(m.watched)
 
 
-def test_page_sends_nothing_away(small): assert_keeps_data(small[1].watched)
+def test_page_sends_nothing_away(small):
+    assert_keeps_data(small[1].watched)
 
 
 def test_page_shows_an_error_of_its_own(small):
     """The positive control: a handler broken on purpose says so in the page."""
     _, m = small
     menu = m.root.locator('.px-colour')
-    menu.evaluate("e => { e.append(new Option('none such')); e.value = 'none such'; e.dispatchEvent(new Event('change')); }")
+    menu.evaluate(
+        "e => { e.append(new Option('none such')); e.value = 'none such'; e.dispatchEvent(new Event('change')); }"
+    )
     assert 'no column none such' in m.alert.inner_text() and m.alert.get_attribute('role') == 'alert'
     menu.evaluate('e => { e.lastChild.remove(); e.selectedIndex = 0; e.dispatchEvent(new Event("change")); }')
 
 
 def see_everything_hostile(m, name: str):
     """Every colour, every card, some hovers, the search and the trust record of a hostile scene."""
-    for option in m.root.locator('.px-colour option').all(): m.root.locator('.px-colour').select_option(option.get_attribute('value'))
-    m.plot.drag('lasso', .99)
+    for option in m.root.locator('.px-colour option').all():
+        m.root.locator('.px-colour').select_option(option.get_attribute('value'))
+    m.plot.drag('lasso', 0.99)
     m.root.locator('.px-selection h3').wait_for()
     opened = m.root.evaluate(CARDS)
     assert len(opened) == 50
-    for node in range(0, 120, 7): m.plot._to(*m.plot.spot(*m.point(node)))
+    for node in range(0, 120, 7):
+        m.plot._to(*m.plot.spot(*m.point(node)))
     m.root.locator('summary', has_text='How far').click()
     m.search('img')
     screenshot(m.root, name)
@@ -222,7 +254,8 @@ def book(open_notebook):
 
 
 @pytest.fixture(scope='module')
-def lab_map(book): return Map(book, '.t-map')
+def lab_map(book):
+    return Map(book, '.t-map')
 
 
 def test_lab_a_click_shows_the_card_here_and_in_linked_explorers(book, lab_map):
@@ -245,7 +278,7 @@ def test_lab_a_click_shows_the_card_here_and_in_linked_explorers(book, lab_map):
 @pytest.mark.parametrize('mode', ['lasso', 'select'])
 def test_lab_lasso_and_box_give_a_frame(book, lab_map, mode):
     m = lab_map
-    m.plot.drag(mode, .45 if mode == 'lasso' else .6)
+    m.plot.drag(mode, 0.45 if mode == 'lasso' else 0.6)
     head = m.root.locator('.px-selection h3')
     head.wait_for()
     users, items = map(int, re.findall(r'\d+', head.inner_text()))
@@ -268,7 +301,9 @@ def test_lab_search_colour_and_slider(book, lab_map):
     m.root.locator('.px-ramp').wait_for()
     before = m.plot.spot(0, 3)
     m.root.locator('.px-blend').press('End')
-    m.page.wait_for_function('gd => gd.layout.xaxis.title.text.includes("after reshaping")', arg=m.plot.at.element_handle())
+    m.page.wait_for_function(
+        'gd => gd.layout.xaxis.title.text.includes("after reshaping")', arg=m.plot.at.element_handle()
+    )
     assert m.plot.spot(0, 3) != before
     assert_clean(book)
 
@@ -283,18 +318,21 @@ def test_lab_python_moves_the_browser(book, lab_map):
     assert_clean(book)
 
 
-def test_lab_sends_nothing_away(lab_map): assert_keeps_data(lab_map.watched)
+def test_lab_sends_nothing_away(lab_map):
+    assert_keeps_data(lab_map.watched)
 
 
 def test_lab_a_broken_callback_shows_its_error(book, lab_map):
     m, widget = lab_map, book.page.locator('.t-map')
-    book.run("def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(7)> fault')\nexplorer._canvas._said = broken")
-    m.plot.drag('lasso', .4)
+    book.run(
+        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(7)> fault')\nexplorer._canvas._said = broken"
+    )
+    m.plot.drag('lasso', 0.4)
     alert = widget.get_by_role('alert').filter(has_text='planted <img src=x onerror=__hit(7)> fault')
     alert.wait_for()
     screenshot(m.root, 'map-lab-error')
     book.run('explorer._canvas._said = explorer._selected')
-    m.plot.drag('lasso', .5)
+    m.plot.drag('lasso', 0.5)
     alert.wait_for(state='detached')
     assert_clean(book)
 

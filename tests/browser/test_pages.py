@@ -1,4 +1,5 @@
 """Exported pages, opened from disk with the network off: figures made of hostile texts."""
+
 import pandas as pd
 import pytest
 
@@ -11,28 +12,54 @@ def _figures(scene, maps) -> dict:
     from promax_nb.views import figures as figures_room
     from promax_nb.views import nodes as nodes_room
     from promax_nb.views import population as population_room
+
     bad = list(TEXTS.values())
-    paired = pd.DataFrame({'base': .1, 'ours': .11, 'difference': .01, 'low': .005, 'high': .015}, index=bad[:20])
-    groups = pd.DataFrame({'from': [1, 3], 'to': [2, 9], 'users': [3, 9], 'base': [.1, .2], 'ours': [.2, .3], 'difference': [.1, .1], 'low': [.0, .05],
-                           'high': [.2, .15], 'p': [.5, .01]})
+    paired = pd.DataFrame({'base': 0.1, 'ours': 0.11, 'difference': 0.01, 'low': 0.005, 'high': 0.015}, index=bad[:20])
+    groups = pd.DataFrame(
+        {
+            'from': [1, 3],
+            'to': [2, 9],
+            'users': [3, 9],
+            'base': [0.1, 0.2],
+            'ours': [0.2, 0.3],
+            'difference': [0.1, 0.1],
+            'low': [0.0, 0.05],
+            'high': [0.2, 0.15],
+            'p': [0.5, 0.01],
+        }
+    )
     table = nodes_room.node_table(scene, maps)
     columns = [c for c in table if any(name in c for name in COLUMNS.values())]
     assert len(columns) >= 3
-    made = [figures_room.profile_map(scene, maps, table=table), *(figures_room.profile_map(scene, maps, c, 'base', table=table) for c in columns),
-            figures_room.before_after(scene, maps, columns[0], table=table), figures_room.before_after(scene, maps, 'cluster', 'overlay', table=table),
-            figures_room.distribution_plot(scene, 3), figures_room.distribution_plot(scene, 4, top=20, order='after'), population_room.entropy_plot(scene),
-            population_room.divergence_plot(scene), population_room.alignment_uniformity_plot(scene), population_room.degree_gain_plot(scene),
-            population_room.retrieval_plot(scene),
-            population_room.loss_curves({t: h for t in bad[:3] for h in scene.histories.values()}), population_room.comparison_plot(paired, bad[10]),
-            population_room.sparsity_plot(groups, bad[3])]
+    made = [
+        figures_room.profile_map(scene, maps, table=table),
+        *(figures_room.profile_map(scene, maps, c, 'base', table=table) for c in columns),
+        figures_room.before_after(scene, maps, columns[0], table=table),
+        figures_room.before_after(scene, maps, 'cluster', 'overlay', table=table),
+        figures_room.distribution_plot(scene, 3),
+        figures_room.distribution_plot(scene, 4, top=20, order='after'),
+        population_room.entropy_plot(scene),
+        population_room.divergence_plot(scene),
+        population_room.alignment_uniformity_plot(scene),
+        population_room.degree_gain_plot(scene),
+        population_room.retrieval_plot(scene),
+        population_room.loss_curves({t: h for t in bad[:3] for h in scene.histories.values()}),
+        population_room.comparison_plot(paired, bad[10]),
+        population_room.sparsity_plot(groups, bad[3]),
+    ]
     return {'texts': '\n'.join(bad)} | {f'{k} {bad[k]}': f for k, f in enumerate(made)}
 
 
 @pytest.fixture(scope='module')
 def page(open_file, tmp_path_factory):
     from promax_nb.views.page import save_html
+
     scene = hostile_scene()
-    path = save_html(_figures(scene, flat_maps(scene, True)), tmp_path_factory.mktemp('page') / 'figures.html', title=TEXTS['close-title'])
+    path = save_html(
+        _figures(scene, flat_maps(scene, True)),
+        tmp_path_factory.mktemp('page') / 'figures.html',
+        title=TEXTS['close-title'],
+    )
     return open_file(path)
 
 
@@ -58,10 +85,14 @@ def test_hostile_texts_stay_readable(page):
     assert_clean(page)
 
 
-def test_figures_send_nothing_away(page): assert_keeps_data(page)
+def test_figures_send_nothing_away(page):
+    assert_keeps_data(page)
 
 
 def test_quotes_and_entities_are_not_shown_as_code(page):
     """Escaped twice is unreadable too."""
     ticks = page.page.locator('.js-plotly-plot svg text').all_text_contents()
-    assert len(ticks) > 100 and [t for t in ticks if '&quot;' in t or '&#' in t.replace('&#60;', '').replace('&#62;', '')] == []
+    assert (
+        len(ticks) > 100
+        and [t for t in ticks if '&quot;' in t or '&#' in t.replace('&#60;', '').replace('&#62;', '')] == []
+    )

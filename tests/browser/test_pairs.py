@@ -1,4 +1,5 @@
 """PairBrowser in JupyterLab: candidates, targets and pairs of the user that is picked; hostile texts stay texts."""
+
 import pytest
 
 from .hostile import TEXTS
@@ -8,8 +9,11 @@ SHOW = """data, past, texts, scores, pairs, after = {name}_tables = pair_tables(
 {name} = PairBrowser(data, past, texts, scores, pairs, before=texts[texts['sample'] == 0], after=after)
 {name}.add_class('t-{name}')
 {name}"""
-CELLS = ['from browser.hostile import pair_tables\nfrom promax_nb.views.pairs import PairBrowser',
-         SHOW.format(name='good', hostile=False), SHOW.format(name='bad', hostile=True)]
+CELLS = [
+    'from browser.hostile import pair_tables\nfrom promax_nb.views.pairs import PairBrowser',
+    SHOW.format(name='good', hostile=False),
+    SHOW.format(name='bad', hostile=True),
+]
 
 
 @pytest.fixture(scope='module')
@@ -26,11 +30,13 @@ def test_the_user_that_is_picked_is_shown_whole(book):
     root.get_by_label('Users').select_option(index=5)
     user = book.until('good.user', lambda u: u != first)
     root.get_by_role('heading', name=book.value('good.scene.name("user", good.user)')).first.wait_for()
-    for title in ('What the writer saw', 'What the judge sees', 'Held out'): root.locator('summary', has_text=title).click()
+    for title in ('What the writer saw', 'What the judge sees', 'Held out'):
+        root.locator('summary', has_text=title).click()
     seen = root.inner_text()
     frame = book.value('good.frame')
     assert len(frame) == 6 and [x['logp'] for x in frame] == sorted((x['logp'] for x in frame), reverse=True)
-    for x in frame: assert ' '.join(x['profile'].split())[:60] in ' '.join(seen.split())
+    for x in frame:
+        assert ' '.join(x['profile'].split())[:60] in ' '.join(seen.split())
     titles = book.value("good.scene.data.items.title[good.targets['item']].tolist()")
     assert len(titles) == 12 and all(t in seen for t in titles)
     assert 'The writer before and after' in seen and user == book.value('good.user')

@@ -1,4 +1,5 @@
 """The site as a reader has it: from disk, with the network off, in light and dark, on a wide screen and on a phone."""
+
 import pytest
 from built import hostile_site, sites
 
@@ -17,11 +18,13 @@ EMPTY = "() => [...document.images].filter(i => !(i.complete && i.naturalWidth))
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory): return sites(lambda: tmp_path_factory.mktemp('tree')) / 'offline'
+def folder(tmp_path_factory):
+    return sites(lambda: tmp_path_factory.mktemp('tree')) / 'offline'
 
 
 @pytest.fixture(scope='module')
-def reader(open_file, folder): return open_file(folder / 'index.html')
+def reader(open_file, folder):
+    return open_file(folder / 'index.html')
 
 
 def test_every_page(reader, folder):
@@ -33,13 +36,18 @@ def test_every_page(reader, folder):
         name = path.relative_to(folder).as_posix()
         page.set_viewport_size({'width': 1280, 'height': 900})
         page.goto(path.as_uri(), wait_until='load')
-        page.wait_for_function("() => [...document.querySelectorAll('.promax-figure')].every(e => e.classList.contains('js-plotly-plot'))")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.promax-figure')].every(e => e.classList.contains('js-plotly-plot'))"
+        )
         wrong += [f'{name}: empty picture {x}' for x in page.evaluate(EMPTY)]
         for size in ({'width': 1280, 'height': 900}, PHONE):
             page.set_viewport_size(size)
-            if page.evaluate('() => document.documentElement.scrollWidth > innerWidth'): wrong.append(f'{name} scrolls sideways at {size["width"]}')
+            if page.evaluate('() => document.documentElement.scrollWidth > innerWidth'):
+                wrong.append(f'{name} scrolls sideways at {size["width"]}')
             wrong += [f'{name} at {size["width"]}: {x}' for x in page.evaluate(STANDS_OUT)]
-        wrong += [f'{name}: {kind} {x}' for kind, what in reader.problems().items() for x in what] + [f'{name}: {x}' for x in reader.failed]
+        wrong += [f'{name}: {kind} {x}' for kind, what in reader.problems().items() for x in what] + [
+            f'{name}: {x}' for x in reader.failed
+        ]
         reader.forget()
     assert not wrong, '\n'.join(wrong[:40])
 
@@ -56,7 +64,9 @@ def test_search_finds_a_word(open_file, folder):
     watched.page.wait_for_load_state('load')
     assert 'whiten' in watched.page.locator('article').inner_text().lower()
     seen = watched.problems()
-    own = seen.pop('live markup', ['a[href=javascript:SphinxHighlight.hideSearchWords()]'])  # Sphinx's link that takes the marks of the word away
+    own = seen.pop(
+        'live markup', ['a[href=javascript:SphinxHighlight.hideSearchWords()]']
+    )  # Sphinx's link that takes the marks of the word away
     assert not seen and own == ['a[href=javascript:SphinxHighlight.hideSearchWords()]']
 
 
@@ -83,7 +93,11 @@ def test_light_dark_and_phone(open_file, folder):
     shade = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
     light, dark = open_file(folder / 'index.html'), open_file(folder / 'index.html', color_scheme='dark')
     assert light.page.evaluate(shade) > 230 and dark.page.evaluate(shade) < 60
-    for name, page, watched in (('front', 'index', light), ('lesson', 'lessons/profiles', light), ('reference', 'models', dark)):
+    for name, page, watched in (
+        ('front', 'index', light),
+        ('lesson', 'lessons/profiles', light),
+        ('reference', 'models', dark),
+    ):
         watched.page.goto((folder / f'{page}.html').as_uri())
         screenshot(watched, f'site-{name}')
     light.page.locator('.theme-toggle:visible').first.click()  # auto -> the other one
@@ -96,7 +110,8 @@ def test_light_dark_and_phone(open_file, folder):
     phone.page.get_by_role('link', name='Use your own data').first.click()
     phone.page.wait_for_url('**/own_data.html')
     screenshot(phone, 'site-phone-howto')
-    for watched in (light, dark, phone): assert_clean(watched)
+    for watched in (light, dark, phone):
+        assert_clean(watched)
 
 
 def test_hostile_outputs_stay_text(open_file, tmp_path):

@@ -1,4 +1,5 @@
 """The widgets in JupyterLab: controls are used with mouse and keyboard, and what Python sees changes; hostile texts stay texts; errors are shown."""
+
 import pytest
 
 from .hostile import TEXTS
@@ -19,7 +20,8 @@ def book(open_notebook):
 
 
 @pytest.fixture
-def browser_(book): return book.page.locator('.t-browser')
+def browser_(book):
+    return book.page.locator('.t-browser')
 
 
 def test_browser_search_opens_a_card(book, browser_):
@@ -28,9 +30,15 @@ def test_browser_search_opens_a_card(book, browser_):
     browser_.get_by_text('Enjoys harbours and brass bands').first.wait_for()
     assert book.until('browser.picked', lambda p: p == ['user', 7])
     row = book.value('browser.selected')[0]
-    assert row['kind'] == 'user' and row['row'] == 7 and row['id'] == 'u007' and row['profile'].startswith('Enjoys harbours and brass bands')
+    assert (
+        row['kind'] == 'user'
+        and row['row'] == 7
+        and row['id'] == 'u007'
+        and row['profile'].startswith('Enjoys harbours and brass bands')
+    )
     assert book.value('browser.results')[0]['row'] == 7
-    for name in ('Results', 'Users near', 'Items near'): assert browser_.get_by_label(name).bounding_box()['width'] > 120  # wide enough to read
+    for name in ('Results', 'Users near', 'Items near'):
+        assert browser_.get_by_label(name).bounding_box()['width'] > 120  # wide enough to read
     screenshot(browser_, 'browser-card')
 
 
@@ -40,11 +48,18 @@ def test_browser_radio_menu_and_list_change_card_and_frame(book, browser_):
     browser_.get_by_label('by', exact=True).select_option('words')
     browser_.get_by_role('textbox', name='Search').fill('mountain huts')
     browser_.get_by_role('textbox', name='Search').press('Enter')
-    found = book.until('browser.results', lambda r: len(r) and all(x['kind'] == 'item' and x.get('how') == 'words' for x in r))
+    found = book.until(
+        'browser.results', lambda r: len(r) and all(x['kind'] == 'item' and x.get('how') == 'words' for x in r)
+    )
     results = browser_.get_by_label('Results')
     results.locator('option', has_text=found[1]['name']).wait_for(state='attached')
     results.select_option(index=1)
-    assert book.until('browser.selected', lambda s: s and s[0]['kind'] == 'item' and s[0]['row'] == found[1]['row'])[0]['name'] == found[1]['name']
+    assert (
+        book.until('browser.selected', lambda s: s and s[0]['kind'] == 'item' and s[0]['row'] == found[1]['row'])[0][
+            'name'
+        ]
+        == found[1]['name']
+    )
     browser_.get_by_role('heading', name=found[1]['name']).first.wait_for()
 
 
@@ -64,7 +79,9 @@ def test_browser_edit_changes_vector_neighbours_and_distribution(book, browser_)
 
 def test_a_broken_callback_shows_its_error(book, browser_):
     """The positive control of the alert: a method that raises on purpose."""
-    book.run("def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(9)> fault')\nbrowser.look.find = broken")
+    book.run(
+        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(9)> fault')\nbrowser.look.find = broken"
+    )
     browser_.get_by_role('button', name='Search').click()
     alert = browser_.get_by_role('alert').filter(has_text='fault')
     alert.wait_for()
@@ -77,7 +94,8 @@ def test_a_broken_callback_shows_its_error(book, browser_):
 
 
 @pytest.fixture
-def dist_(book): return book.page.locator('.t-dist')
+def dist_(book):
+    return book.page.locator('.t-dist')
 
 
 def test_distribution_list_and_search_pick_a_user(book, dist_):
@@ -98,7 +116,8 @@ def test_distribution_list_and_search_pick_a_user(book, dist_):
 def test_distribution_sliders_basis_and_menu_change_frame_and_chart(book, dist_):
     tau, q = book.value('dist.tau.value'), book.value('dist.frame.q_after')
     handle = dist_.get_by_role('slider').first
-    for _ in range(5): handle.press('ArrowLeft')
+    for _ in range(5):
+        handle.press('ArrowLeft')
     assert book.until('dist.frame.q_after', lambda now: now != q) and book.value('dist.tau.value') < tau
     p = book.value('dist.frame.p')
     dist_.get_by_role('button', name='separate').click()
@@ -116,7 +135,11 @@ def test_distribution_sliders_basis_and_menu_change_frame_and_chart(book, dist_)
 def test_distribution_shows_both_lists(book, dist_):
     lists = book.value('dist.recommendations')
     seen = dist_.inner_text()
-    assert {x['side'] for x in lists} == {'before', 'after'} and all(x['title'] in seen for x in lists) and 'Recommendations' in seen
+    assert (
+        {x['side'] for x in lists} == {'before', 'after'}
+        and all(x['title'] in seen for x in lists)
+        and 'Recommendations' in seen
+    )
 
 
 def test_candidates_of_another_user(book):
@@ -156,7 +179,8 @@ def test_broken_callbacks_of_the_others_show_their_errors(book, name):
     root.get_by_role('alert').filter(has_text='planted fault').wait_for(state='detached')
 
 
-def test_charts_send_nothing_away(book): assert_keeps_data(book)
+def test_charts_send_nothing_away(book):
+    assert_keeps_data(book)
 
 
 def test_hostile_texts_in_the_browser(book):
@@ -180,7 +204,8 @@ def test_hostile_texts_in_the_others(book, name):
         seen += root.inner_text()
     if name == 'dist':
         chart = Plot(book, root.locator('.js-plotly-plot'))
-        for point in range(0, 60, 5): chart.hover(0, point)
+        for point in range(0, 60, 5):
+            chart.hover(0, point)
     screenshot(root, f'{name}-hostile')
     assert unread([t for t in list(TEXTS.values())[0:57:2] if t.strip()], seen) == []
     assert_clean(book)
@@ -188,9 +213,15 @@ def test_hostile_texts_in_the_others(book, name):
 
 def test_still_pictures_for_pages_without_a_kernel(book, open_file, tmp_path):
     """What is left in a static page: HTML or a picture beside each widget, hostile texts in it stay texts."""
-    left = [[o['data'] for o in cell if 'application/vnd.jupyter.widget-view+json' in o.get('data', {})] for cell in book.outputs()[2:]]
-    for cell in left: assert len(cell) == 3 and all(''.join(d['text/html']).strip() for d in cell) and 'image/png' in cell[1]
-    (tmp_path / 'still.html').write_text('<meta charset="utf-8">' + '<hr>'.join(''.join(d['text/html']) for d in left[1]), encoding='utf-8')
+    left = [
+        [o['data'] for o in cell if 'application/vnd.jupyter.widget-view+json' in o.get('data', {})]
+        for cell in book.outputs()[2:]
+    ]
+    for cell in left:
+        assert len(cell) == 3 and all(''.join(d['text/html']).strip() for d in cell) and 'image/png' in cell[1]
+    (tmp_path / 'still.html').write_text(
+        '<meta charset="utf-8">' + '<hr>'.join(''.join(d['text/html']) for d in left[1]), encoding='utf-8'
+    )
     page = open_file(tmp_path / 'still.html')
     screenshot(page, 'still-hostile', full=True)
     assert '<script' in page.page.locator('body').inner_text()
