@@ -18,7 +18,7 @@ import traitlets
 from ipywidgets import Button, Dropdown, HBox, HTML, Layout, RadioButtons, Select, Text, Textarea, VBox
 
 from ..data.storage import write_atomic
-from .texts import plain
+from .texts import harmless
 from .scene import Scene
 from .nodes import distributions
 from .html import Markup, content_words, grid, marked, tag
@@ -56,13 +56,13 @@ def history_table(
     """A history to read, newest first; told: the writer saw this item."""
     if kind == 'user':
         told = set(_sources(scene.users, row))
-        titles = [plain(t, 200) for t in scene.data.items['title'].iloc[past['item']]]
+        titles = [harmless(t, 200) for t in scene.data.items['title'].iloc[past['item']]]
         return (
             past.drop(columns='user')
             .assign(told=past['item'].isin(told))
             .assign(title=titles)[['item', 'title', 'rating', 'date', 'liked', 'told']]
         )
-    names = [f'user {plain(u, 100)}' for u in scene.data.users['user'].iloc[past['user']]]
+    names = [f'user {harmless(u, 100)}' for u in scene.data.users['user'].iloc[past['user']]]
     return past.drop(columns='item').assign(name=names)[['user', 'name', 'rating', 'date', 'liked']]
 
 # %% ../../nbs/views/10_browser.ipynb #030c5ab0
@@ -96,11 +96,11 @@ def _history_html(scene, kind, row, shown, most=100):
 def _origin_html(entry):
     """How a profile came about: writer, status, cost, prompt, folded."""
     told = ('writer', 'status', 'model', 'cost', 'prompt_tokens', 'completion_tokens', 'cached', 'error')
-    facts = [[k, f'{v:g}' if isinstance(v, float) else v] for k in told if k in entry and plain(v := entry[k], 400)]
+    facts = [[k, f'{v:g}' if isinstance(v, float) else v] for k in told if k in entry and harmless(v := entry[k], 400)]
     prompt = entry.get('prompt')
     asked = (
         [tag('b', 'Prompt'), tag('pre', prompt, limit=6000, style='white-space:pre-wrap;max-height:20em;overflow:auto')]
-        if plain(prompt, 10)
+        if harmless(prompt, 10)
         else []
     )
     if not facts and not asked:
@@ -133,7 +133,7 @@ def card(
             else "the item's title, text and attributes"
         )
         told = f'{len(words & said)} of {len(words)} content words (marked) also occur in {where}.'
-        text = marked(entry['profile'], said) if plain(entry['profile'], 9).strip() else 'This profile is empty.'
+        text = marked(entry['profile'], said) if harmless(entry['profile'], 9).strip() else 'This profile is empty.'
         left = [tag('p', text, style='white-space:pre-wrap'), tag('p', tag('small', told)), _origin_html(entry)]
     column: dict = dict(style='min-width:0')
     layout = 'display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:0 2em'
@@ -521,7 +521,7 @@ class _Drafting(_Telling):
         missing = (self.live.users if self.picked[0] == 'user' else self.live.items) is None
         self._setting = True
         try:
-            self.editor.value = self.drafts.get(self.picked, plain(now, EDITABLE))
+            self.editor.value = self.drafts.get(self.picked, harmless(now, EDITABLE))
         finally:
             self._setting = False
         self.editor.disabled = long or missing
@@ -537,7 +537,7 @@ class _Drafting(_Telling):
         """Remember what is typed, for the node that is picked."""
         if self._setting or self.picked is None:
             return
-        if self.editor.value == plain(self._text(*self.picked), EDITABLE):
+        if self.editor.value == harmless(self._text(*self.picked), EDITABLE):
             self.drafts.pop(self.picked, None)
         else:
             self.drafts[self.picked] = self.editor.value
@@ -668,7 +668,7 @@ class _Undoing(_Editing):
         old = self._text(kind, row)
         if len(text) > EDITABLE:
             raise ValueError(f'the edited profile has {len(text):,} characters: use at most {EDITABLE:,}.')
-        if text in (old, plain(old, EDITABLE)):
+        if text in (old, harmless(old, EDITABLE)):
             raise ValueError('the text is as it was: change something, then press Apply.')
         raw, white, cosine = None, None, float('nan')
         if self.live.raw is not None:

@@ -31,7 +31,7 @@ from ipywidgets import (
     VBox,
 )
 
-from .texts import label, plain
+from .texts import label, harmless
 from .scene import Scene
 from .nodes import distributions
 from .figures import BASE, OURS
@@ -81,7 +81,7 @@ class _UserExplorer(Explorer):
         found = self.look.find('user', text, 'id', _MOST)
         last = self.scene.data.n_users - 1
         if not len(found):
-            raise ValueError(f'no user has {plain(text, 60)!r} in the id: type another id, or #row from 0 to {last}.')
+            raise ValueError(f'no user has {harmless(text, 60)!r} in the id: type another id, or #row from 0 to {last}.')
         self._list(found)
         if found['how'].iloc[0] in ('id', 'row') or len(found) == 1:
             self.user = int(found['row'].iloc[0])
@@ -126,7 +126,7 @@ def curve_points(
 ) -> pd.DataFrame:  # rank (1 = largest), item, and the columns of `table`; at most `most` rows
     """The items with the largest probability, in that order."""
     if order not in ('p', 'q_before', 'q_after'):
-        raise ValueError(f"order={plain(order, 40)!r} is unknown: use 'p', 'q_before' or 'q_after'.")
+        raise ValueError(f"order={harmless(order, 40)!r} is unknown: use 'p', 'q_before' or 'q_after'.")
     if table[order].isna().all():
         raise ValueError(
             f"there is no {order} to sort by, because this scene has no recommender {order[2:]} reshaping: sort by 'p'."
@@ -220,7 +220,7 @@ class _Plot(anywidget.AnyWidget):
         """The browser asks for plotly.js, or says what went wrong."""
         try:
             if message['kind'] == 'error':
-                raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
+                raise RuntimeError(f"in the browser: {harmless(message.get('text', ''), 300)}")
             from plotly.offline import get_plotlyjs
 
             self.send({'kind': 'plotly'}, [get_plotlyjs().encode()])
@@ -625,7 +625,7 @@ def _candidate_grid(scene, rows) -> Markup:
 
     def names(ids):
         known = scene.data.users['user'].iloc[[int(i) for i in ids][:5]]
-        return ', '.join(plain(u, 30) for u in known) + (f' and {len(ids) - 5} more' if len(ids) > 5 else '')
+        return ', '.join(harmless(u, 30) for u in known) + (f' and {len(ids) - 5} more' if len(ids) > 5 else '')
 
     cells = [
         [
@@ -635,7 +635,7 @@ def _candidate_grid(scene, rows) -> Markup:
             f'{r.score:.3f}',
             str(r.via),
             names(r.similar_users),
-            '✓ kept' if r.kept else f'✗ {plain(r.dropped, 60)}',
+            '✓ kept' if r.kept else f'✗ {harmless(r.dropped, 60)}',
         ]
         for r in rows.head(100).itertuples(index=False)
     ]

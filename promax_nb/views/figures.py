@@ -12,7 +12,7 @@ import html
 import numpy as np
 import pandas as pd
 
-from .texts import label, plain, wrapped
+from .texts import label, harmless, wrapped
 from .nodes import _fits, distributions, node_table
 
 # %% ../../nbs/views/05_figures.ipynb #631a0826
@@ -78,7 +78,7 @@ def _pick(table, colour: str) -> str:
     later = ' (it needs a projection with base and reshaped maps)' if colour == 'distance moved' else ''
     meant = f'did you mean {near[0]!r}? ' if near else ''
     raise ValueError(
-        f"there is no column {plain(colour, 60)!r} to colour by{later}: {meant}Columns: {', '.join(known)}."
+        f"there is no column {harmless(colour, 60)!r} to colour by{later}: {meant}Columns: {', '.join(known)}."
     )
 
 
@@ -99,7 +99,7 @@ def _codes(table, column: str):
         return 'number', x, (low, high if high > low else low + 1)
     if column == 'kind':
         return 'category', values.to_numpy(object), {'user': BASE, 'item': OURS}
-    text = [None if missing else plain(v, 60) for v, missing in zip(values, values.isna(), strict=True)]
+    text = [None if missing else harmless(v, 60) for v, missing in zip(values, values.isna(), strict=True)]
     names = [name for name, _ in Counter(t for t in text if t is not None).most_common()]
     found = dict(zip(sorted(names[: len(CATEGORY)]), CATEGORY, strict=False))
     if len(names) > len(found):
@@ -238,7 +238,7 @@ def _broken(text: str, width: int) -> list:
     """Lines of at most `width` characters."""
     import textwrap
 
-    return textwrap.wrap(plain(text, 200), width)
+    return textwrap.wrap(harmless(text, 200), width)
 
 
 def _flat(fig, row=None, col=None):
@@ -252,7 +252,7 @@ def _coords(scene, projection, space: str):
     _fits(scene, projection)
     if space not in projection.coords:
         raise ValueError(
-            f"the projection has no map of {plain(space, 40)!r} (it has {', '.join(projection.coords)}): "
+            f"the projection has no map of {harmless(space, 40)!r} (it has {', '.join(projection.coords)}): "
             'project a scene that has these vectors.'
         )
     return np.asarray(projection.coords[space], np.float64)
@@ -306,7 +306,7 @@ def _name_clusters(fig, projection, space: str, xy, width: int = 720, height: in
         return
     low, high = np.nanmin(xy, 0), np.nanmax(xy, 0)
     px = (labels[['x', 'y']].to_numpy(np.float64) - low) / np.maximum(high - low, 1e-9) * [width, height]
-    texts, placed = [plain(t, 34) if len(str(t)) <= 34 else plain(str(t)[:33]) + '…' for t in labels.text], []
+    texts, placed = [harmless(t, 34) if len(str(t)) <= 34 else harmless(str(t)[:33]) + '…' for t in labels.text], []
     for k in np.argsort(px[:, 1]):
         half, (x, y) = 3.2 * len(texts[k]) + 6, px[k]
         for a, b, other in sorted(placed, key=lambda p: p[1]):
@@ -614,7 +614,7 @@ def distribution_plot(
     t = _sorted_items(full, order, top)
     items = scene.data.items
     title = items['title'] if 'title' in items else items['item']
-    names = [plain(v or i, 100) for v, i in zip(title.iloc[t.index], items['item'].iloc[t.index], strict=True)]
+    names = [harmless(v or i, 100) for v, i in zip(title.iloc[t.index], items['item'].iloc[t.index], strict=True)]
     few = len(t) <= 400
     hover = (
         [

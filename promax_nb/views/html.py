@@ -8,7 +8,7 @@ __all__ = ['STOP', 'Markup', 'tag', 'grid', 'content_words', 'marked']
 # %% ../../nbs/views/08_html.ipynb #1386a778
 import re
 
-from .texts import card_text, plain
+from .texts import card_text, harmless
 
 # %% ../../nbs/views/08_html.ipynb #c898f81a
 class Markup(str):
@@ -71,7 +71,7 @@ def content_words(
     """Words that say something: four letters or more and no glue, in one case."""
     return {
         w
-        for w in (m[0].casefold() for m in _WORD.finditer(plain(text, None if text is None else limit)))
+        for w in (m[0].casefold() for m in _WORD.finditer(harmless(text, None if text is None else limit)))
         if len(w) > 3 and w not in STOP
     }
 
@@ -82,7 +82,7 @@ def marked(
     limit: int = 4000,  # most characters to show
 ) -> Markup:
     """The text with its supported words marked, each piece escaped on its own."""
-    text, out, end = plain(text, limit), [], 0
+    text, out, end = harmless(text, limit), [], 0
     for m in _WORD.finditer(text):
         if m[0].casefold() in words:
             out += [

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.storage import write_atomic
-from .texts import plain
+from .texts import harmless
 from .scene import _pair, as_scene
 from .neighbours import _overlap, _turned, nearest, procrustes, trustworthiness, unit_rows
 
@@ -211,7 +211,7 @@ class Projection:
         return _described(self.record)
 
     def __repr__(self):
-        return f"Projection of {', '.join(plain(k, 60) for k in self.coords)}: {self.n_users:,} users, {self.n_items:,} items, {int(self.shown.sum()):,} shown"
+        return f"Projection of {', '.join(harmless(k, 60) for k in self.coords)}: {self.n_users:,} users, {self.n_items:,} items, {int(self.shown.sum()):,} shown"
 
 # %% ../../nbs/views/03_maps.ipynb #5095ff27
 def _described(r: dict) -> str:
@@ -223,7 +223,7 @@ def _described(r: dict) -> str:
         + f"; UMAP {r['versions']['umap-learn']}, seed {r['seed']}, {p['neighbours']} neighbours, min_dist {p['min_dist']:g}, {p['epochs']} epochs."
     ]
     lines += [
-        f"{plain(name, 60)}: trustworthiness {m['trustworthiness']:.3f}"
+        f"{harmless(name, 60)}: trustworthiness {m['trustworthiness']:.3f}"
         + (f" (asked about {r['queries']:,} nodes)" if few else '')
         + f"; of {m['k']} nearest neighbours in the space the map keeps {m['neighbours_kept']:.0%}."
         for name, m in r['maps'].items()
@@ -414,7 +414,7 @@ def _all_maps(x: dict, near: dict, how: dict, tell) -> tuple:
             *two, (near['base'], near['reshaped']), how, next(parts)
         )
     for name, part in zip(own, parts, strict=True):
-        xy = _umap(x[name], near[name], how, lambda f, text=None, p=part, s=name: p(f, plain(s, 40)))
+        xy = _umap(x[name], near[name], how, lambda f, text=None, p=part, s=name: p(f, harmless(s, 40)))
         maps[name] = _turned(xy, next(iter(maps.values()))) if maps else xy
     return {name: maps[name] for name in x}, agreement
 
@@ -584,7 +584,7 @@ def clusters(
             np.square(here - here.mean(0)).sum(1).argmin()
         ]  # a label sits on a point, also where a cluster is bent
         rows.append(
-            {'cluster': c, 'x': x, 'y': y, 'size': len(here), 'text': plain(', '.join(words), 60) or f'region {c + 1}'}
+            {'cluster': c, 'x': x, 'y': y, 'size': len(here), 'text': harmless(', '.join(words), 60) or f'region {c + 1}'}
         )
     return codes, pd.DataFrame(rows)
 

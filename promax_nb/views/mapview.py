@@ -14,7 +14,7 @@ import pandas as pd
 import traitlets
 from ipywidgets import Button, FloatProgress, HBox, HTML, Layout, VBox
 
-from .texts import plain
+from .texts import harmless
 from .maps import project_scene
 from .nodes import node_table
 from .page import explorer_data, explorer_source, still_map
@@ -45,7 +45,7 @@ class _Canvas(anywidget.AnyWidget):
             elif message['kind'] == 'select':
                 self._said(np.frombuffer(bytes(buffers[0]), '<i4').astype(np.int64))
             elif message['kind'] == 'error':
-                raise RuntimeError(f"in the browser: {plain(message.get('text', ''), 300)}")
+                raise RuntimeError(f"in the browser: {harmless(message.get('text', ''), 300)}")
         except Exception as e:
             self._failed(e)
 
@@ -151,7 +151,7 @@ class _Map(Explorer):
         table = node_table(self.scene, projection)
         if self._start['colour'] not in table:
             raise ValueError(
-                f"there is no column {plain(self._start['colour'], 60)!r} to colour by: use one of {', '.join(map(str, table))}."
+                f"there is no column {harmless(self._start['colour'], 60)!r} to colour by: use one of {', '.join(map(str, table))}."
             )
         self.projection, self.table = projection, table
         self._canvas = _Canvas(explorer_data(self.scene, projection), self._selected, self._fail, **self._start)
@@ -235,7 +235,7 @@ class MapExplorer(_MapEvents):
         self._need()
         if column not in self.table:
             raise ValueError(
-                f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, self.table.columns))}."
+                f"there is no column {harmless(column, 60)!r}: use one of {', '.join(map(str, self.table.columns))}."
             )
         self._canvas.colour = column
         return self

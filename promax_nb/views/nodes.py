@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from .texts import plain
+from .texts import harmless
 from .neighbours import neighbours_kept, unit_rows
 from .maps import _moved
 
@@ -119,7 +119,7 @@ def _attribute(column, most: int = 50):
     first = [
         v[0] if isinstance(v, (list, tuple)) and v else None if isinstance(v, (list, tuple)) else v for v in column
     ]
-    x = pd.Series([plain(v, 200).strip() if isinstance(v, str) else v for v in first], dtype=object)
+    x = pd.Series([harmless(v, 200).strip() if isinstance(v, str) else v for v in first], dtype=object)
     known = x[x.notna() & (x != '')].map(str)
     number = pd.to_numeric(known, errors='coerce')
     if not len(known):
@@ -164,8 +164,8 @@ def _who(scene):
     d, m, n = scene.data, scene.data.n_users, scene.data.n_items
     ids = [str(v) for v in (*d.users['user'], *d.items['item'])]
     titles = d.items['title'] if 'title' in d.items else pd.Series([None] * n)
-    names = [plain(f'user {i}', 200) for i in ids[:m]] + [
-        plain(t or i, 200) for t, i in zip(titles, ids[m:], strict=True)
+    names = [harmless(f'user {i}', 200) for i in ids[:m]] + [
+        harmless(t or i, 200) for t, i in zip(titles, ids[m:], strict=True)
     ]
     texts = [
         [''] * size if t is None else [v if isinstance(v, str) else '' for v in t.profile]
@@ -289,7 +289,7 @@ def _on_the_map(table, scene, projection):
     if codes is None:  # a projection made by hand: the nearest label
         far = ((xy[:, None] - at[['x', 'y']].to_numpy(np.float64)) ** 2).sum(2)
         codes = np.where(np.isfinite(xy).all(1), at.cluster.to_numpy()[np.nan_to_num(far, nan=np.inf).argmin(1)], -1)
-    names = {c: f'{c}: {plain(text, 80)}' for c, text in zip(at.cluster, at.text, strict=True)}
+    names = {c: f'{c}: {harmless(text, 80)}' for c, text in zip(at.cluster, at.text, strict=True)}
     table['cluster'] = pd.Series(np.asarray(codes)).map(names)
 
 # %% ../../nbs/views/04_nodes.ipynb #026a82b2

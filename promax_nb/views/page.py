@@ -14,7 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ..data.storage import write_atomic
-from .texts import card_text, plain
+from .texts import card_text, harmless
 from .scene import Scene
 from .nodes import node_table
 from .figures import BASE, OURS, REST
@@ -42,10 +42,10 @@ def _rounded(users, items) -> dict:
 
 def _colour_column(name: str, values: pd.Series, unit: str) -> dict:
     """One column to colour by: numbers as they are, anything else as codes of its most frequent values."""
-    about = {'name': plain(name, 60), 'help': plain(unit, 200)}
+    about = {'name': harmless(name, 60), 'help': harmless(unit, 200)}
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return about | {'values': _blob(values.to_numpy(dtype=float, na_value=np.nan), '<f4')}
-    text = values.astype(object).where(values.notna(), None).map(lambda v: None if v is None else plain(v, 60))
+    text = values.astype(object).where(values.notna(), None).map(lambda v: None if v is None else harmless(v, 60))
     labels = text.value_counts().index[:200].tolist()
     codes = pd.Categorical(text, categories=labels).codes
     return about | {'values': _blob(codes, '<i2'), 'labels': labels}
@@ -74,20 +74,20 @@ def explorer_data(
     content = {
         'n_users': scene.data.n_users,
         'n_items': scene.data.n_items,
-        'title': plain(scene.data.name, 120),
-        'names': [plain(v, 120) for v in table['name']],
-        'ids': [plain(v, 80) for v in table['id']],
-        'texts': [plain(v, limit) for v in table['profile']],
+        'title': harmless(scene.data.name, 120),
+        'names': [harmless(v, 120) for v in table['name']],
+        'ids': [harmless(v, 80) for v in table['id']],
+        'texts': [harmless(v, limit) for v in table['profile']],
         'maps': {k: _blob(v, '<f4') for k, v in projection.coords.items()},
         'labels': {
-            k: [{'x': float(r.x), 'y': float(r.y), 'text': plain(r.text, 60)} for r in t.itertuples()]
+            k: [{'x': float(r.x), 'y': float(r.y), 'text': harmless(r.text, 60)} for r in t.itertuples()]
             for k, t in projection.labels.items()
         },
         'columns': [_colour_column(c, table[c], units.get(c, '')) for c in table if c not in skip],
         'vectors': {k: _rounded(*v) for k, v in scene.spaces().items()},
         'lists': {k: _lists(m) for k, m in held.items()},
         'settings': {k: scene.settings[k] for k in ('tau', 'teacher_tau', 'floor')},
-        'honesty': plain(projection.describe()),
+        'honesty': harmless(projection.describe()),
     }
     return gzip.compress(json.dumps(content, allow_nan=False).encode(), 6, mtime=0)
 
@@ -214,7 +214,7 @@ def still_map(
         ax.set(title=space, xticks=[], yticks=[], xlabel='UMAP 1 (no unit)', ylabel='UMAP 2' if not k else '')
 
     def text(x):
-        return plain(x, 30).replace('$', r'\$')
+        return harmless(x, 30).replace('$', r'\$')
 
     marks = [('users', 'o', '#888888'), ('items', 'D', '#888888')] + [
         (text(n), 's', c) for n, c in names.items() if colour != 'kind'

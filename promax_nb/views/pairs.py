@@ -9,7 +9,7 @@ __all__ = ['candidate_table', 'PairBrowser']
 import pandas as pd
 from ipywidgets import HBox, HTML, Layout
 
-from .texts import plain
+from .texts import harmless
 from .html import Markup, grid, tag
 from .browser import _MOST
 from .explorers import _UserExplorer
@@ -69,7 +69,7 @@ def _pairs_html(pairs) -> Markup | None:
 def _part_html(data, part, title) -> Markup:
     """A part of a history: titles with their sentiments, newest first."""
     part = part.sort_values('time', ascending=False)
-    names = [plain(data.items['title'].iloc[i], 120) for i in part['item']]
+    names = [harmless(data.items['title'].iloc[i], 120) for i in part['item']]
     cells = [[n, s, f'{r:g}'] for n, s, r in zip(names, part['sentiment'], part['rating'], strict=True)]
     return tag('details', tag('summary', f'{title} ({len(cells)})'), grid(cells, ['title', 'sentiment', 'rating']))
 

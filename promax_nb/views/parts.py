@@ -18,7 +18,7 @@ from ipywidgets import HTML, VBox
 
 from ..data.interactions import RecData
 from ..profiles.prompts import _history
-from .texts import plain
+from .texts import harmless
 from .scene import as_scene
 from .html import STOP, _WORD, tag
 
@@ -103,10 +103,10 @@ class _Placed(_Guarded):
     def _check(self, kind, row) -> tuple:
         """(kind, row) as plain values, or a sentence."""
         if kind not in ('user', 'item'):
-            raise ValueError(f"kind={plain(kind, 60)!r} is unknown: use 'user' or 'item'.")
+            raise ValueError(f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'.")
         n = self.scene.data.n_users if kind == 'user' else self.scene.data.n_items
         if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
-            raise ValueError(f'row={plain(row, 60)!r} is not a row: use a whole number, for example 0.')
+            raise ValueError(f'row={harmless(row, 60)!r} is not a row: use a whole number, for example 0.')
         if not 0 <= row < n:
             raise ValueError(
                 f'there is no {kind} {int(row)}: use a row from 0 to {n - 1}.'
@@ -174,7 +174,7 @@ class Explorer(_Placed):
                     a.unobserve(callback, a.follows)
 
     def __repr__(self):
-        return f"{type(self).__name__} of {plain(self.scene.data.name, 40)!r}, at {self._node() or 'nothing'}"
+        return f"{type(self).__name__} of {harmless(self.scene.data.name, 40)!r}, at {self._node() or 'nothing'}"
 
     def _repr_mimebundle_(self, **kw):
         """The living widget, and beside it a still picture for pages without a kernel."""
@@ -215,7 +215,7 @@ class _Finder:
         """What a part of a name is looked for in."""
         if kind == 'user':
             return self.ids(kind)
-        return self._keep('titles', lambda: [plain(t, 500).casefold() for t in self.scene.data.items['title'].tolist()])
+        return self._keep('titles', lambda: [harmless(t, 500).casefold() for t in self.scene.data.items['title'].tolist()])
 
     def profiles(self, kind):
         """Texts of the profiles, or None."""
@@ -286,7 +286,7 @@ class _Search(_Finder):
     def by_words(self, kind, text, most):
         """Profiles that hold most of the words of the query."""
         texts = self._keep(
-            ('texts', kind), lambda: [plain(t, 20_000).casefold() for t in self.profiles(kind) or self.titles(kind)]
+            ('texts', kind), lambda: [harmless(t, 20_000).casefold() for t in self.profiles(kind) or self.titles(kind)]
         )
         words = sorted({m[0].casefold() for m in _WORD.finditer(text)} - STOP) or [text.casefold()]
         score = np.array([sum(w in t for w in words) for t in texts], dtype=np.float32) / len(words)
@@ -304,7 +304,7 @@ class _Lookup(_Search):
     def find(self, kind, text, by='auto', most=200) -> pd.DataFrame:
         """Nodes that fit a query, best first; what was done instead of what was asked stands in `.attrs['note']`."""
         if by not in ('auto', 'id', 'meaning', 'words'):
-            raise ValueError(f"by={plain(by, 40)!r} is unknown: use 'auto', 'id', 'meaning' or 'words'.")
+            raise ValueError(f"by={harmless(by, 40)!r} is unknown: use 'auto', 'id', 'meaning' or 'words'.")
         text, note = str(text).strip(), ''
         if not text:
             raise ValueError('there is nothing to look for: type an id, #row, a part of a title, or some words.')
@@ -355,7 +355,7 @@ class _Lookup(_Search):
             return x if len(x) <= most else x[:most] + '…'
 
         return [
-            (f'{s}{cut(n, 70)}' + (f' ({cut(plain(i, 99), 30)})' if k == 'item' else '') + f'  #{r}', (k, int(r)))
+            (f'{s}{cut(n, 70)}' + (f' ({cut(harmless(i, 99), 30)})' if k == 'item' else '') + f'  #{r}', (k, int(r)))
             for s, k, r, i, n in zip(scores, found['kind'], found['row'], found['id'], found['name'], strict=True)
         ]
 
@@ -399,4 +399,4 @@ def about(
 ) -> dict:  # field -> text: title, text and every attribute, without the id
     """What is known about a user or an item."""
     fields = (data.users if kind == 'user' else data.items).iloc[row].items()
-    return {str(k): plain(v, limit) for k, v in fields if k != kind and v is not pd.NA and plain(v, limit)}
+    return {str(k): harmless(v, limit) for k, v in fields if k != kind and v is not pd.NA and harmless(v, limit)}

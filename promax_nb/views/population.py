@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from .texts import label, plain
+from .texts import label, harmless
 from .scene import Scene
 from .neighbours import unit_rows
 from .nodes import _held_out, _js, _kl, _must_have, _ranks, _softmax, _temperatures, node_table
@@ -242,7 +242,7 @@ def _at_k(metric: str) -> int:
     found = re.fullmatch(r'(recall|ndcg|precision|mrr|hit)@([1-9][0-9]{0,5})', str(metric))
     if not found:
         raise ValueError(
-            f"metric={plain(metric, 40)!r} is unknown: use recall, ndcg, precision, mrr or hit with a length, e.g. 'recall@20'."
+            f"metric={harmless(metric, 40)!r} is unknown: use recall, ndcg, precision, mrr or hit with a length, e.g. 'recall@20'."
         )
     return int(found[2])
 
@@ -589,7 +589,7 @@ def gain_by(
         table = node_table(scene, projection)
         if column not in table:
             raise ValueError(
-                f"there is no column {plain(column, 60)!r}: use one of {', '.join(map(str, table.columns[6:]))}."
+                f"there is no column {harmless(column, 60)!r}: use one of {', '.join(map(str, table.columns[6:]))}."
             )
         column = table[column].iloc[: scene.data.n_users]
     values = pd.Series(np.asarray(column))

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from ..data.interactions import RecData
 from ..data.saved import load
 from ..data.bookshop import toy_data
-from .texts import plain
+from .texts import harmless
 
 # %% ../../nbs/views/01_scene.ipynb #4df7dd0d
 SETTINGS = {
@@ -151,8 +151,8 @@ class Scene:
         """What to call a user or an item."""
         if kind == 'item':
             r = self.data.items.iloc[row]
-            return plain(r.get('title') or r['item'], 200)
-        return plain(f"user {self.data.users['user'].iloc[row]}", 200)
+            return harmless(r.get('title') or r['item'], 200)
+        return harmless(f"user {self.data.users['user'].iloc[row]}", 200)
 
     def in_basis(self, shared: bool) -> tuple:
         """Profile vectors whitened in one shared basis or each in their own: (su, si, users' whitening, items' whitening)."""
