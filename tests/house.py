@@ -299,7 +299,7 @@ def table(found: dict) -> str:
         f'longest function     {total["longest_function"][0]}, {total["longest_function"][1]} lines of code',
         f'deepest widget       {total["widget_depth"]} classes',
         f'names in all         {total["names_in_all"]}',
-        f'private names that cross a wall: {total["private_imports"]}, private attributes: {total["private_attributes"]}',
+        f'across the walls     {total["private_imports"]} private names, {total["private_attributes"]} private attributes',
     ])
 
 
