@@ -299,7 +299,7 @@ def table(found: dict) -> str:
         f'longest function     {total["longest_function"][0]}, {total["longest_function"][1]} lines of code',
         f'deepest widget       {total["widget_depth"]} classes',
         f'names in all         {total["names_in_all"]}',
-        f'private, but used    {total["private_imports"]} names, {total["private_attributes"]} attributes of other rooms',
+        f'across the walls     {total["private_imports"]} private names, {total["private_attributes"]} attributes',
     ])
 
 
