@@ -681,7 +681,7 @@ def test_unknown_options_are_refused(world):
 
 def test_augment_checks_vectors(world):
     R, su, si = world
-    with pytest.raises(ValueError, match='users has 3 rows but data has 30 users'):
+    with pytest.raises(ValueError, match='users has 3 rows but 30 are needed'):
         augment(R, su[:3], si)
     with pytest.raises(ValueError, match='users are 6 wide and items 2'):
         augment(R, su, si[:, :2])
