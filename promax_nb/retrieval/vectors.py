@@ -30,7 +30,8 @@ def check_vectors(
     if len(broken):
         ids = ', '.join(map(str, broken[:5])) + (f' and {len(broken) - 5} more' if len(broken) > 5 else '')
         raise ValueError(
-            f'{name} holds NaN or infinite numbers in {len(broken)} of {len(x)} rows (ids {ids}): encode these texts again.'
+            f'{name} holds NaN or infinite numbers in {len(broken)} of {len(x)} rows (ids {ids}): '
+            'encode these texts again.'
         )
     return x
 
