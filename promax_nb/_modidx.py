@@ -1569,6 +1569,6 @@ d = { 'settings': { 'branch': 'main',
                                        'promax_nb.views.scene.open_run': ('views/scene.html#open_run', 'promax_nb/views/scene.py'),
                                        'promax_nb.views.scene.toy_scene': ('views/scene.html#toy_scene', 'promax_nb/views/scene.py')},
             'promax_nb.views.texts': { 'promax_nb.views.texts.card_text': ('views/texts.html#card_text', 'promax_nb/views/texts.py'),
+                                       'promax_nb.views.texts.harmless': ('views/texts.html#harmless', 'promax_nb/views/texts.py'),
                                        'promax_nb.views.texts.label': ('views/texts.html#label', 'promax_nb/views/texts.py'),
-                                       'promax_nb.views.texts.plain': ('views/texts.html#plain', 'promax_nb/views/texts.py'),
                                        'promax_nb.views.texts.wrapped': ('views/texts.html#wrapped', 'promax_nb/views/texts.py')}}}

@@ -20,7 +20,7 @@ from promax_nb.views.nodes import distributions
 from promax_nb.views.pairs import PairBrowser
 from promax_nb.views.parts import Explorer, guarded, sentence
 from promax_nb.views.scene import Scene
-from promax_nb.views.texts import plain
+from promax_nb.views.texts import harmless
 
 HOSTILE = [
     '<script>alert(1)</script>',
@@ -557,10 +557,10 @@ def test_drafts_wait_for_their_node(browser, scene):
     browser.show('user', 1)
     browser.editor.value = 'half a sent'
     browser.show('item', 1)
-    assert browser.editor.value == plain(scene.items.profile[1])
+    assert browser.editor.value == harmless(scene.items.profile[1])
     browser.editor.value = 'another half'
     browser.search('r0002')
-    assert browser.editor.value == plain(scene.users.profile[2])
+    assert browser.editor.value == harmless(scene.users.profile[2])
     browser.show('user', 1)
     assert browser.editor.value == 'half a sent'
     browser.edit('user', 1, 'an edit from code')
@@ -570,7 +570,7 @@ def test_drafts_wait_for_their_node(browser, scene):
         ('user', 1): 'half a sent',
         ('item', 1): 'another half',
     }
-    browser.editor.value = plain(scene.users.profile[1])  # typed back to what it was
+    browser.editor.value = harmless(scene.users.profile[1])  # typed back to what it was
     assert ('user', 1) not in browser.drafts
 
 
