@@ -21,7 +21,7 @@ from ..data.storage import write_atomic
 from .texts import harmless
 from .scene import Scene
 from .nodes import distributions
-from .html import Markup, content_words, grid, marked, tag
+from .html import Safe, content_words, grid, marked, tag
 from .parts import Explorer, _Histories, _Lookup, about, guarded
 
 # %% ../../nbs/views/21_browser.ipynb #b1e1dcb8
@@ -116,7 +116,7 @@ def card(
     row: int,
     past,  # DataFrame: the training events of the node
     note: str = '',  # shown beside the name, for example 'edited'
-) -> Markup:
+) -> Safe:
     """A profile beside the history it was made from."""
     table = scene.users if kind == 'user' else scene.items
     head = tag(
@@ -361,7 +361,7 @@ class _Telling(_Reading):
             return tag('p', 'Nothing is picked.')
         near = [[r.kind, r.name, f'{r.cosine:.2f}'] for r in self.neighbours.itertuples(index=False)]
         near = grid(near, ['', 'nearest profiles', 'cosine']) if near else None
-        return tag('div', Markup(self.card.value), near, Markup(self.changed.value))
+        return tag('div', self.card.value, near, self.changed.value)
 
 # %% ../../nbs/views/21_browser.ipynb #c090abb8
 def edited_scene(
@@ -442,7 +442,7 @@ def change_html(
     cosine: float,  # between its old and new vector
     near,  # (DataFrame before, DataFrame after): its nearest profiles
     change,  # DataFrame from `profile_change`, or None
-) -> Markup:
+) -> Safe:
     """What an edit did, to read."""
     was, now = ({(k, r) for k, r in zip(t['kind'], t['row'], strict=True)} for t in near)
     names = [
@@ -638,7 +638,7 @@ class _Editing(_Drafting):
         moved = new.raw is not None and new.vectors is not None
         self.change = profile_change(old, new, kind, row, takers) if moved else None
         near = [pd.concat(x, ignore_index=True) for x in (before, now)]
-        said = change_html(new, kind, row, cosine, near, self.change) if new.raw is not None else Markup()
+        said = change_html(new, kind, row, cosine, near, self.change) if new.raw is not None else Safe()
         self.changed.value = tag('div', tag('p', '⚠ ', self._vectors.note) if self._vectors.note else None, said)
         self.live, self.look = new, look
 

@@ -35,7 +35,7 @@ from .texts import label, harmless
 from .scene import Scene
 from .nodes import distributions
 from .figures import BASE, OURS
-from .html import Markup, grid, tag
+from .html import Safe, grid, tag
 from .parts import Explorer, _Lookup, guarded, sentence
 from .browser import _MOST, _listbox, _refill
 
@@ -342,7 +342,7 @@ def recommendations(
     )
 
 
-def _side_by_side(table) -> Markup:
+def _side_by_side(table) -> Safe:
     """Both lists in one table, hits with a star."""
     if not len(table):
         return tag(
@@ -471,7 +471,7 @@ class DistributionExplorer(_Sliders):
         self.frame, self.points = frame, points
         self.numbers.value = self._said(frame)
 
-    def _said(self, frame) -> Markup:
+    def _said(self, frame) -> Safe:
         """The figures of this user."""
         a = frame.attrs
         said = [
@@ -492,7 +492,7 @@ class DistributionExplorer(_Sliders):
         )
 
     def _still(self):
-        return tag('div', *(Markup(x.value) for x in (self.head, self.numbers, self.lists)))
+        return tag('div', *(x.value for x in (self.head, self.numbers, self.lists)))
 
     def _picture(self):
         return distribution_still(self.points, self.order.value) if len(self.points) else None
@@ -590,7 +590,7 @@ class CandidateExplorer(_UserExplorer):
         self.frame, self.similar = rows, similar_table(self.scene, self.user, rows)
         self.steps.value = self._told(rows) if len(rows) else tag('p', why_none(self.scene, self.user))
 
-    def _told(self, rows) -> Markup:
+    def _told(self, rows) -> Safe:
         """The steps, in words and two tables."""
         n, shift, kept = (
             int(self.scene.data.train[[self.user]].nnz),
@@ -616,10 +616,10 @@ class CandidateExplorer(_UserExplorer):
         return tag('div', tag('p', text), fell, tag('div', asked, _candidate_grid(self.scene, rows), style=layout))
 
     def _still(self):
-        return tag('div', Markup(self.head.value), Markup(self.steps.value))
+        return tag('div', self.head.value, self.steps.value)
 
 # %% ../../nbs/views/22_explorers.ipynb #bce48fe3
-def _candidate_grid(scene, rows) -> Markup:
+def _candidate_grid(scene, rows) -> Safe:
     """Candidates in the order of the re-ranking, those without a place last."""
     rows = rows.iloc[np.lexsort((rows['retrieval_rank'], np.where(rows['order'] > 0, rows['order'], np.inf)))]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ipywidgets import HBox, HTML, Layout
 
 from .texts import harmless
-from .html import Markup, grid, tag
+from .html import Safe, grid, tag
 from .browser import _MOST
 from .explorers import _UserExplorer
 
@@ -38,7 +38,7 @@ def candidate_table(
     return table.sort_values(['logp', 'correct'], ascending=False, ignore_index=True)
 
 # %% ../../nbs/views/24_pairs.ipynb #43498795
-def _candidates_html(table, targets) -> Markup:
+def _candidates_html(table, targets) -> Safe:
     """Candidates as a table; the judge's hits stand in the order of the targets."""
     cells = []
     for r in table.itertuples(index=False):
@@ -55,7 +55,7 @@ def _candidates_html(table, targets) -> Markup:
     return grid(cells, head, f'Candidates ({len(table)})', 900)
 
 
-def _pairs_html(pairs) -> Markup | None:
+def _pairs_html(pairs) -> Safe | None:
     """The pairs of one user: what was preferred to what, by how much."""
     if not len(pairs):
         return None
@@ -66,7 +66,7 @@ def _pairs_html(pairs) -> Markup | None:
     return grid(cells, ['chosen', 'rejected', 'gap'], f'Pairs ({len(cells)})', 900)
 
 
-def _part_html(data, part, title) -> Markup:
+def _part_html(data, part, title) -> Safe:
     """A part of a history: titles with their sentiments, newest first."""
     part = part.sort_values('time', ascending=False)
     names = [harmless(data.items['title'].iloc[i], 120) for i in part['item']]
@@ -164,4 +164,4 @@ class PairBrowser(_UserExplorer):
         )
 
     def _still(self):
-        return tag('div', Markup(self.head.value), Markup(self.body.value), limit=None)
+        return tag('div', self.head.value, self.body.value, limit=None)

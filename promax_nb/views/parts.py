@@ -20,7 +20,7 @@ from ..data.interactions import RecData
 from ..profiles.prompts import _history
 from .texts import harmless
 from .scene import as_scene
-from .html import STOP, _WORD, tag
+from .html import STOP, tag, words_in
 
 # %% ../../nbs/views/20_parts.ipynb #53940007
 def sentence(
@@ -288,7 +288,7 @@ class _Search(_Finder):
         texts = self._keep(
             ('texts', kind), lambda: [harmless(t, 20_000).casefold() for t in self.profiles(kind) or self.titles(kind)]
         )
-        words = sorted({m[0].casefold() for m in _WORD.finditer(text)} - STOP) or [text.casefold()]
+        words = sorted(set(words_in(text)) - STOP) or [text.casefold()]
         score = np.array([sum(w in t for w in words) for t in texts], dtype=np.float32) / len(words)
         return self.ranked(kind, score, most, 'words').query('score > 0')
 
