@@ -23,6 +23,7 @@ from promax_nb.retrieval.search import *
 from promax_nb.retrieval.rerank import *
 from promax_nb.retrieval.augment import *
 from promax_nb.models.graph import *
+from promax_nb.models.distributions import *
 from promax_nb.models.losses import *
 from promax_nb.models.bases import *
 from promax_nb.models.objectives import *

@@ -242,9 +242,14 @@ def write_map(
     **how,  # to `project`: seed, method, sample, neighbours, min_dist
 ) -> Path:  # the HTML file; beside it the coordinates as parquet and the honesty record as JSON
     """Maps, cards and distributions of a run as one offline HTML file."""
-    from promax_nb.views import scene as views
+    from promax_nb.views.maps import project_scene
+    from promax_nb.views.nodes import node_table
+    from promax_nb.views.page import save_html
+    from promax_nb.views.population import population
+    from promax_nb.views.scene import as_scene
+    from promax_nb.views.texts import harmless
 
-    scene = views.as_scene(run)
+    scene = as_scene(run)
     if out is None and scene.folder is None:
         raise ValueError('no file is given: pass out=, e.g. map.html.')
     out = Path(out or scene.folder / 'map.html')
@@ -252,14 +257,12 @@ def write_map(
     if not spaces:
         raise ValueError('the run has neither profile vectors nor trained vectors: there is nothing to map.')
     how.setdefault('cache', scene.folder / 'maps' if scene.folder else None)
-    projection = views.project_scene(scene, progress=_bar(), **how)
-    table = views.node_table(scene, projection)
+    projection = project_scene(scene, progress=_bar(), **how)
+    table = node_table(scene, projection)
     for name, xy in projection.coords.items():
         table[[f'{name} x', f'{name} y']] = xy
-    parts = {'Map': (scene, projection)} | views.population(scene)
-    page = views.save_html(
-        parts, out, f'{views.plain(scene.data.name, 80)}: users and items before and after reshaping'
-    )
+    parts = {'Map': (scene, projection)} | population(scene)
+    page = save_html(parts, out, f'{harmless(scene.data.name, 80)}: users and items before and after reshaping')
     _parquet(table, out.with_suffix('.parquet'))
     _json(out.with_suffix('.json'), projection.record | {'text': projection.describe()})
     return page

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .views.texts import card_text, plain
+from .views.texts import card_text, harmless
 
 # %% ../nbs/92_teach.ipynb #d7836365
 def _box(
@@ -37,7 +37,7 @@ class Prediction:
     choices: tuple = ()
 
     def __repr__(self):
-        return plain(' '.join(['Predict before you run:', self.question, *(f'({c})' for c in self.choices)]), 1500)
+        return harmless(' '.join(['Predict before you run:', self.question, *(f'({c})' for c in self.choices)]), 1500)
 
     def _repr_html_(self) -> str:
         return _box(
@@ -72,7 +72,7 @@ class Outcome:
     text: str  # what the box says
 
     def __repr__(self):
-        return f'Exercise {self.number}: {plain(self.text, 1500)}'
+        return f'Exercise {self.number}: {harmless(self.text, 1500)}'
 
     def _repr_html_(self) -> str:
         return _box(*_LOOKS[self.state], [f'Exercise {self.number}: {self.text}'])
@@ -86,7 +86,7 @@ def _raised(
         said = str(error)
     except Exception:
         said = ''
-    return f'The check could not use this answer ({type(error).__name__}{": " + plain(said, 200) if said else ""}).'
+    return f'The check could not use this answer ({type(error).__name__}{": " + harmless(said, 200) if said else ""}).'
 
 
 def exercise(

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from promax_nb.retrieval import embed
 from promax_nb.retrieval.embed import encode, whiten, whitening
+from promax_nb.retrieval.vectors import check_vectors, unit_rows
 
 
 class Toy:
@@ -341,3 +343,34 @@ def test_import_is_light():
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
         == 'set()'
     )
+
+
+def test_rows_of_length_one_keep_zeros_and_the_last_digit():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 7)).astype(np.float32)
+    x[5] = 0
+    length = [float(np.sqrt(sum(float(v) ** 2 for v in row))) for row in x]
+    expected = np.array([[np.float32(float(v) / (n or 1)) for v in row] for row, n in zip(x, length, strict=True)])
+    unit = unit_rows(x)
+    assert unit.dtype == np.float32 and not unit[5].any()
+    np.testing.assert_allclose(unit, expected, rtol=1e-7)
+    np.testing.assert_array_equal(unit_rows(torch.from_numpy(x).requires_grad_()), unit)
+    np.testing.assert_array_equal(unit_rows(pd.DataFrame(x)), unit)
+    assert unit_rows(np.zeros((0, 4))).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    'x, words',
+    [
+        (np.ones(3), r'users has shape \(3,\)'),
+        (np.ones((3, 0)), r'users has shape \(3, 0\)'),
+        ([['a', 'b']] * 3, 'users is not a matrix of numbers'),
+        ([[1, 2], [1, 2, 3]], 'users is not a matrix of numbers'),
+        ([[1, 2], [np.inf, 2], [1, np.nan]], r'users holds NaN or infinite numbers in 2 of 3 rows \(ids 1, 2\)'),
+        (np.ones((4, 2)), 'users has 4 rows but 3 are needed'),
+    ],
+)
+def test_a_table_of_vectors_is_checked_once(x, words):
+    for check in (check_vectors, unit_rows):
+        with pytest.raises(ValueError, match=words):
+            check(x, 'users', 3)

@@ -216,8 +216,8 @@ def test_values_are_read_as_yes_or_no(world):
 @pytest.mark.parametrize(
     'change, words',
     [
-        (dict(users=lambda x: x[:-1]), 'users has 29 rows but data has 30 users'),
-        (dict(items=lambda x: x[:3]), 'items has 3 rows but data has 25 items'),
+        (dict(users=lambda x: x[:-1]), 'users has 29 rows but 30 are needed'),
+        (dict(items=lambda x: x[:3]), 'items has 3 rows but 25 are needed'),
         (dict(items=lambda x: x[:, :4]), 'users are 6 wide and items 4'),
         (dict(users=lambda x: x * np.nan), 'users holds NaN'),
         (dict(history_weight=-0.1), 'history_weight=-0.1'),
@@ -681,7 +681,7 @@ def test_unknown_options_are_refused(world):
 
 def test_augment_checks_vectors(world):
     R, su, si = world
-    with pytest.raises(ValueError, match='users has 3 rows but data has 30 users'):
+    with pytest.raises(ValueError, match='users has 3 rows but 30 are needed'):
         augment(R, su[:3], si)
     with pytest.raises(ValueError, match='users are 6 wide and items 2'):
         augment(R, su, si[:, :2])

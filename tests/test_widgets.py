@@ -1,4 +1,7 @@
-"""The widgets, driven from Python: set traits, press buttons, read tables and HTML. Scenes are made of arrays, so nothing is trained and no model is loaded."""
+"""The widgets, driven from Python: set traits, press buttons, read tables and HTML.
+
+Scenes are made of arrays, so nothing is trained and no model is loaded.
+"""
 
 import dataclasses
 import re
@@ -15,12 +18,12 @@ from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
 from promax_nb.views.browser import EDITABLE, ProfileBrowser, profile_change, write_table
 from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer, curve_points, why_none
-from promax_nb.views.html import Markup, content_words, grid, marked, tag
+from promax_nb.views.html import Safe, content_words, grid, marked, tag
 from promax_nb.views.nodes import distributions
 from promax_nb.views.pairs import PairBrowser
 from promax_nb.views.parts import Explorer, guarded, sentence
 from promax_nb.views.scene import Scene
-from promax_nb.views.texts import plain
+from promax_nb.views.texts import harmless
 
 HOSTILE = [
     '<script>alert(1)</script>',
@@ -178,12 +181,23 @@ def message(widget):
 
 
 def test_everything_is_escaped_unless_tag_made_it():
-    assert tag('p', '<i>', Markup('<b>x</b>'), None, ['&', tag('b', 'y')]) == '<p>&lt;i&gt;<b>x</b>&amp;<b>y</b></p>'
-    assert not isinstance(
-        tag('p', 'a').upper(), Markup
-    )  # a changed piece is an ordinary string again, and gets escaped
+    assert tag('p', '<i>', Safe('<b>x</b>'), None, ['&', tag('b', 'y')]) == '<p>&lt;i&gt;<b>x</b>&amp;<b>y</b></p>'
+    assert not isinstance(tag('p', 'a').upper(), Safe)  # a changed piece is an ordinary string again, and gets escaped
     for text in HOSTILE:
         assert problems(tag('p', text, title=None) + grid([[text]], [text], text)) in ([], [('p', {'title': ''})])
+
+
+def test_an_object_cannot_speak_html():
+    """Some libraries take what an object's `__html__` says as HTML; here it is a text like any other."""
+
+    class Sly(str):
+        def __html__(self):
+            return '<script>alert(1)</script>'
+
+        __ft__ = __html__
+
+    shown = tag('p', Sly('<i>'), Sly('<b>'), title=Sly('<u>')) + grid([[Sly('<s>')]], [Sly('<q>')], Sly('<a>'))
+    assert problems(shown) == [('p', {'title': '<u>'})] and 'script' not in shown
 
 
 def test_the_detector_detects():
@@ -557,10 +571,10 @@ def test_drafts_wait_for_their_node(browser, scene):
     browser.show('user', 1)
     browser.editor.value = 'half a sent'
     browser.show('item', 1)
-    assert browser.editor.value == plain(scene.items.profile[1])
+    assert browser.editor.value == harmless(scene.items.profile[1])
     browser.editor.value = 'another half'
     browser.search('r0002')
-    assert browser.editor.value == plain(scene.users.profile[2])
+    assert browser.editor.value == harmless(scene.users.profile[2])
     browser.show('user', 1)
     assert browser.editor.value == 'half a sent'
     browser.edit('user', 1, 'an edit from code')
@@ -570,7 +584,7 @@ def test_drafts_wait_for_their_node(browser, scene):
         ('user', 1): 'half a sent',
         ('item', 1): 'another half',
     }
-    browser.editor.value = plain(scene.users.profile[1])  # typed back to what it was
+    browser.editor.value = harmless(scene.users.profile[1])  # typed back to what it was
     assert ('user', 1) not in browser.drafts
 
 

@@ -489,7 +489,7 @@ def squeezed(text: str) -> str:
 
 def unread(texts, page_text: str, most: int = 40) -> list:
     """Those texts whose beginning cannot be read in a page's visible text."""
-    from promax_nb.views.texts import plain
+    from promax_nb.views.texts import harmless
 
     seen = squeezed(page_text)
-    return [t[:60] for t in texts if squeezed(plain(t))[:most] not in seen]
+    return [t[:60] for t in texts if squeezed(harmless(t))[:most] not in seen]
