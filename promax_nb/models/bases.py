@@ -109,7 +109,7 @@ class LightGCN(Recommender):
         users, items = (int(part.sum()) for part in self.split(self.adj.isolated))
         if users + items:
             warnings.warn(
-                f'users without a training interaction: {users}, items: {items}. The sum of layers {self.sum_layers} leaves '
+                f'users without a training interaction: {users}, items: {items}. Layers {self.sum_layers} leave '
                 "their vectors at exactly 0; with cold='layer0' they keep their own parameters.",
                 stacklevel=3,
             )
