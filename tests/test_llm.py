@@ -26,7 +26,8 @@ from promax_nb.profiles import llm as llm_room
 from promax_nb.profiles import template as template_room
 from promax_nb.profiles.answers import one_of
 from promax_nb.profiles.ask import ask, store_frame
-from promax_nb.profiles.llm import Answer, LLMError, chat, scrub
+from promax_nb.profiles.answers import Answer
+from promax_nb.profiles.llm import LLMError, chat, scrub
 from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
 
@@ -707,7 +708,7 @@ def test_several_threads_and_processes_share_a_store(tmp_path):
         tables = list(pool.map(lambda k: ask(Echo(), prompts[k:] + prompts[:k], store, workers=3), range(0, 40, 10)))
     assert all((t['status'] == 'ok').all() for t in tables) and sorted(store_frame(store)['prompt']) == sorted(prompts)
     code = (
-        'import sys; from promax_nb.profiles.llm import *\ndef f(p): return p\n'
+        'import sys; from promax_nb.profiles.ask import *\ndef f(p): return p\n'
         't = ask(f, [str(i) for i in range(150)], sys.argv[1])\nprint((t.status == "ok").sum())'
     )
     runs = [

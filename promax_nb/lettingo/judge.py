@@ -303,7 +303,7 @@ class _LocalLabels(_Words):
                 'this model cannot tell like, neutral and dislike apart (its tokenizer does not know the words): judge with another model',
                 hopeless=True,
             )
-        out, ids = [], [self.llm._ids(p) for p in prompts]
+        out, ids = [], [self.llm.token_ids(p) for p in prompts]
         most = self.llm.room + self.llm.params['max_new_tokens'] - max(map(len, labels))
         fits = [k for k, x in enumerate(ids) if 0 < len(x) <= most]
         L = dict(zip(fits, _label_logprobs(self.llm, [ids[k] for k in fits], labels), strict=True)) if fits else {}
