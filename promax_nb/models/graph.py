@@ -68,6 +68,10 @@ class Graph:
         """The product without a gradient: x (M+N, d) -> (M+N, d)."""
         if x.device.type == 'cpu':
             return torch.from_numpy(np.asarray(self.matrix @ x.detach().numpy()))
+        return self.torch_matmul(x)
+
+    def torch_matmul(self, x):
+        """The same product by torch, on whatever device x is: x (M+N, d) -> (M+N, d)."""
         return self.on(x.device).to(x.dtype) @ x
 
     def __call__(self, x):
