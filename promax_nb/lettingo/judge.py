@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..profiles.fence import fence, plain
 from ..profiles.answers import Answer, answer_logprobs, as_answer, choice_schema, one_of, without_thoughts
 from ..profiles.llm import Chat
+from ..profiles.local import left_padded, pad_token
 from ..profiles.replies import LLMError
 from ..profiles.ask import _name_of, _open_store, _patiently, ask
 from ..profiles.prompts import _item_blocks, fact_fields
@@ -306,7 +307,7 @@ class _LocalLabels(_Words):
                 'this model cannot tell like, neutral and dislike apart (its tokenizer does not know the words): judge with another model',
                 hopeless=True,
             )
-        out, ids = [], [self.llm.token_ids(p) for p in prompts]
+        out, ids = [], [self.llm.token_ids(p, answering=True) for p in prompts]
         most = self.llm.room + self.llm.params['max_new_tokens'] - max(map(len, labels))
         fits = [k for k, x in enumerate(ids) if 0 < len(x) <= most]
         L = dict(zip(fits, _label_logprobs(self.llm, [ids[k] for k in fits], labels), strict=True)) if fits else {}
@@ -336,17 +337,11 @@ def _label_logprobs(
     import torch
 
     rows = [p + x for p in prompts for x in labels]
-    width = max(map(len, rows))
     last = max(map(len, labels))
-    pad = next((t for t in (llm.tok.pad_token_id, llm.tok.eos_token_id) if t is not None), 0)
-    x = torch.full((len(rows), width), pad)
-    mask = torch.zeros_like(x)
-    for r, row in enumerate(rows):
-        x[r, width - len(row) :] = torch.tensor(row)
-        mask[r, width - len(row) :] = 1
+    x, mask = left_padded(rows, pad_token(llm))
     device = llm.model.device
     place = (mask.cumsum(1) - 1).clamp(min=0)
-    with llm._lock, torch.inference_mode():
+    with llm.lock, torch.inference_mode():
         out = llm.model(
             input_ids=x.to(device),
             attention_mask=mask.to(device),
