@@ -19,7 +19,8 @@ from promax_nb.data.audit import audit, chance_overlap
 from promax_nb.data.storage import write_atomic
 
 # profiles: writers, prompts and what they answered
-from promax_nb.profiles.llm import LLMError, chat
+from promax_nb.profiles.replies import LLMError
+from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
 from promax_nb.profiles.ask import ask, store_frame
@@ -59,9 +60,12 @@ from promax_nb.lettingo.story import lettingo
 from promax_nb.views.scene import Scene, as_scene, open_run, toy_scene
 from promax_nb.views.maps import project, project_scene
 from promax_nb.views.nodes import node_table
-from promax_nb.views.figures import before_after, distribution_plot, profile_map
-from promax_nb.views.population import retrieval_plot, retrieval_table
-from promax_nb.views.page import save_html, save_image
+from promax_nb.views.figures import before_after, profile_map
+from promax_nb.views.one_user import distribution_plot
+from promax_nb.views.gains import retrieval_plot
+from promax_nb.views.ranks import retrieval_table
+from promax_nb.views.page import save_html
+from promax_nb.views.stills import save_image
 from promax_nb.views.browser import ProfileBrowser
 from promax_nb.views.mapview import MapExplorer
 from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer
