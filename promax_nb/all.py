@@ -49,8 +49,15 @@ from promax_nb.views.population import *
 from promax_nb.views.page import *
 from promax_nb.views.html import *
 from promax_nb.views.parts import *
+from promax_nb.views.lookup import *
+from promax_nb.views.finders import *
+from promax_nb.views.cards import *
+from promax_nb.views.explorer import *
+from promax_nb.views.edits import *
 from promax_nb.views.browser import *
-from promax_nb.views.explorers import *
+from promax_nb.views.chart import *
+from promax_nb.views.distribution import *
+from promax_nb.views.candidates import *
 from promax_nb.views.mapview import *
 from promax_nb.views.pairs import *
 from promax_nb.teach import exercise, predict
