@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Editor', 'ProfileBrowser']
 
-# %% ../../nbs/views/26_browser.ipynb #945df48e
+# %% ../../nbs/views/26_browser.ipynb #b8284cc9
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from ipywidgets import Button, HBox, HTML, Layout, Text, Textarea, VBox
@@ -132,7 +133,7 @@ class ProfileBrowser(Explorer):
     Attributes: picked, selected, results, history, neighbours, edited, drafts, change, live (the scene with the edits).
     """
 
-    picked = Picked()  # ('user' or 'item', row)
+    picked: Any = Picked()  # ('user' or 'item', row)
 
     def __init__(
         self,
@@ -154,13 +155,24 @@ class ProfileBrowser(Explorer):
     def _name_controls(self):
         """The controls of the parts under names of their own, for code that uses them."""
         finder, near, editing = self.finder, self.near, self.editing
-        self.kind, self.query, self.by, self.go = finder.kind, finder.query, finder.by, finder.go
+        self.kind = finder.kind
+        self.query = finder.query
+        self.by = finder.by
+        self.go = finder.go
         self.found = finder.found.out
-        self.near_users, self.near_items = (near.lists[kind].out for kind in ('user', 'item'))
-        self.open_user, self.open_item, self.space = near.buttons['user'], near.buttons['item'], near.space
-        self.editor, self.edit_note, self.changed = editing.text, editing.note, editing.changes
-        self.apply, self.undo_button, self.redo_button = editing.apply, editing.take_back, editing.again
-        self.path, self.keep = editing.path, editing.keep
+        self.space = near.space
+        self.near_users = near.lists['user'].out
+        self.near_items = near.lists['item'].out
+        self.open_user = near.buttons['user']
+        self.open_item = near.buttons['item']
+        self.editor = editing.text
+        self.edit_note = editing.note
+        self.changed = editing.changes
+        self.apply = editing.apply
+        self.undo_button = editing.take_back
+        self.redo_button = editing.again
+        self.path = editing.path
+        self.keep = editing.keep
 
     def show(
         self,

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['similar_table', 'first_names', 'candidate_grid', 'why_none', 'CandidateExplorer']
 
-# %% ../../nbs/views/29_candidates.ipynb #917462bf
+# %% ../../nbs/views/29_candidates.ipynb #e3c7bc42
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -40,9 +42,13 @@ def similar_table(
         found, cosines = search(vectors[[user]], vectors, min(most, n_users), exclude=self_match)
         there = found[0] >= 0
         users, similarity = found[0][there], cosines[0][there].astype(float)
-    names = [scene.name('user', int(similar)) for similar in users]
-    held = counts.reindex(users, fill_value=0).to_numpy()
-    return pd.DataFrame({'user': users, 'name': names, 'similarity': similarity, 'candidates': held})
+    columns = {
+        'user': users,
+        'name': [scene.name('user', int(similar)) for similar in users],
+        'similarity': similarity,
+        'candidates': counts.reindex(users, fill_value=0).to_numpy(),
+    }
+    return pd.DataFrame(columns)
 
 # %% ../../nbs/views/29_candidates.ipynb #860d0351
 def first_names(
@@ -62,9 +68,10 @@ def candidate_grid(
     most: int = 100,  # how many are shown
 ) -> Safe:
     """Candidates as a table."""
-    place = np.where(rows['order'] > 0, rows['order'], np.inf)
+    places = np.where(rows['order'] > 0, rows['order'], np.inf)
+    in_order = np.lexsort((rows['retrieval_rank'], places))
     cells = []
-    for row in rows.iloc[np.lexsort((rows['retrieval_rank'], place))].head(most).itertuples(index=False):
+    for row in rows.iloc[in_order[:most]].itertuples(index=False):
         cells.append([
             str(row.order) if row.order > 0 else 'none',
             scene.name('item', row.item),
@@ -106,7 +113,7 @@ class CandidateExplorer(Explorer):
     """
 
     follows = 'user'
-    user = UserRow()
+    user: Any = UserRow()
 
     def __init__(
         self,
@@ -138,9 +145,13 @@ class CandidateExplorer(Explorer):
         self.finder.found.mark(self.node)
         self.head.value = heading(self.scene, 'user', self.user)
         why = self.scene.provenance
-        rows = why[why['user'].to_numpy() == self.user].sort_values('retrieval_rank').reset_index(drop=True)
-        self.frame, self.similar = rows, similar_table(self.scene, self.user, rows)
-        self.steps.value = self.steps_html() if len(rows) else tag('p', why_none(self.scene, self.user))
+        rows = why[why['user'].to_numpy() == self.user]
+        self.frame = rows.sort_values('retrieval_rank', ignore_index=True)
+        self.similar = similar_table(self.scene, self.user, self.frame)
+        if len(self.frame):
+            self.steps.value = self.steps_html()
+        else:
+            self.steps.value = tag('p', why_none(self.scene, self.user))
 
     def steps_html(self) -> Safe:
         """The steps, in words and two tables."""

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['recommendations', 'side_by_side', 'Sliders', 'measures_text', 'DistributionExplorer']
 
-# %% ../../nbs/views/28_distribution.ipynb #f0ecafb6
+# %% ../../nbs/views/28_distribution.ipynb #067d7f19
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from ipywidgets import Checkbox, Dropdown, HBox, HTML, Layout, ToggleButtons, VBox
+from ipywidgets import Checkbox, Dropdown, HBox, HTML, ToggleButtons, VBox
 from ipywidgets import FloatLogSlider, FloatSlider, IntSlider
 
 from .cards import heading
@@ -36,18 +37,25 @@ def recommendations(
     if seen is None:
         seen = held_out(scene.data, 'test', scene.settings['mask'])[1]
     held = scene.data.test[[user]].indices
-    lists = [pd.DataFrame({'side': [], 'rank': [], 'item': [], 'title': [], 'hit': []})]
+    lists = []
     for side in ('before', 'after'):
         runs = getattr(scene, side)
-        if runs:
-            of_users, of_items = runs[0]
-            items = topk(of_users[[user]], of_items, most, seen[[user]])[0]
-            items = items[items >= 0]
-            titles = [scene.name('item', int(item)) for item in items]
-            ranks = range(1, len(items) + 1)
-            hits = np.isin(items, held)
-            lists.append(pd.DataFrame({'side': side, 'rank': ranks, 'item': items, 'title': titles, 'hit': hits}))
-    return pd.concat(lists[1:] or lists, ignore_index=True)
+        if not runs:
+            continue
+        of_users, of_items = runs[0]
+        items = topk(of_users[[user]], of_items, most, seen[[user]])[0]
+        items = items[items >= 0]
+        entries = {
+            'side': side,
+            'rank': range(1, len(items) + 1),
+            'item': items,
+            'title': [scene.name('item', int(item)) for item in items],
+            'hit': np.isin(items, held),
+        }
+        lists.append(pd.DataFrame(entries))
+    if not lists:
+        return pd.DataFrame(columns=['side', 'rank', 'item', 'title', 'hit'])
+    return pd.concat(lists, ignore_index=True)
 
 # %% ../../nbs/views/28_distribution.ipynb #36f24059
 def side_by_side(
@@ -58,54 +66,83 @@ def side_by_side(
         cure = 'pass before=fit(...) and after=fit(...).'
         return tag('p', f'This scene has no recommender, so there are no lists: {cure}')
     look = 'background:#009E73;color:#fff;padding:0 3px'
-    head, columns = ['rank'], [[str(rank) for rank in range(1, int(lists['rank'].max()) + 1)]]
+    longest = int(lists['rank'].max())
+    head = ['rank']
+    columns: list = [range(1, longest + 1)]
     for side, entries in lists.groupby('side', sort=False):
         hits = int(entries['hit'].sum())
-        head.append(f'{side} ({hits} hit{"" if hits == 1 else "s"})')
-        cells = []
-        for title, hit in zip(entries['title'], entries['hit'], strict=True):
-            cells.append(tag('span', '★ ', title, style=look) if hit else title)
-        columns.append(cells + [''] * (len(columns[0]) - len(cells)))
-    return grid(list(zip(*columns, strict=True)), head, 'Recommendations (★ held-out item)')
+        word = 'hit' if hits == 1 else 'hits'
+        head.append(f'{side} ({hits} {word})')
+        cells = [''] * longest
+        for place, entry in enumerate(entries.itertuples()):
+            cells[place] = tag('span', '★ ', entry.title, style=look) if entry.hit else entry.title
+        columns.append(cells)
+    rows = list(zip(*columns, strict=True))
+    return grid(rows, head, 'Recommendations (★ held-out item)')
 
 # %% ../../nbs/views/28_distribution.ipynb #bcdb283f
+_SLOW = {
+    'continuous_update': False,
+    'style': {'description_width': '9em'},
+    'layout': {'width': '400px'},
+}
+
+
 class Sliders(Part):
     """The controls of a distribution: temperatures, floor, basis, items and their order; tells when one moved."""
 
     def __init__(self, scene: Scene, notice: Notice | None = None):
         self.scene = scene
-        used, n_items = scene.settings, scene.data.n_items
-        teacher_tau = used['teacher_tau'] or used['tau']
-        slow = {'continuous_update': False, 'style': {'description_width': '9em'}, 'layout': Layout(width='400px')}
-        ends = [np.log10(value) for value in (0.01, 2.0, used['tau'], teacher_tau)]
-        warm = {'min': min(ends), 'max': max(ends), 'step': 0.01, 'readout_format': '.3f', **slow}
-        sharper = 'Smaller is sharper'
-        self.tau = FloatLogSlider(value=used['tau'], description='temperature of q', tooltip=sharper, **warm)
-        tied = used['teacher_tau'] is None
+        used = scene.settings
+        self._temperatures(used['tau'], used['teacher_tau'])
+        self.floor = FloatSlider(
+            value=used['floor'],
+            min=0,
+            max=1,
+            step=0.01,
+            description='entropy floor',
+            tooltip='The smallest confidence weight',
+            **_SLOW,
+        )
+        self._choice_of_basis(used['basis'])
+        n_items = scene.data.n_items
+        limits = {'min': min(5, n_items), 'max': min(500, n_items), 'value': min(60, n_items)}
+        self.shown = IntSlider(description='items shown', **limits, **_SLOW)
+        sides = [(f'{side} reshaping', f'q_{side}') for side in ('before', 'after') if getattr(scene, side)]
+        self.order = Dropdown(
+            options=[('profile p', 'p'), *sides],
+            description='sorted by',
+            tooltip='Which distribution puts the items in order',
+        )
+        above = [self.tau, self.tied, self.teacher_tau, self.floor, self.basis]
+        below = [self.shown, self.order]
+        super().__init__(VBox([*above, self.basis_note, *below]), notice)
+        for control in above + below:
+            control.observe(self._moved, 'value')
+
+    def _temperatures(self, tau, teacher_tau):
+        """Two sliders, and whether they move together."""
+        values = [0.01, 2.0, tau, teacher_tau or tau]
+        span = {'min': np.log10(min(values)), 'max': np.log10(max(values)), 'step': 0.01, 'readout_format': '.3f'}
+        look = {'tooltip': 'Smaller is sharper', **span, **_SLOW}
+        tied = teacher_tau is None
+        self.tau = FloatLogSlider(value=tau, description='temperature of q', **look)
         self.tied = Checkbox(value=tied, description='same temperature for p', indent=False)
-        self.teacher_tau = FloatLogSlider(value=teacher_tau, description='temperature of p', tooltip=sharper, **warm)
+        self.teacher_tau = FloatLogSlider(value=teacher_tau or tau, description='temperature of p', **look)
         self.teacher_tau.disabled = tied
-        least = {'description': 'entropy floor', 'tooltip': 'The smallest confidence weight'}
-        self.floor = FloatSlider(value=used['floor'], min=0, max=1, step=0.01, **least, **slow)
+
+    def _choice_of_basis(self, basis):
+        """Two buttons, and why they do nothing where they cannot."""
+        fixed = self.scene.raw is None
         self.basis = ToggleButtons(
             options=['shared', 'separate'],
-            value=used['basis'],
+            value=basis,
             description='basis',
-            disabled=scene.raw is None,
+            disabled=fixed,
             tooltips=['users and items whitened together', 'users and items whitened apart'],
         )
         why = 'the profile vectors before whitening are not in this scene (pass raw=).'
-        self.basis_note = HTML(tag('small', f'The basis cannot be changed: {why}' if scene.raw is None else ''))
-        least_items, most_items = min(5, n_items), min(60, n_items)
-        limits = {'min': least_items, 'max': min(500, n_items), 'value': most_items}
-        self.shown = IntSlider(description='items shown', **limits, **slow)
-        sides = [(f'{side} reshaping', f'q_{side}') for side in ('before', 'after') if getattr(scene, side)]
-        order = {'description': 'sorted by', 'tooltip': 'Which distribution puts the items in order'}
-        self.order = Dropdown(options=[('profile p', 'p'), *sides], **order)
-        controls = [self.tau, self.tied, self.teacher_tau, self.floor, self.basis, self.shown, self.order]
-        super().__init__(VBox([*controls[:5], self.basis_note, *controls[5:]]), notice)
-        for control in controls:
-            control.observe(self._moved, 'value')
+        self.basis_note = HTML(tag('small', f'The basis cannot be changed: {why}' if fixed else ''))
 
     @property
     def arguments(self) -> dict:
@@ -148,7 +185,7 @@ class DistributionExplorer(Explorer):
     """
 
     follows = 'user'
-    user = UserRow()
+    user: Any = UserRow()
 
     def __init__(
         self,
@@ -171,10 +208,16 @@ class DistributionExplorer(Explorer):
     def _name_controls(self):
         """The controls of the parts under names of their own, for code that uses them."""
         sliders = self.sliders
-        self.query, self.found = self.finder.query, self.finder.found.out
-        self.tau, self.tied, self.teacher_tau = sliders.tau, sliders.tied, sliders.teacher_tau
-        self.floor, self.basis, self.basis_note = sliders.floor, sliders.basis, sliders.basis_note
-        self.shown, self.order = sliders.shown, sliders.order
+        self.query = self.finder.query
+        self.found = self.finder.found.out
+        self.tau = sliders.tau
+        self.tied = sliders.tied
+        self.teacher_tau = sliders.teacher_tau
+        self.floor = sliders.floor
+        self.basis = sliders.basis
+        self.basis_note = sliders.basis_note
+        self.shown = sliders.shown
+        self.order = sliders.order
 
     @cached_property
     def _seen(self):
@@ -193,15 +236,16 @@ class DistributionExplorer(Explorer):
             return
         self.finder.found.mark(self.node)
         self.head.value = heading(self.scene, 'user', self.user)
-        self.recommendations = recommendations(self.scene, self.user, 10, self._seen)
+        self.recommendations = recommendations(self.scene, self.user, seen=self._seen)
         self.lists.value = side_by_side(self.recommendations)
         frame = distributions(self.scene, self.user, **self.arguments)
         points = curve_points(frame, self.order.value, self.shown.value)
         titles = [self.scene.name('item', item) for item in points['item']]
         self.chart.show(points, titles, self.order.value)
         self.frame, self.points = frame, points
-        held = f'{int(points["test"].sum())} of {int(frame["test"].sum())} held-out items'
-        self.numbers.value = tag('p', measures_text(frame), '. ', f'{held} are among the {len(points)} shown.')
+        among, held = int(points['test'].sum()), int(frame['test'].sum())
+        shown = f'{among} of {held} held-out items are among the {len(points)} shown.'
+        self.numbers.value = tag('p', measures_text(frame), '. ', shown)
 
     def still(self) -> Safe:
         """The name, the numbers and the lists."""

@@ -54,7 +54,7 @@ class Explorer(VBox):
         self.scene = as_scene(data, **parts)
         self.notice = Notice()
         self.alert, self.status = self.notice.alert, self.notice.status
-        self._links: dict = {}  # explorer -> what is called when this one goes elsewhere
+        self._links = {}  # explorer -> what is called when this one goes elsewhere
         self.observe(self._moved, self.follows)
 
     @property

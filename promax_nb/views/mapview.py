@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Canvas', 'Cancelled', 'Work', 'MapExplorer']
 
-# %% ../../nbs/views/30_mapview.ipynb #06b78319
+# %% ../../nbs/views/30_mapview.ipynb #a17dc550
 import threading
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -127,7 +128,7 @@ class MapExplorer(Explorer):
     Attributes: picked, nodes (indices of the selection), selected (rows of the node table), table, projection, work.
     """
 
-    picked = Picked()  # ('user' or 'item', row) of the picked point
+    picked: Any = Picked()  # ('user' or 'item', row) of the picked point
     nodes = traitlets.Instance(np.ndarray)  # node indices of the selection: users first, then items
 
     def __init__(
@@ -144,7 +145,9 @@ class MapExplorer(Explorer):
             lacking = 'the scene has neither profile vectors nor trained vectors'
             raise ValueError(f'{lacking}: pass vectors=, before= or after=.')
         self.canvas: Canvas | None = None
-        self.projection, self.table, self.work = None, None, None
+        self.projection: Any = None
+        self.table: pd.DataFrame | None = None  # from `node_table`
+        self.work: Work | None = None
         self.nodes = np.zeros(0, np.int64)
         self._start = {'colour': colour, 'svg': svg}
         self._place = VBox([])

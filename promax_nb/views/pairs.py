@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['candidate_table', 'target_marks', 'candidates_html', 'pairs_html', 'events_html', 'PairBrowser']
 
-# %% ../../nbs/views/31_pairs.ipynb #5118ae22
+# %% ../../nbs/views/31_pairs.ipynb #7ab0ab7f
+from typing import Any
+
 import pandas as pd
 from ipywidgets import HBox, HTML
 
@@ -43,9 +45,11 @@ def target_marks(
 ) -> str:
     """A mark for each held-out item."""
     if not isinstance(items, (tuple, list)):
-        items, hits = (), ()
-    right = dict(zip(items, hits, strict=True))
-    return ' '.join('·' if item not in right else '✓' if right[item] else '✗' for item in targets)
+        return ' '.join('·' for _ in targets)
+    marks = dict.fromkeys(targets, '·')
+    for item, hit in zip(items, hits, strict=True):
+        marks[item] = '✓' if hit else '✗'
+    return ' '.join(marks[item] for item in targets)
 
 
 def candidates_html(
@@ -55,11 +59,19 @@ def candidates_html(
     """Candidates as a table; the judge's hits stand in the order of the targets."""
     cells = []
     for row in table.itertuples(index=False, name='Candidate'):
-        marks = target_marks(targets, getattr(row, 'items', None), getattr(row, 'hits', None))
-        roles = [f'{side} in {count}' for side, count in (('chosen', row.chosen), ('rejected', row.rejected)) if count]
-        score = f'{row.logp:.2f} ± {row.logp_se:.2f}'
-        role = ', '.join(roles) or 'in no pair'
-        cells.append([f'{row.writer} #{row.sample}', row.profile, f'{row.correct:.2f}', score, marks, role])
+        roles = []
+        if row.chosen:
+            roles.append(f'chosen in {row.chosen}')
+        if row.rejected:
+            roles.append(f'rejected in {row.rejected}')
+        cells.append([
+            f'{row.writer} #{row.sample}',
+            row.profile,
+            f'{row.correct:.2f}',
+            f'{row.logp:.2f} ± {row.logp_se:.2f}',
+            target_marks(targets, getattr(row, 'items', None), getattr(row, 'hits', None)),
+            ', '.join(roles) or 'in no pair',
+        ])
     head = ['writer, sample', 'profile', 'share right', 'log-probability (nats)', 'right on each target', 'pairs']
     return grid(cells, head, f'Candidates ({len(table)})', 900)
 
@@ -111,7 +123,7 @@ class PairBrowser(Explorer):
     """
 
     follows = 'user'
-    user = UserRow()
+    user: Any = UserRow()
 
     def __init__(
         self,
@@ -173,7 +185,8 @@ class PairBrowser(Explorer):
         cells = []
         for name, table in self.versions.items():
             if table is not None:
-                cells += [[name, text] for text in self.of_user(table)['profile'].tolist()[:most]]
+                texts = self.of_user(table)['profile'].head(most)
+                cells += [[name, text] for text in texts]
         return grid(cells, ['writer', 'profile'], 'The writer before and after', 900) if cells else None
 
     def still(self) -> Safe:

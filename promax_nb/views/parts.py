@@ -34,7 +34,7 @@ class Notice:
     """Where an instrument says what it does and what went wrong; as a context it shows the error of what runs in it."""
 
     def __init__(self):
-        self.error: Exception | None = None  # the last error, until something else begins
+        self.error = None  # the last exception, until something else begins
         self.alert = HTML(tag('div', role='alert'))
         self.status = HTML(tag('div', role='status'))
         self._depth = 0  # of contexts, one within the other
@@ -102,7 +102,7 @@ class Part:
         notice: Notice | None = None,  # where errors are shown; None: one of its own
     ):
         self.out, self.notice = out, notice or Notice()
-        self._callbacks: list = []
+        self._callbacks = []
 
     def on_change(
         self,
