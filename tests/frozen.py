@@ -12,6 +12,7 @@ import argparse
 import ast
 import configparser
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -36,6 +37,7 @@ if str(ROOT) not in sys.path:
 
 # ---- where names are
 
+@functools.cache
 def rooms() -> dict:
     """Module -> its public names, read from its `__all__` without importing it."""
     found = {}
@@ -55,7 +57,7 @@ def find(*names: str):
     """The objects of these names: from `promax_nb.all`, else from the first room that lists them."""
     everything, public, objects = importlib.import_module('promax_nb.all'), rooms(), []
     for name in names:
-        homes = ['promax_nb.all'] if hasattr(everything, name) else []
+        homes = ['promax_nb.all'] if name in vars(everything) else []
         homes += [module for module, listed in public.items() if name in listed]
         if not homes:
             raise LookupError(f'no room of promax_nb lists {name}: bring it back, or take it out of tests/frozen.py.')

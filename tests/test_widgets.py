@@ -17,13 +17,13 @@ from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
 from promax_nb.views.browser import ProfileBrowser
 from promax_nb.views.candidates import CandidateExplorer, why_none
-from promax_nb.views.chart import curve_points
-from promax_nb.views.distribution import DistributionExplorer
+from promax_nb.views.curves import curve_points
+from promax_nb.views.whatif import DistributionExplorer
 from promax_nb.views.edits import EDITABLE, profile_change, write_table
 from promax_nb.views.explorer import Explorer, Picked
 from promax_nb.views.html import Safe, content_words, grid, marked, tag
 from promax_nb.views.lookup import Nodes
-from promax_nb.views.nodes import distributions
+from promax_nb.views.distributions import distributions
 from promax_nb.views.pairs import PairBrowser
 from promax_nb.views.parts import guarded, sentence
 from promax_nb.views.scene import Scene
@@ -814,12 +814,12 @@ def test_users_that_are_not_there(scene, text, said):
 
 
 def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
-    from promax_nb.views import chart as chart_room
+    from promax_nb.views import curves as curves_room
 
     def none(*a, **k):
         raise ModuleNotFoundError('gone', name='plotly')
 
-    monkeypatch.setattr(chart_room, 'empty_figure', none)
+    monkeypatch.setattr(curves_room, 'empty_figure', none)
     w = DistributionExplorer(scene)
     first = bytes(w.chart.picture.value)
     w.user = 3

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from .interactions import SPLITS, _binary, _few, _keys
+from .interactions import SPLITS, _keys, binary
+from .storage import few
 from .frames import _need
 
 # %% ../../nbs/data/07_audit.ipynb #ccdcc643
@@ -134,7 +135,7 @@ def chance_overlap(
     split='test',  # str: which held-out split
 ) -> dict:  # found, expected, low, high (95%)
     """How many added edges are held-out interactions, and how many would be if each user's were drawn at random among the items not in train."""
-    edges = _binary(added, 'added')
+    edges = binary(added, 'added', strict=True)
     held = getattr(data, split)
     found = int(edges.multiply(held).nnz)
     free = data.n_items - np.diff(data.train.indptr)
@@ -164,7 +165,7 @@ def _edges(
         graph = graph[:M, M:] + graph[M:, :M].T
     if graph.shape != (M, N):
         raise ValueError(f'a graph has shape {graph.shape}: it should be {M} x {N} (users x items) or square over both')
-    return _binary((graph != 0).astype(np.float32), 'graph')
+    return binary(graph, 'graph')
 
 # %% ../../nbs/data/07_audit.ipynb #aa5794b5
 def _row(
@@ -219,7 +220,7 @@ def _audit_texts(
         )
     written = dict(zip(items['id'], items['profile'].fillna('').astype(str), strict=True)) if items is not None else {}
     leaks = _title_leaks(data, table['id'].to_numpy(), table[column].fillna('').astype(str).to_numpy(), written)
-    said = _few(f'user {u}: {t!r}' for u, t in leaks) or f'{len(table)} texts read'
+    said = few(f'user {u}: {t!r}' for u, t in leaks) or f'{len(table)} texts read'
     rows.append(_row(f'no title of a held-out item in {column}s', len(leaks), said))
     if column == 'profile':
         lost = data.n_users - table.loc[table[column].fillna('') != '', 'id'].nunique()

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from .interactions import EVENT_COLUMNS, RecData, SPLITS, _few, _with_texts
+from .interactions import EVENT_COLUMNS, RecData, SPLITS, _with_texts
+from .storage import few
 
 # %% ../../nbs/data/03_frames.ipynb #d8a12438
 def _need(
@@ -22,7 +23,7 @@ def _need(
     missing = [c for c in columns if c not in frame]
     if missing:
         raise ValueError(
-            f'{what} has no column {_few(map(repr, missing))}: it has {_few(map(repr, frame.columns), 12)}; '
+            f'{what} has no column {few(map(repr, missing))}: it has {few(map(repr, frame.columns), 12)}; '
             'name the right ones as arguments'
         )
 
@@ -252,7 +253,7 @@ def _item_texts(
     """Name the title and text columns, count what is missing."""
     if given and title not in items and text not in items:
         raise ValueError(
-            f'items has neither a title {title!r} nor a text {text!r} (it has {_few(map(repr, items.columns), 12)}): '
+            f'items has neither a title {title!r} nor a text {text!r} (it has {few(map(repr, items.columns), 12)}): '
             'profiles need something to read, so name a column with title= or text='
         )
     items = items.rename(columns={c: o for c, o in ((title, 'title'), (text, 'text')) if c in items and c != o})

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .interactions import RecData, _few
+from .interactions import RecData
+from .storage import few
 from .frames import _need, from_frame
 
 # %% ../../nbs/data/04_loaders.ipynb #c09a77a3
@@ -27,7 +28,7 @@ def _read_atomic(
         ) from None
     if not all(':' in c for c in frame.columns):
         raise ValueError(
-            f'{path.name} has no typed header such as user_id:token (it has {_few(frame.columns, 6)}): atomic files name a type per column'
+            f'{path.name} has no typed header such as user_id:token (it has {few(frame.columns, 6)}): atomic files name a type per column'
         )
     kinds = dict(c.rsplit(':', 1) for c in frame.columns)
     frame.columns = list(kinds)
@@ -43,11 +44,11 @@ def _one(
     found = sorted(folder.glob('*' + suffix))
     if len(found) > 1:
         raise ValueError(
-            f'{folder.name} has {len(found)} {suffix} files ({_few(f.name for f in found)}): keep one per folder'
+            f'{folder.name} has {len(found)} {suffix} files ({few(f.name for f in found)}): keep one per folder'
         )
     if needed and not found:
         raise FileNotFoundError(
-            f'{folder.name} has no {suffix} file (it has {_few(sorted(f.name for f in folder.iterdir()), 6)}): '
+            f'{folder.name} has no {suffix} file (it has {few(sorted(f.name for f in folder.iterdir()), 6)}): '
             'point at the folder that holds NAME.inter'
         )
     return found[0] if found else None
@@ -134,7 +135,7 @@ def join_texts(
     if match[extra_id] < 0.5:
         raise ValueError(
             f'only {match[extra_id]:.0%} of the items are found by {extra_id!r} in {path.name}: '
-            f'set extra_id to the field with the item ids ({_few(extra.columns, 12)})'
+            f'set extra_id to the field with the item ids ({few(extra.columns, 12)})'
         )
     fields = [f for f in RUNNING_TEXT + FACTS if f in extra] if fields is None else list(fields)
     _need(extra, fields, path.name)

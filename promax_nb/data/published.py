@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse as sp
 
-from .interactions import RecData, _binary, _few
+from .interactions import RecData, binary
+from .storage import few
 from .loaders import _folder
 
 # %% ../../nbs/data/05_published.ipynb #d2a7640d
@@ -295,7 +296,7 @@ def _extra(
     if key == 'augmented':
         if not sp.issparse(raw) or raw.shape != shape:
             raise ValueError(f'{what} is not a {shape[0]} x {shape[1]} matrix: the files do not belong together')
-        return _binary(raw, what)
+        return binary(raw, what, strict=True)
     vectors = np.asarray(raw, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != n:
         raise ValueError(f'{what} has shape {vectors.shape} but there are {n} {side}: the files do not belong together')
@@ -313,13 +314,13 @@ def from_rlmrec(
     for f in ('trn_mat.pkl', 'val_mat.pkl', 'tst_mat.pkl'):
         if not (folder / f).exists():
             raise FileNotFoundError(
-                f'{folder.name} has no {f} (it has {_few(sorted(p.name for p in folder.iterdir()), 8)}): '
+                f'{folder.name} has no {f} (it has {few(sorted(p.name for p in folder.iterdir()), 8)}): '
                 'all three of trn_mat, val_mat and tst_mat are needed'
             )
         m = safe_load(folder / f)
         if not sp.issparse(m):
             raise ValueError(f'{f} holds a {type(m).__name__}: it should hold a sparse matrix, users x items')
-        mats.append(_binary(m, f))
+        mats.append(binary(m, f, strict=True))
     extras = {k: _extra(k, safe_load(folder / f), mats[0].shape) for k, f in _RLMREC.items() if (folder / f).exists()}
     meta = {'source': 'from_rlmrec', 'split': 'published', 'extras': sorted(extras), 'allow_cold': bool(allow_cold)}
     if 'augmented' in extras:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from .storage import _flush
+from .storage import flush, replace_file
 from .interactions import RecData, SPLITS, _plain
 
 # %% ../../nbs/data/02_saved.ipynb #99d6a177
@@ -90,7 +90,7 @@ def _write_parts(
         json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)}), encoding='utf-8'
     )
     for f in (*folder.iterdir(), folder):
-        _flush(f)
+        flush(f)
 
 
 def _saved(
@@ -140,12 +140,12 @@ def save(
             'meta': data.meta,
         }
         index.write_text(json.dumps(note, indent=1), encoding='utf-8')
-        _flush(index)
-        os.replace(index, home / _INDEX)
-        _flush(home)  # from here on the new save is the save
+        flush(index)
+        replace_file(index, home / _INDEX)
+        flush(home)  # from here on the new save is the save
         if home != folder:
             os.rename(home, folder)
-            _flush(folder.parent)
+            flush(folder.parent)
     except BaseException:
         if (_saved(folder) or {}).get('parts') != parts.name:  # it did not come that far: leave nothing behind
             shutil.rmtree(parts if home == folder else home, ignore_errors=True)

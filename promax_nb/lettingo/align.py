@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.storage import write_atomic
-from ..profiles.local import Local, _fingerprint, local
+from ..profiles.local import Local, local, weights_mark
 from .pairs import PreflightError, load_pairs, preflight
 from .tiny import _fresh, _need_extra, _quiet, tiny_lm, writer
 
@@ -454,7 +454,7 @@ def _identity(
     texts = pairs[[k for k in ('user', 'prompt', 'chosen', 'rejected', 'completion') if k in pairs]]
     return {
         'settings': {k: v for k, v in dataclasses.asdict(c).items() if k not in _FREE},
-        'model': _fingerprint(model),
+        'model': weights_mark(model),
         'pairs': hashlib.sha256(texts.to_csv(index=False).encode()).hexdigest()[:12],
         'processes': _processes()[1],
     }

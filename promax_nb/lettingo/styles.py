@@ -11,8 +11,8 @@ import random
 
 from ..data.bookshop import VOCABULARY
 from ..profiles.llm import Answer
-from ..profiles.local import _seed_of
-from ..profiles.template import _and
+from ..profiles.local import seed_of
+from ..profiles.template import and_list
 from .histories import read_slots
 
 # %% ../../nbs/lettingo/01_styles.ipynb #15390729
@@ -32,9 +32,9 @@ def _said(
     dislikes,  # list of str
 ) -> str:  # '' if there is nothing to say
     """Tastes as a sentence."""
-    head = f'Enjoys {_and(likes)}' if likes else ''
+    head = f'Enjoys {and_list(likes)}' if likes else ''
     if dislikes:
-        head += ('; keeps' if head else 'Keeps') + f' away from {_and(dislikes)}'
+        head += ('; keeps' if head else 'Keeps') + f' away from {and_list(dislikes)}'
     return head and head + '.'
 
 
@@ -69,7 +69,7 @@ class Styled:
 
     def complete(self, prompt, sample=0):
         """Answer one prompt; every sample number is another draw."""
-        rng = random.Random(_seed_of(self.style, self.params['seed'], sample, prompt))
+        rng = random.Random(seed_of(self.style, self.params['seed'], sample, prompt))
         return Answer(_styled_text(self.style, read_slots(prompt), self.values, rng))
 
     def complete_many(self, prompts, samples=None):

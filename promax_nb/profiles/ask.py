@@ -13,15 +13,16 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .llm import Answer, LLMError, _env_secrets, _without, scrub
+from .replies import LLMError, env_secrets, hide, scrub
 from .template import estimate_tokens
-from .answers import _judge, one_of
+from .answers import Answer, one_of, read_answer
 from .purse import _Gate, _check_money, _cost, _most_tokens, _plan
 
 # %% ../../nbs/profiles/06_ask.ipynb #063a47de
@@ -347,7 +348,7 @@ def _known(
         part = keys[start : start + 500]
         query = f"select key, answer, prompt_tokens, completion_tokens from answers where key in ({','.join('?' * len(part))})"
         for key, text, read, written in con.execute(query, part):
-            value, reason = _judge(text, check)
+            value, reason = read_answer(Answer(text), check)
             if reason is not None:
                 continue
             out[key] = {
@@ -371,11 +372,11 @@ def _result(
     if isinstance(got, Exception):
         text = scrub(' '.join(str(got).split()))[:500]
         return {**_NOTHING, 'error': text if isinstance(got, LLMError) and text else f'{type(got).__name__}: {text}'}
-    value, reason = _judge(got.text, check)
+    value, reason = read_answer(got, check)
     return {
         **_NOTHING,
         'answer': value,
-        'error': reason,
+        'error': reason and scrub(reason),
         'prompt_tokens': got.prompt_tokens,
         'completion_tokens': got.completion_tokens,
         'cost': _paid(price, prompt, got, 0.0),
@@ -478,7 +479,7 @@ def _run(
         (lambda job: sum(_cost(price, len(p.encode()) + 32, most) for _, p, _ in job)) if price else (lambda job: 0.0)
     )
     gate = _Gate(jobs, worst, budget, max_failures)
-    secrets = [s for s in _env_secrets() if len(s) >= 16]
+    secrets = [s for s in env_secrets() if len(s) >= 16]
     with tqdm(total=total or None, disable=None if total else True, desc=model, unit='answer') as bar:
 
         def keep(arrived):
@@ -487,8 +488,8 @@ def _run(
             for (key, prompt, sample), got in pairs:
                 text = got.text if isinstance(got, Answer) and isinstance(got.text, str) else None
                 if text is not None:
-                    text = _utf8(_without(text, secrets))
-                    got = Answer(text, got.prompt_tokens, got.completion_tokens)
+                    text = _utf8(hide(text, secrets))
+                    got = replace(got, text=text)
                 row = results[key] = _result(got, check, prompt, price)
                 if text and text.strip():
                     answers.append(

@@ -6,21 +6,20 @@
 __all__ = ['EDITABLE', 'edited_scene', 'profile_change', 'Placed', 'Placer', 'Edit', 'Change', 'Edits', 'write_table',
            'distribution_html', 'change_html']
 
-# %% ../../nbs/views/25_edits.ipynb #ab1ea98d
+# %% ../../nbs/views/25_edits.ipynb #9bb4b1d3
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import rel_entr, softmax
 
 from ..data.storage import write_atomic
-from ..retrieval.vectors import unit_rows
+from ..models.distributions import kl
 from .cards import Histories
 from .html import Safe, grid, tag
 from .lookup import Lookup, check_node
-from .nodes import distributions
+from .distributions import distributions, profile_distribution, temperatures
 from .scene import Scene
 from .texts import harmless
 
@@ -56,9 +55,8 @@ def _chances(
 ) -> np.ndarray:  # (B,)
     """The probability of one item in the profile distributions of some users."""
     of_users, of_items = scene.vectors
-    cosines = unit_rows(of_users[users]) @ unit_rows(of_items).T
-    temperature = scene.settings['teacher_tau'] or scene.settings['tau']
-    return softmax(cosines / temperature, axis=1)[:, item]
+    _, teacher_tau, _ = temperatures(scene)
+    return profile_distribution(of_users[users], of_items, teacher_tau)[:, item]
 
 
 def _nearest_users(scene: Scene, item: int, most: int = 200) -> np.ndarray:
@@ -80,8 +78,7 @@ def profile_change(
         titles = old.data.items['title']
         p, q = before['p'].to_numpy(), after['p'].to_numpy()
         table = pd.DataFrame({'item': np.arange(len(p)), 'title': titles, 'p_before': p, 'p_after': q})
-        divergence = rel_entr(p, q.clip(1e-300)).sum()
-        table.attrs = {'before': before.attrs, 'after': after.attrs, 'kl': float(divergence)}
+        table.attrs = {'before': before.attrs, 'after': after.attrs, 'kl': float(kl(p, q))}
     else:
         takers = np.asarray(takers, dtype=np.int64)[:200]
         users = np.unique(np.concatenate([takers, _nearest_users(old, row), _nearest_users(new, row)]))

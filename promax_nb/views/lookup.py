@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'MOST', 'check_node', 'Nodes', 'by_id', 'by_meaning', 'by_words', 'Lookup', 'list_entries']
 
-# %% ../../nbs/views/21_lookup.ipynb #96d72cfc
+# %% ../../nbs/views/21_lookup.ipynb #d504e3db
 import re
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import pandas as pd
 from ..retrieval.vectors import unit_rows
 from .html import STOP, words_in
 from .parts import sentence
-from .scene import Scene
+from .scene import Scene, is_whole
 from .texts import harmless
 
 # %% ../../nbs/views/21_lookup.ipynb #c0b8ce5c
@@ -30,13 +30,11 @@ def check_node(
     """A user or an item that is there; ValueError says what is wrong with it."""
     if kind not in KINDS:
         raise ValueError(f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'.")
-    if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
-        raise ValueError(f'row={harmless(row, 60)!r} is not a row: use a whole number, for example 0.')
     n = scene.data.n_users if kind == 'user' else scene.data.n_items
     if not n:
         raise ValueError(f'there are no {kind}s in this data.')
-    if not 0 <= row < n:
-        raise ValueError(f'there is no {kind} {int(row)}: use a row from 0 to {n - 1}.')
+    if not is_whole(row, 0, n - 1):
+        raise ValueError(f'{harmless(row, 60)} is not a row of the {kind}s: use a whole number from 0 to {n - 1}.')
     return kind, int(row)
 
 # %% ../../nbs/views/21_lookup.ipynb #5cbdb19f

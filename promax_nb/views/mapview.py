@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Canvas', 'Cancelled', 'Work', 'MapExplorer']
 
-# %% ../../nbs/views/30_mapview.ipynb #a17dc550
+# %% ../../nbs/views/30_mapview.ipynb #5fd711a8
 import threading
 from typing import Any
 
@@ -19,7 +19,8 @@ from .explorer import Explorer, Picked
 from .html import Safe, tag
 from .maps import project_scene
 from .nodes import node_table
-from .page import explorer_data, explorer_source, still_map
+from .page import explorer_data, explorer_source
+from .stills import still_map
 from .parts import Notice, Part
 from .texts import harmless
 
