@@ -27,6 +27,7 @@ from promax_nb.models.distributions import *
 from promax_nb.models.losses import *
 from promax_nb.models.bases import *
 from promax_nb.models.objectives import *
+from promax_nb.models.scorers import *
 from promax_nb.models.evaluate import *
 from promax_nb.models.train import *
 from promax_nb.lettingo.histories import *

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .llm import LLMError, env_secrets, hide, scrub
+from .replies import LLMError, env_secrets, hide, scrub
 from .template import estimate_tokens
 from .answers import Answer, one_of, read_answer
 from .purse import _Gate, _check_money, _cost, _most_tokens, _plan
