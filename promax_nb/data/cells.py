@@ -144,6 +144,24 @@ def _tidy_cell(
     return [_tidy_cell(part) for part in cell] if isinstance(cell, (list, tuple)) else cell
 
 
+def _tidy_column(
+    column,  # Series
+) -> pd.Series:  # of a kind that a file gives back as it was
+    """Numbers as numbers, dates as dates, everything else as plain values."""
+    if isinstance(column.dtype, (pd.CategoricalDtype, pd.ArrowDtype)):
+        column = column.astype(object)
+    if column.dtype == 'datetime64[s]':
+        return column.astype('datetime64[ms]')
+    if column.dtype != object:
+        return column
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind in ('integer', 'floating', 'mixed-integer-float'):
+        return pd.to_numeric(column).astype(float) if column.isna().any() else pd.to_numeric(column)
+    if kind in ('datetime', 'datetime64') and len({cell.tzinfo for cell in column.dropna()}) == 1:
+        return pd.to_datetime(column)
+    return pd.Series([_tidy_cell(cell) for cell in column], index=column.index, dtype=object)
+
+
 def tidy_table(
     table,  # DataFrame
     what,  # str: what to call it in a sentence
@@ -153,14 +171,5 @@ def tidy_table(
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f'{what} has the column {twice[0]!r} more than once: drop or rename all but one')
-    columns = {}
-    for place, name in enumerate(names):
-        column = table.iloc[:, place]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.astype(object).infer_objects()
-        if isinstance(column.dtype, pd.ArrowDtype):
-            column = column.astype(object).infer_objects()
-        if column.dtype == object:
-            column = pd.Series([_tidy_cell(cell) for cell in column], index=table.index, dtype=object)
-        columns[name] = column
+    columns = {name: _tidy_column(table.iloc[:, place]) for place, name in enumerate(names)}
     return pd.DataFrame(columns, index=table.index)

@@ -31,7 +31,7 @@ def tell(
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get('__name__', '').startswith('promax_nb.'):
         frame, level = frame.f_back, level + 1
-    warnings.warn(sentence, DataWarning, stacklevel=level - 1)
+    warnings.warn(sentence, DataWarning, stacklevel=level)
 
 
 def need_columns(

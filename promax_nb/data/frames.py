@@ -216,7 +216,8 @@ def _check_meeting(
     stray, unused = wanted[~wanted.isin(known)], known[~known.isin(wanted)]
     sentence = (
         f'{share:.0%} of the {len(wanted)} {what} in events are in the table of {what}{guess}: events have '
-        f'{few(map(repr, stray), 3)}, the table has {few(map(repr, unused), 3)}; write the ids of both in one way'
+        f'{few(map(repr, stray), 3)}, the table has {few(map(repr, unused if len(unused) else known), 3)}; write the ids '
+        'of both in one way'
     )
     if share == 0:
         raise ValueError(f'the table of {what} does not belong to the events. {sentence}')
@@ -326,6 +327,8 @@ def from_frame(
         raise ValueError(f"dup is {dup!r}: use 'latest' or 'error'")
     meta = {'source': 'from_frame', **(meta or {}), 'kcore': kcore, 'split': split, 'ratios': ratios, 'seed': seed}
     meta['warnings'] = list(meta.get('warnings', ()))
+    for table in (events, items, users):
+        meta['warnings'] += [] if table is None else table.attrs.get('warnings', [])  # what `read_table` told
     keep = [keep] if isinstance(keep, str) else list(keep)
     need_columns(events, [user, item, *keep], 'events')
     if not len(events):
