@@ -1,4 +1,4 @@
-"""The one reader of what a model wrote: thoughts, parts, cut answers, one of a few words, rankings, profiles, log-probabilities."""
+"""The one reader of what a model wrote: thoughts, parts, cut answers, words, rankings, profiles, log-probabilities."""
 
 import json
 import math
@@ -160,7 +160,7 @@ def test_an_answer_cut_at_its_length(finish):
     assert read_answer(Answer('like', finish=finish), one_of(FEELINGS)) == ('like', None)
 
 
-@pytest.mark.parametrize('finish', ['content_filter', 'SAFETY', 'recitation', 'error', 'abort', 'tool_calls', 'cancelled'])
+@pytest.mark.parametrize('finish', ['content_filter', 'SAFETY', 'recitation', 'error', 'abort', 'tool_calls'])
 def test_an_answer_cut_by_something_else(finish):
     assert finish in why_cut(finish) and 'max_tokens' not in why_cut(finish)
 
@@ -318,15 +318,15 @@ NOISE = (('Okay', -0.1), ('D', -4.0), ('Let', -5.0), ('N', -9.0), ('L', -12.0))
         ('\n\nlike', [token('\n\n', ('\n\n', -0.1)), token('like', *SURE)]),
         ('like', [token('Okay', *NOISE), token('</think>'), token('like', *SURE)]),  # thoughts split off, mark kept
         ('like', [token('Okay', *NOISE), token(' I dislike it. '), token('like', *SURE)]),  # split off without a mark
-        ('like', [token('Okay', *NOISE), token('</'), token('think'), token('>'), token('\n\n'), token('like', *SURE)]),
-        ('<think>like?</think>like', [token('<think>'), token('like', *NOISE), token('?</think>'), token('like', *SURE)]),
+        ('like', [token('Okay', *NOISE), token('</'), token('think'), token('>\n'), token('like', *SURE)]),
+        ('<think>like</think>like', [*map(token, ('<think>', 'like', '</think>')), token('like', *SURE)]),
         ('Answer: like', [token('Answer', *NOISE), token(': '), token('like', *SURE)]),
-        ('{"answer": "like"}', [token('{"', *NOISE), token('answer'), token('": "'), token('like', *SURE), token('"}')]),
+        ('{"answer": "like"}', [token('{"', *NOISE), *map(token, ('answer', '": "')), token('like', *SURE)]),
         ('**like**', [token('**', *NOISE), token('like', *SURE), token('**')]),
         (
             '<|channel|>analysis<|message|>dislike?<|end|><|channel|>final<|message|>like',
-            [token('<|channel|>'), token('analysis'), token('<|message|>'), token('dis', *NOISE), token('like?', *NOISE)]
-            + [token('<|end|>'), token('<|channel|>'), token('final'), token('<|message|>'), token('like', *SURE)],
+            [*map(token, ('<|channel|>', 'analysis', '<|message|>')), token('dis', *NOISE), token('like?', *NOISE)]
+            + [*map(token, ('<|end|>', '<|channel|>', 'final', '<|message|>')), token('like', *SURE)],
         ),
     ],
 )
@@ -357,6 +357,6 @@ def test_no_probabilities_rather_than_wrong_ones(text, tokens):
 
 
 def test_prefixes_that_two_choices_share_count_for_neither():
-    tokens = (token('pos', ('pos', -0.1), ('positive', -1.0), ('possible', -2.0)),)
+    tokens = (token('pos', ('pos', -0.1), ('positive', -1.0), ('possible', -2.0)), token('itive'))
     found = answer_logprobs(Answer('positive', logprobs=tokens), ['positive', 'possible'])
     assert found == {'positive': -1.0, 'possible': -2.0}
