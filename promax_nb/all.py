@@ -14,10 +14,12 @@ from promax_nb.profiles.local import *
 from promax_nb.profiles.template import *
 from promax_nb.profiles.answers import *
 from promax_nb.profiles.purse import *
+from promax_nb.profiles.questions import *
 from promax_nb.profiles.ask import *
 from promax_nb.profiles.missing import *
 from promax_nb.profiles.prompts import *
 from promax_nb.profiles.write import *
+from promax_nb.retrieval.vectors import *
 from promax_nb.retrieval.embed import *
 from promax_nb.retrieval.search import *
 from promax_nb.retrieval.rerank import *
