@@ -12,6 +12,7 @@ import argparse
 import ast
 import configparser
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -36,6 +37,7 @@ if str(ROOT) not in sys.path:
 
 # ---- where names are
 
+@functools.cache
 def rooms() -> dict:
     """Module -> its public names, read from its `__all__` without importing it."""
     found = {}

@@ -7,7 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from promax_nb.profiles.answers import Answer
-from promax_nb.profiles.llm import LLMError
+from promax_nb.profiles.replies import LLMError
 
 CANARY = 'canary-7Hq2Zk9Xw4'
 

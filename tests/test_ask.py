@@ -19,9 +19,10 @@ import pytest
 from stage import CANARY, Echo, flaky
 
 from promax_nb.profiles.ask import ask, store_frame
-from promax_nb.profiles.llm import LLMError, chat
+from promax_nb.profiles.llm import chat
 from promax_nb.profiles.purse import Purse
 from promax_nb.profiles.questions import open_answers
+from promax_nb.profiles.replies import LLMError
 
 COLUMNS = [
     'id',
@@ -691,8 +692,9 @@ def test_kill_9_asks_nothing_twice_and_ends_the_same(serve, tmp_path):
     table = ask(llm, prompts, store, workers=6)
     assert not stored & set(server.requests[before:])
     calm = ask(chat('m', base_url=serve().url), prompts, tmp_path / 'calm.db')
-    same = ['id', 'prompt', 'answer', 'status', 'error', 'model', 'key', 'prompt_tokens', 'completion_tokens']
+    same = ['id', 'prompt', 'answer', 'status', 'error', 'model', 'prompt_tokens', 'completion_tokens']
     pd.testing.assert_frame_equal(table[same], calm[same])
+    assert not set(table['key']) & set(calm['key'])  # another server
     after = len(server.requests)
     ask(llm, prompts, store)
     assert len(server.requests) == after

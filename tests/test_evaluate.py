@@ -4,18 +4,37 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
 
-from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, paired, per_user, topk
+from promax_nb.data.bookshop import toy_data
+from promax_nb.models.bases import MF
+from promax_nb.models.evaluate import (
+    by_sparsity,
+    compare,
+    evaluate,
+    held_out,
+    interval,
+    paired,
+    paired_p,
+    per_user,
+    resampled,
+    split_identity,
+    topk,
+    user_metrics,
+)
+from promax_nb.models.objectives import BPR
+from promax_nb.models.scorers import as_scorer
+from promax_nb.models.train import fit, load_fit
 
 
 def by_hand(users, items, truth, seen, k):
     """The metrics of every user who holds something out, by loops and sorting."""
     out = {}
     for u in range(len(users)):
-        want = set(truth[u].indices)
+        want = set(np.flatnonzero(truth[[u]].toarray()))
         if not want:
             continue
         rank = [
@@ -44,8 +63,7 @@ def world():
         s: sp.csr_matrix(((part >= a) & (part < b)).astype(np.float32))
         for s, a, b in (('train', 0, 0.2), ('valid', 0.2, 0.25), ('test', 0.25, 0.35))
     }
-    cut['test'][3] = 0
-    cut['test'].eliminate_zeros()
+    cut['test'].data[cut['test'].indptr[3] : cut['test'].indptr[4]] = 0  # stored zeros: nothing is held out
     return SimpleNamespace(**cut, vectors=(rng.normal(size=(40, 6)), rng.normal(size=(30, 6))))
 
 
@@ -61,6 +79,170 @@ def test_against_loops(world, k, mask):
     assert evaluate(*world.vectors, truth, seen, (k,))[f'recall@{k}'] == pytest.approx(
         np.mean([r[f'recall@{k}'] for r in want.values()])
     )
+
+
+class Scores:
+    """Somebody's model: nothing but `scores`."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def scores(self, rows):
+        return self.table[rows]
+
+
+def kinds_of_scorer(users, items):
+    """The same scores in every form that is read."""
+    table = users @ items.T
+    model = MF(sp.csr_matrix(np.ones(table.shape)), dim=users.shape[1]).double()
+    with torch.no_grad():
+        model.user.copy_(torch.as_tensor(users))
+        model.item.copy_(torch.as_tensor(items))
+    return {
+        'pair': (users, items),
+        'tensors': (torch.as_tensor(users), torch.as_tensor(items)),
+        'fit result': SimpleNamespace(users=users, items=items, card={}),
+        'base': model,
+        'array': table,
+        'frame': pd.DataFrame(table),
+        'tensor': torch.as_tensor(table),
+        'sparse': sp.csr_matrix(table),
+        'object': Scores(table),
+        'object of sparse rows': Scores(sp.csr_matrix(table)),
+        'function': lambda rows: table[rows],
+        'scorer': as_scorer(table),
+    }
+
+
+@pytest.mark.parametrize('kind', kinds_of_scorer(np.eye(2), np.eye(2)))
+def test_every_kind_of_scorer_gives_the_numbers_of_two_tables(world, kind):
+    """Lists, metrics, comparison and groups read nothing but scores."""
+    scorer = kinds_of_scorer(*world.vectors)[kind]
+    truth, seen = held_out(world)
+    assert (topk(scorer, 7, seen, rows=[3, 1], block=1) == topk(*world.vectors, 7, seen, rows=[3, 1])).all()
+    assert per_user(scorer, truth, seen, block=7).equals(per_user(*world.vectors, truth, seen))
+    assert evaluate(scorer, truth=truth, seen=seen, ks=(3,)) == evaluate(*world.vectors, truth, seen, ks=(3,))
+    noisy = world.vectors[0] + 1, world.vectors[1]
+    for table in (compare([noisy, noisy], scorer, world, ks=(5,)), by_sparsity(noisy, scorer, world, 'recall@5')):
+        assert table.ours.notna().all()
+    assert compare(noisy, scorer, world).equals(compare(noisy, world.vectors, world))
+
+
+def test_both_ways_to_call_are_the_same_bits(world):
+    truth, seen = held_out(world)
+    users, items = world.vectors
+    want = per_user(users, items, truth, seen, (5, 20), 7)
+    for table in (
+        per_user((users, items), truth, seen, (5, 20), 7),
+        per_user(users=users, items=items, truth=truth, seen=seen, ks=(5, 20)),
+        per_user(users, items=items, truth=truth, seen=seen, ks=(5, 20)),
+        per_user(as_scorer((users, items)), truth=truth, seen=seen, ks=(5, 20)),
+    ):
+        assert table.equals(want)
+
+
+def test_scores_of_others_are_never_written_to(world):
+    table = world.vectors[0] @ world.vectors[1].T
+    kept = table.copy()
+    for scorer in (table, lambda rows: table[rows[0] : rows[-1] + 1], torch.as_tensor(table)):
+        topk(scorer, 5, world.train)
+    for scorer in (lambda rows: torch.as_tensor(table)[rows[0] : rows[-1] + 1],):
+        topk(scorer, 5, world.train, rows=np.arange(40))
+    assert (table == kept).all()
+
+
+def test_what_needs_vectors_says_so(world):
+    assert as_scorer(world.vectors).need_vectors('a map')[0].shape == (40, 6)
+    with pytest.raises(ValueError, match='a list of similar items needs vectors'):
+        as_scorer(np.ones((40, 30))).need_vectors('a list of similar items')
+
+
+def test_integers_and_minus_infinity_rank_too():
+    """Counts are scores; minus infinity is an item that cannot be recommended."""
+    counts = np.array([[3, 1, 2], [0, 5, 4]])
+    assert topk(counts, 2).tolist() == [[0, 2], [1, 2]]
+    some = np.where(counts == 3, -np.inf, counts)
+    assert topk(some, 3).tolist() == [[2, 1, -1], [1, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    'what,message',
+    [
+        (lambda w: SimpleNamespace(train=1), 'a SimpleNamespace cannot rank'),
+        (lambda w: toy_data(60, 40, seed=0), 'a RecData cannot rank'),
+        (lambda w: (as_scorer(w.vectors), as_scorer(w.vectors)), r'as a list \[a, b, c\]'),
+        (lambda w: (*w.vectors, w.vectors[0]), 'as a list'),
+        (lambda w: (w.vectors, w.vectors), 'as a list'),
+        (lambda w: Scores, 'Scores is a class'),
+        (lambda w: [], 'empty list'),
+        (lambda w: lambda rows: np.ones(30), 'came as'),
+        (lambda w: lambda rows: np.ones((len(rows) + 1, 30)), 'came as'),
+        (lambda w: lambda rows: np.ones((len(rows), 7)), 'came as'),
+        (lambda w: lambda rows: np.full((len(rows), 30), np.nan), 'NaN'),
+        (lambda w: np.ones((40, 31)), '40 users and 31 items'),
+        (lambda w: list(w.vectors), '40 users and 6 items'),
+    ],
+)
+def test_what_cannot_rank_is_refused(world, what, message):
+    with pytest.raises(ValueError, match=message):
+        compare(world.vectors, what(world), world)
+
+
+def test_lists_without_rows_need_to_know_how_many():
+    with pytest.raises(ValueError, match='pass rows'):
+        topk(lambda rows: np.ones((len(rows), 3)))
+    assert topk(lambda rows: np.ones((len(rows), 3)), k=1, rows=[5]).shape == (1, 1)
+
+
+def small_fit(data, seed=0, **more):
+    return fit(MF(data, dim=4, seed=seed), BPR(), data, epochs=1, batch=256, device='cpu', **more)
+
+
+def test_fits_of_another_split_are_refused(tmp_path):
+    here, there = toy_data(60, 40, seed=0), toy_data(60, 40, seed=0)
+    order = np.random.default_rng(5).permutation(60)
+    there.train, there.valid, there.test = (m[order] for m in (there.train, there.valid, there.test))
+    fits = {'here': small_fit(here), 'there': small_fit(there)}
+    assert len(compare(fits['here'], fits['here'], here)) and len(compare(fits['there'], [fits['there']], there))
+    for base, ours, name in (('there', 'here', 'base'), ('here', 'there', 'ours')):
+        with pytest.raises(ValueError, match=f'{name} was trained on other training interactions and other validation'):
+            compare(fits[base], [fits[ours], fits[ours]], here)
+        with pytest.raises(ValueError, match=f'{name} was trained on other'):
+            by_sparsity(fits[base], fits[ours], here)
+    with pytest.raises(ValueError, match='another split'):
+        compare(fits['here'], load_fit(fits['there'].save(tmp_path / 'saved')), here)
+    swapped = SimpleNamespace(train=here.train, valid=here.test, test=here.valid)
+    with pytest.raises(ValueError, match='trained on other validation interactions'):
+        user_metrics(fits['here'], swapped)
+
+
+def test_cards_of_the_first_version_are_read():
+    """They hold one hash of all splits."""
+    here, other = toy_data(60, 40, seed=0), toy_data(60, 40, seed=1)
+    result = small_fit(here)
+    assert result.card['split_identity'] == split_identity(here)
+    del result.card['split_identity']
+    assert len(compare(result, result, here))
+    with pytest.raises(ValueError, match='trained on other data'):
+        compare(result, result, other)
+    plain = SimpleNamespace(train=other.train, valid=other.valid, test=other.test)  # no hash to compare with
+    assert len(compare(result, result, plain))
+
+
+def test_resampling_means_and_sums():
+    """Means of drawn users; and measures of sums, where each draw counts every user a whole number of times."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(50, 2))
+    means = resampled(values, n_boot=400)
+    assert means.shape == (400, 2) and np.allclose(means.mean(0), values.mean(0), atol=0.05)
+    low, high = interval(means, 0.9)
+    assert np.allclose([(means[:, 0] < low[0]).mean(), (means[:, 0] > high[0]).mean()], 0.05, atol=0.005)
+    tables = rng.integers(0, 2, (50, 3, 3)).astype(float)
+    sums = resampled(tables, measure=lambda c: c, n_boot=20, seed=1)
+    draws = np.random.default_rng(1).multinomial(50, np.full(50, 1 / 50), 20)
+    assert np.allclose(sums, np.stack([sum(n * t for n, t in zip(d, tables, strict=True)) for d in draws]))
+    assert paired_p(values[:, 0], values[:, 0]) == 1 and np.isnan(paired_p(values[:1], values[:1])).all()
+    assert paired_p(values, values + [0, 5])[1] < 1e-6
 
 
 def test_seen_items_never_appear_and_short_lists_are_padded():
@@ -98,8 +280,6 @@ def test_compare_finds_and_does_not_find(world):
 
 
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
-    import pandas as pd
-
     rng, hit = np.random.default_rng(1), 0
     for t in range(200):
         a = pd.DataFrame({'recall@5': rng.normal(0, 1, 80)})

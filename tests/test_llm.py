@@ -18,8 +18,9 @@ from promax_nb.profiles import llm as llm_room
 from promax_nb.profiles import template as template_room
 from promax_nb.profiles.answers import Answer, one_of
 from promax_nb.profiles.ask import ask, store_frame
-from promax_nb.profiles.llm import LLMError, chat, scrub
+from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
+from promax_nb.profiles.replies import HIDDEN, LLMError, scrub
 from promax_nb.profiles.template import template
 
 # ---------------------------------------------------------------- one of a few words
@@ -141,7 +142,7 @@ def test_key_is_asked_for_when_somebody_is_there(serve, monkeypatch):
     llm = chat('m', base_url=s.url)
     answer = llm('x')
     assert (
-        answer == f'I saw Bearer {llm_room.HIDDEN}'
+        answer == f'I saw Bearer {HIDDEN}'
         and CANARY not in repr(llm) + repr(vars(llm))
         and not os.environ.get('OPENAI_API_KEY')
     )
@@ -188,8 +189,8 @@ def test_pickled_chat_works_again(serve):
 def test_scrub_leaves_ordinary_words():
     for text in ['a basic understanding of tea', 'bearer of bad news', 'she risks a lot', 'token of love']:
         assert scrub(text) == text or 'bearer' in text
-    assert scrub('Authorization: Bearer abc.def-123456') == f'Authorization: {llm_room.HIDDEN}'
-    assert scrub('x%2Fsecret%2B12', ['/secret+12']) == f'x{llm_room.HIDDEN}'
+    assert scrub('Authorization: Bearer abc.def-123456') == f'Authorization: {HIDDEN}'
+    assert scrub('x%2Fsecret%2B12', ['/secret+12']) == f'x{HIDDEN}'
 
 
 def test_answers_are_not_mangled(tmp_path):

@@ -1,5 +1,7 @@
 """One contract over all bases, and each propagation against loops over neighbours."""
 
+import warnings
+
 import numpy as np
 import pytest
 import reference as ref
@@ -8,6 +10,7 @@ import torch
 
 from promax_nb.models.bases import GCCF, MF, LightGCN, Recommender, SimGCL
 from promax_nb.models.graph import Graph, norm_adj
+from promax_nb.models.objectives import ProMax
 
 BASES = [MF, LightGCN, GCCF, SimGCL]
 WORLD = sp.random(12, 9, 0.35, random_state=0, format='csr')
@@ -90,19 +93,92 @@ def test_users_and_items_without_edges_get_zero():
     assert torch.isfinite(torch.cat(LightGCN(lonely, dim=2)())).all()
 
 
-def test_other_device_path_equals_scipy():
-    """The torch product (used on accelerators) and scipy's agree; the 'meta' of a GPU is not needed to check the arithmetic."""
-    g = norm_adj(WORLD)
+def test_torch_product_of_accelerators_equals_scipy():
+    """What `matmul` hands to torch on a GPU, run here on the CPU: the same numbers, the matrix copied once."""
+    graph = norm_adj(WORLD)
     x = torch.randn(21, 4)
-    m = g.matrix
-    t = torch.sparse_csr_tensor(
-        torch.from_numpy(m.indptr.astype(np.int64)),
-        torch.from_numpy(m.indices.astype(np.int64)),
-        torch.from_numpy(m.data),
-        m.shape,
-    )
-    assert torch.allclose(t @ x, g.matmul(x), atol=1e-6)
-    assert isinstance(g, Graph) and g.n_users == 12
+    assert torch.allclose(graph.torch_matmul(x), graph.matmul(x), atol=1e-6)
+    assert graph.torch_matmul(x.double()).dtype == torch.float64
+    assert graph.on(x.device) is graph.on(x.device)
+    thinner = graph.drop(0.5)
+    assert torch.allclose(thinner.torch_matmul(x), thinner.matmul(x), atol=1e-6)  # not the fuller matrix kept before
+    assert not torch.allclose(thinner.torch_matmul(x), graph.torch_matmul(x))
+
+
+def test_tensors_elsewhere_go_to_torch(monkeypatch):
+    """A tensor that is not on the CPU never reaches scipy, forward or backward, and bfloat16 goes as float32."""
+    taken = []
+
+    def torch_product(self, x):
+        taken.append((x.device.type, x.dtype))
+        return torch.empty_like(x)
+
+    monkeypatch.setattr(Graph, 'torch_matmul', torch_product)
+    graph = norm_adj(WORLD)
+    x = torch.empty(21, 4, device='meta', dtype=torch.bfloat16, requires_grad=True)
+    graph(x).sum().backward()
+    assert taken == [('meta', torch.float32)] * 2
+    graph.matmul(torch.randn(21, 4))
+    assert len(taken) == 2
+
+
+def test_ratings_of_the_caller_stay_and_stored_zeros_are_no_edges():
+    ratings = sp.csr_matrix(np.array([[5.0, 3.0], [0.0, 1.0], [4.0, 0.0]]))
+    ratings.data[0] = 0  # stored, and nothing
+    before = ratings.copy()
+    model = LightGCN(ratings, dim=2)
+    assert (ratings.data == before.data).all() and ratings.nnz == before.nnz
+    assert model.adj.matrix.nnz == 2 * 3 and model.adj.isolated.tolist() == [False] * 5
+    clean = sp.csr_matrix(np.array([[0, 1.0], [0, 1.0], [1.0, 0]]))
+    assert abs(norm_adj(ratings).matrix - norm_adj(clean).matrix).max() == 0
+    twice = sp.coo_matrix((np.ones(3), ([0, 0, 1], [0, 0, 1])), shape=(2, 2))
+    assert abs(norm_adj(twice).matrix - norm_adj(sp.identity(2)).matrix).max() == 0
+    with pytest.raises(ValueError, match='NaN'):
+        norm_adj(sp.csr_matrix(np.array([[np.nan, 1.0]])))
+
+
+def test_added_interactions_never_take_an_edge_away():
+    """A rating of -1 and an added 1 in the same cell are two things that happened, not none."""
+    world = sp.csr_matrix(np.array([[-1.0, 1.0], [1.0, 0.0]]))
+    added = sp.csr_matrix(np.array([[1.0, 0.0], [0.0, 0.0]]))
+    graph = ProMax(sdr=0, added=added).second_graph(MF(world, dim=2))
+    assert graph.matrix[0, 2] > 0
+
+
+@pytest.mark.parametrize('base', [LightGCN, SimGCL])
+def test_nodes_without_edges_are_counted_and_have_a_way_in(base):
+    world = sp.csr_matrix(np.array([[1.0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]))
+    with pytest.warns(UserWarning, match=r'users without a training interaction: 1, items: 2.*layer0'):
+        published = base(world, dim=4, sum_layers=(1, 2, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        own = base(world, dim=4, sum_layers=(1, 2, 3), cold='layer0')
+        base(world, dim=4)
+        base(WORLD[:, np.asarray(WORLD.sum(0)).ravel() > 0], dim=4, sum_layers=(1,))
+    users, items = published()
+    assert (users[2] == 0).all() and (items[2:] == 0).all()
+    own_users, own_items = own()
+    assert torch.equal(own_users[2], own.user[2]) and torch.equal(own_items[2:], own.item[2:])
+    assert torch.equal(own_users[:2], users[:2]) and torch.equal(own_items[:2], items[:2])
+    profiles = torch.randn(3, 2), torch.randn(4, 2)
+    at = torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([3, 3])
+    for model, moves in ((published, False), (own, True)):
+        ProMax(*profiles, s2dr=0)(model, *at)['sdr'].backward()
+        assert bool(model.item.grad[2].any()) == moves
+    with_edge = own(own.graph(world + sp.csr_matrix(([1.0], ([2], [2])), shape=(3, 4))))  # in view 2 they are not alone
+    assert not torch.equal(with_edge[0][2], own.user[2]) and torch.equal(with_edge[1][3], own.item[3])
+
+
+def test_a_graph_of_ones_own_needs_no_more_than_before():
+    """A base may propagate over any callable."""
+
+    class Own(LightGCN):
+        def graph(self, interactions):
+            inner = norm_adj(interactions)
+            return lambda x: inner(x) * 0.5
+
+    users, items = Own(WORLD, dim=4, sum_layers=(0, 1))()
+    assert users.shape == (12, 4) and items.shape == (9, 4)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +186,7 @@ def test_other_device_path_equals_scipy():
     [
         (lambda: LightGCN(WORLD, layers=2, sum_layers=(3,)), 'layers between 0 and 2'),
         (lambda: LightGCN(WORLD, edge_drop=1.0), 'edge_drop'),
+        (lambda: LightGCN(WORLD, cold='warm'), "'zero' or 'layer0'"),
         (lambda: MF(sp.csr_matrix((0, 3))), 'at least one user'),
     ],
 )

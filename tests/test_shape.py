@@ -9,7 +9,7 @@ import torch
 from promax_nb.models import losses as losses_room
 from promax_nb.models import objectives as objectives_room
 from promax_nb.models.bases import MF, LightGCN, SimGCL
-from promax_nb.models.distributions import entropy
+from promax_nb.models.distributions import confidence, entropy, js, kl, sharpness, softmax
 from promax_nb.models.losses import infonce, softmax_term
 from promax_nb.models.objectives import BPR, ProMax, Teacher
 
@@ -59,13 +59,21 @@ def test_s2dr(users, items, tau):
     same(ours, ref.s2dr((u1, i1), (u2, i2), users, items, tau), x)
 
 
-def test_s2dr_is_close_to_the_published_log_with_an_offset():
-    """The published code adds 1e-5 inside the log of the same-kind terms; we do not. The difference stays below a tenth of a percent."""
-    u1, u2 = draw(5, (64, 16), (64, 16))
-    a, b = (torch.nn.functional.normalize(x, dim=1) for x in (u1, u2))
-    e = torch.exp(a @ b.T / 0.2)
-    published = -torch.log(e.diagonal() / e.sum(1) + 1e-5).mean()
-    assert 0 < abs(float(published / infonce(u1, u2) - 1)) < 1e-2
+def published_infonce(a, b, tau=0.2):
+    """InfoNCE with 1e-5 added inside the log, as the published code has it."""
+    a, b = (torch.nn.functional.normalize(x, dim=1) for x in (a, b))
+    e = torch.exp(a @ b.T / tau)
+    return -torch.log(e.diagonal() / e.sum(1) + 1e-5).mean()
+
+
+@pytest.mark.parametrize('rows,width,noise,close', [(64, 16, 100, True), (1500, 32, 1, True), (1500, 32, 100, False)])
+def test_s2dr_is_close_to_the_published_log_with_an_offset(rows, width, noise, close):
+    """The published code adds 1e-5 inside the log of the same-kind terms; we do not. The difference stays below
+    a tenth of a percent, unless the two views have nothing in common and the batch is large."""
+    u1, direction = (x.detach() for x in draw(5, (rows, width), (rows, width)))
+    u2 = u1 + noise * direction
+    change = abs(float(published_infonce(u1, u2) / infonce(u1, u2) - 1))
+    assert change > 1e-6 and (change < 1e-3) == close
 
 
 @pytest.mark.parametrize('tau', [0.2, 0.005])
@@ -133,6 +141,93 @@ def test_teacher_modes_agree_and_report():
         got.max(1).values, want[batch].max(1).values, atol=1e-6
     )
     assert objectives_room.teacher_report(approx)['share_at_floor'] == float((w <= 0.1).float().mean())
+
+
+def test_users_and_items_without_a_profile():
+    """A user without a profile weighs 0 in every form; items without one are as if they were not there."""
+    su, si = torch.randn(30, 6), torch.randn(25, 6)
+    su[[2, 9]] = 0
+    si[[0, 24]] = 0
+    rest = torch.arange(1, 24)
+    batch = torch.arange(30)
+    want_p, want_w = ref.teacher(su[3:6].double(), si[rest].double(), 0.2, 0.1)
+    for kw in ({}, {'memory': 0}, {'topk': 23}):
+        t = Teacher(su, si, **kw)
+        p = t.rows(batch)(slice(None))
+        assert (p[:, [0, 24]] == 0).all() and torch.allclose(p.sum(1), torch.ones(30))
+        assert torch.allclose(p[3:6, rest].double(), want_p, rtol=1e-4)
+        assert torch.allclose(t.weight[3:6].double(), want_w, rtol=1e-3)
+        assert t.weight[[2, 9]].tolist() == [0, 0] and (t.weight > 0).sum() == 28
+        report = objectives_room.teacher_report(t)
+        assert (report['users_without_profile'], report['items_without_profile']) == (2, 2)
+        assert report['weight_min'] >= 0.1
+    spread = Teacher(su, si, topk=3).rows(batch)(slice(None))
+    assert (spread[:, [0, 24]] == 0).all() and torch.allclose(spread.sum(1), torch.ones(30))
+    relative = Teacher(su, si, form='relative')
+    assert relative.weight[[2, 9]].tolist() == [0, 0]
+    assert torch.equal(
+        relative.weight[3:9], Teacher(su[[u for u in range(30) if u not in (2, 9)]], si, form='relative').weight[2:8]
+    )
+    with pytest.raises(ValueError, match='every item profile vector is zero'):
+        Teacher(su, torch.zeros(25, 6))
+    p, w = losses_room.teacher(su, si)
+    assert torch.allclose(p, Teacher(su, si).table, atol=1e-6) and w[2] == 0
+
+
+@pytest.mark.parametrize('tau', [0.2, 0.01, 0.005])
+def test_sdr_says_nothing_about_items_without_a_profile(tau):
+    """Value and gradients are those of a catalogue without these items, also where one has the largest logit."""
+    u, items = draw(2, (5, 4), (13, 4))
+    p, w = (x.detach() for x in losses_room.teacher(*draw(3, (5, 3), (9, 3)), tau=0.2))
+    known = torch.ones(13, dtype=torch.bool)
+    known[[0, 4, 7, 12]] = False
+    wide = torch.zeros(5, 13, dtype=torch.float64)
+    wide[:, known] = p
+    ours = losses_room.sdr_loss(u, items, wide, w, tau, known)
+    same(ours, ref.sdr(u, items[known], p, w, tau), (u, items))
+    assert (torch.autograd.grad(ours, items)[0][~known] == 0).all()
+
+
+def test_profiles_that_are_missing_are_said():
+    su, si = torch.randn(7, 3), torch.randn(6, 3)
+    su[1] = 0
+    with pytest.warns(UserWarning, match='1 of 7 users, who weigh nothing in SDR, and 0 of 6 items'):
+        objective = ProMax(su, si, s2dr=0)
+    assert objective.report()['teacher']['users_without_profile'] == 1
+    r = sp.random(7, 6, 0.4, random_state=0, format='csr')
+    model = MF(r, dim=4)
+    objective(model, torch.tensor([1, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]))['sdr'].backward()
+    assert not model.user.grad.any() and not model.item.grad.any()
+
+
+def test_distributions_of_numpy_and_torch_agree_with_loops():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(4, 6)) * 3
+    known = np.array([True, False, True, True, True, False])
+    want = np.array([[float(x) for x in ref.softmax(torch.as_tensor(row / 0.5))] for row in z])
+    p, q = softmax(z, 0.5), softmax(rng.normal(size=(4, 6)))
+    assert np.allclose(p, want, rtol=1e-12) and np.allclose(softmax(torch.as_tensor(z), 0.5), p, rtol=1e-12)
+    some = softmax(z, 0.5, known)
+    assert np.allclose(some[:, known], softmax(z[:, known], 0.5)) and (some[:, ~known] == 0).all()
+    assert np.allclose(softmax(torch.as_tensor(z), 0.5, torch.as_tensor(known)), some)
+    loops = {
+        'entropy': [-sum(x * np.log(x) for x in row) for row in p],
+        'kl': [sum(x * np.log(x / y) for x, y in zip(*rows, strict=True)) for rows in zip(p, q, strict=True)],
+    }
+    mid = (p + q) / 2
+    tp, tq = torch.as_tensor(p), torch.as_tensor(q)
+    assert np.allclose(entropy(p), loops['entropy']) and np.allclose(entropy(tp), loops['entropy'])
+    assert np.allclose(kl(p, q), loops['kl']) and np.allclose(kl(tp, tq), loops['kl'])
+    assert np.allclose(js(p, q), (kl(p, mid) + kl(q, mid)) / 2) and np.allclose(js(tp, tq), js(p, q))
+    assert isinstance(entropy(tp), torch.Tensor) and isinstance(entropy(p), np.ndarray)
+    assert (
+        np.allclose(sharpness(some, 4), sharpness(some[:, known])) and (sharpness(some, 4) > sharpness(some) - 1).all()
+    )
+    w = confidence(sharpness(p), 'relative', known=np.array([True, False, True, True]))
+    t = confidence(sharpness(tp), 'relative', known=torch.tensor([True, False, True, True]))
+    assert (
+        np.allclose(w, t) and w[1] == 0 and np.isclose(w[[0, 2, 3]].mean(), confidence(sharpness(p[[0, 2, 3]])).mean())
+    )
 
 
 def test_confidence_forms():

@@ -9,14 +9,17 @@ __all__ = ['JUDGE_ASK', 'predictions', 'scores_of', 'judge', 'judge_prompts', 's
 import hashlib
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from ..profiles.fence import fence, plain
-from ..profiles.llm import Answer, LLMError
-from ..profiles.answers import one_of
+from ..profiles.answers import Answer, answer_logprobs, as_answer, choice_schema, one_of, without_thoughts
+from ..profiles.llm import Chat
+from ..profiles.local import left_padded, pad_token
+from ..profiles.replies import LLMError
 from ..data.storage import Store
 from ..profiles.ask import ask
 from ..profiles.questions import writer_name
@@ -262,13 +265,14 @@ class _Words:
     def __init__(self, llm):
         self.llm, self.name, self.params = llm, writer_name(llm), {**(getattr(llm, 'params', None) or {}), 'labels': 1}
         self.batch = getattr(llm, 'batch', 16)
-        if hasattr(llm, 'prepare'):
-            self.prepare = llm.prepare
-        if type(self) is _Words and hasattr(llm, 'complete_many'):
-            self.complete_many = llm.complete_many
+
+    def __getattr__(self, name):
+        if name == 'llm':
+            raise AttributeError(name)
+        return getattr(self.llm, name)  # what `ask` wants to know of a writer is true of the one inside
 
     def complete(self, prompt):
-        return self.llm.complete(prompt) if hasattr(self.llm, 'complete') else Answer(self.llm(prompt))
+        return self.llm.complete(prompt) if hasattr(self.llm, 'complete') else as_answer(self.llm(prompt))
 
     def __call__(self, prompt):
         return self.complete(prompt).text
@@ -291,7 +295,7 @@ class _LocalLabels(_Words):
                 'this model cannot tell like, neutral and dislike apart (its tokenizer does not know the words): judge with another model',
                 hopeless=True,
             )
-        out, ids = [], [self.llm.token_ids(p) for p in prompts]
+        out, ids = [], [self.llm.token_ids(p, answering=True) for p in prompts]
         most = self.llm.room + self.llm.params['max_new_tokens'] - max(map(len, labels))
         fits = [k for k, x in enumerate(ids) if 0 < len(x) <= most]
         L = dict(zip(fits, _label_logprobs(self.llm, [ids[k] for k in fits], labels), strict=True)) if fits else {}
@@ -321,17 +325,11 @@ def _label_logprobs(
     import torch
 
     rows = [p + x for p in prompts for x in labels]
-    width = max(map(len, rows))
     last = max(map(len, labels))
-    pad = next((t for t in (llm.tok.pad_token_id, llm.tok.eos_token_id) if t is not None), 0)
-    x = torch.full((len(rows), width), pad)
-    mask = torch.zeros_like(x)
-    for r, row in enumerate(rows):
-        x[r, width - len(row) :] = torch.tensor(row)
-        mask[r, width - len(row) :] = 1
+    x, mask = left_padded(rows, pad_token(llm))
     device = llm.model.device
     place = (mask.cumsum(1) - 1).clamp(min=0)
-    with llm._lock, torch.inference_mode():
+    with llm.lock, torch.inference_mode():
         out = llm.model(
             input_ids=x.to(device),
             attention_mask=mask.to(device),
@@ -352,56 +350,13 @@ class _ChatLabels(_Words):
     def __init__(self, llm):
         super().__init__(llm)
         self.params['logprobs'] = True
-        self.plain = False
 
     def complete(self, prompt):
-        from promax_nb.profiles.llm import _read_reply, _sentence
-
-        llm, error = self.llm, None
-        client = llm.prepare()
-        more = {} if self.plain else {'logprobs': True, 'top_logprobs': 20}
-        try:
-            options = {**llm.params, **more}
-            reply = client.chat.completions.create(
-                model=llm.name, messages=[{'role': 'user', 'content': prompt}], **options, **llm._private
-            )
-            answer = _read_reply(reply, llm._secrets())
-        except LLMError:
-            raise
-        except Exception as e:
-            if more and getattr(e, 'status_code', None) in (400, 422):
-                self.plain = True  # this server has none to give: ask again without
-            else:
-                error = _sentence(e, llm)
-        if error:
-            raise error
-        if more and self.plain:
-            return self.complete(prompt)
-        found = _first_token(reply)
-        return (
-            Answer(json.dumps({'answer': answer.text, **found}), answer.prompt_tokens, answer.completion_tokens)
-            if found
-            else answer
-        )
-
-
-def _first_token(
-    reply,  # what the client returned
-) -> dict:  # label -> log-probability of the first token that begins it; {} if the server gave none
-    """Log-probabilities of the labels as far as their first tokens tell: the three words begin with different letters."""
-    content = getattr(getattr(reply.choices[0], 'logprobs', None), 'content', None) or []
-    first = next((c for c in content if str(c.token).strip()), None)
-    tops = list(getattr(first, 'top_logprobs', None) or [])
-    out = {}
-    for top in tops:
-        word = str(top.token).strip().casefold()
-        label = next((s for s in SENTIMENTS if word and s.startswith(word)), None)
-        if label:
-            out[label] = float(np.logaddexp(out.get(label, -np.inf), top.logprob))
-    floor = min(
-        (t.logprob for t in tops), default=0.0
-    )  # what is not among the likeliest is less likely than each of them
-    return {s: out.get(s, floor) for s in SENTIMENTS} if out else {}
+        answer = self.llm.complete(prompt, schema=choice_schema(SENTIMENTS), logprobs=20)
+        likely = answer_logprobs(answer, SENTIMENTS)
+        if not likely:
+            return answer
+        return replace(answer, text=json.dumps({'answer': without_thoughts(answer.text), **likely}))
 
 # %% ../../nbs/lettingo/05_judge.ipynb #d85160b7
 _WORD = one_of(SENTIMENTS)
@@ -437,7 +392,7 @@ def _by_model(
         _LocalLabels
         if hasattr(llm, 'tok') and hasattr(llm, 'model')
         else _ChatLabels
-        if hasattr(llm, '_private')
+        if isinstance(llm, Chat)
         else _Words
     )
     P, m = len(q['u']), q['target'].shape[1]

@@ -6,6 +6,8 @@
 __all__ = ['Recommender', 'MF', 'LightGCN', 'GCCF', 'SimGCL']
 
 # %% ../../nbs/models/03_bases.ipynb #9b8f272f
+import warnings
+
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
@@ -24,9 +26,10 @@ class Recommender(nn.Module):
         self,
         data,  # RecData, or a (M, N) scipy sparse matrix of training interactions
         dim: int = 32,  # width d of the vectors
-        seed: int = 0,  # of the initial values
+        seed: int = 0,  # of the initial values, and of training unless `fit` is given another
     ):
         super().__init__()
+        self.seed = seed
         self.interactions = sp.csr_matrix(getattr(data, 'train', data))
         m, n = self.interactions.shape
         if not m or not n:
@@ -47,11 +50,11 @@ class Recommender(nn.Module):
         noise=None,  # optional function applied to each step's output (M+N, d)
     ) -> list:  # n+1 tensors (M+N, d): the parameters, then each propagated layer
         """The parameters and n propagated copies of them."""
-        out = [torch.cat([self.user, self.item])]
+        layers = [torch.cat([self.user, self.item])]
         for _ in range(n):
-            step = adj(out[-1])
-            out.append(step if noise is None else noise(step))
-        return out
+            step = adj(layers[-1])
+            layers.append(step if noise is None else noise(step))
+        return layers
 
     def split(self, nodes):
         """Cut (M+N, d) node vectors into users (M, d) and items (N, d)."""
@@ -63,7 +66,7 @@ class Recommender(nn.Module):
 
 # %% ../../nbs/models/03_bases.ipynb #eda8f9cd
 class MF(Recommender):
-    """Matrix factorisation (BPR-MF). Given a graph, one propagation step over it (our choice for ProMax's second view)."""
+    """Matrix factorisation (BPR-MF). Given a graph, one propagation step over it: our choice for S2DR's second view."""
 
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
@@ -84,6 +87,7 @@ class LightGCN(Recommender):
         edge_drop: float = 0.0,  # share of edges left out in each training step
         rescale: bool = False,  # rescale the kept edges by 1 / (1 - edge_drop)
         seed: int = 0,  # of the initial values
+        cold: str = 'zero',  # nodes without edges when layer 0 is not summed: 'zero', or 'layer0': their own parameters
     ):
         super().__init__(data, dim, seed)
         self.sum_layers = tuple(range(layers + 1)) if sum_layers is None else tuple(sum_layers)
@@ -93,18 +97,42 @@ class LightGCN(Recommender):
             )
         if not 0 <= edge_drop < 1:
             raise ValueError(f'edge_drop={edge_drop} is outside [0, 1): it is the share of edges left out.')
-        self.n_layers, self.edge_drop, self.rescale = layers, edge_drop, rescale
+        if cold not in ('zero', 'layer0'):
+            raise ValueError(f"cold={cold!r} is unknown: use 'zero' or 'layer0'.")
+        self.n_layers, self.edge_drop, self.rescale, self.cold = layers, edge_drop, rescale, cold
+        self._warn_of_zeros()
 
-    def combine(self, layers):
-        """Sum the chosen layers: list of (M+N, d) -> users (M, d), items (N, d)."""
-        return self.split(sum(layers[i] for i in self.sum_layers))
+    def _warn_of_zeros(self):
+        """Count the users and items that this sum leaves at zero."""
+        if self.cold == 'layer0' or 0 in self.sum_layers:
+            return
+        users, items = (int(part.sum()) for part in self.split(self.adj.isolated))
+        if users + items:
+            warnings.warn(
+                f'users without a training interaction: {users}, items: {items}. Layers {self.sum_layers} leave '
+                "their vectors at exactly 0; with cold='layer0' they keep their own parameters.",
+                stacklevel=3,
+            )
+
+    def combine(
+        self,
+        layers,  # list of (M+N, d)
+        adj: Graph | None = None,  # the graph they were propagated over; None: the training graph
+    ):  # users (M, d), items (N, d)
+        """Sum the chosen layers."""
+        summed = sum(layers[number] for number in self.sum_layers)
+        if self.cold == 'layer0' and 0 not in self.sum_layers:
+            isolated = (self.adj if adj is None else adj).isolated
+            alone = torch.from_numpy(isolated).to(summed.device)[:, None]
+            summed = torch.where(alone, layers[0], summed)
+        return self.split(summed)
 
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
         adj = self.adj if adj is None else adj
         if self.training and self.edge_drop:
             adj = adj.drop(self.edge_drop, self.rescale)
-        return self.combine(self.layers(adj, self.n_layers))
+        return self.combine(self.layers(adj, self.n_layers), adj)
 
 # %% ../../nbs/models/03_bases.ipynb #9ad657cc
 class GCCF(Recommender):
@@ -140,23 +168,28 @@ class SimGCL(LightGCN):
         weight: float = 0.1,  # of the contrastive term
         tau: float = 0.2,  # its temperature
         seed: int = 0,  # of the initial values
+        cold: str = 'zero',  # nodes without edges, as in `LightGCN`
     ):
-        super().__init__(data, dim, layers, sum_layers, seed=seed)
+        super().__init__(data, dim, layers, sum_layers, seed=seed, cold=cold)
         self.eps, self.weight, self.tau = eps, weight, tau
+
+    def shaken(self, x):
+        """x (M+N, d) with noise of length eps on every row, in the row's own orthant."""
+        direction = F.normalize(torch.rand_like(x), dim=1)
+        return x + self.eps * torch.sign(x) * direction
 
     def noisy(self):
         """One disturbed view: users (M, d), items (N, d)."""
+        return self.combine(self.layers(self.adj, self.n_layers, self.shaken))
 
-        def shake(x):
-            return x + self.eps * torch.sign(x) * F.normalize(torch.rand_like(x), dim=1)
-
-        return self.combine(self.layers(self.adj, self.n_layers, shake))
+    def contrast(self, view1, view2, ids):
+        """InfoNCE of the rows `ids` (B,) between two views (n, d), against all rows."""
+        anchors, repeats = torch.unique(ids, return_counts=True)  # a repeated anchor is one row that weighs more
+        weight = repeats.to(view1.dtype) / len(ids)
+        return infonce(view1[anchors], view2, anchors, weight, tau=self.tau)
 
     def extra_loss(self, users, pos) -> dict:
         """The contrastive term for a batch of (user, item) index pairs; negatives are all users and all items."""
-        (u1, i1), (u2, i2) = self.noisy(), self.noisy()
-        total = 0.0
-        for one, two, ids in ((u1, u2, users), (i1, i2, pos)):
-            rows, n = torch.unique(ids, return_counts=True)  # a repeated anchor is one row that weighs more
-            total = total + infonce(one[rows], two, rows, n.to(one.dtype) / len(ids), tau=self.tau)
+        (users1, items1), (users2, items2) = self.noisy(), self.noisy()
+        total = self.contrast(users1, users2, users) + self.contrast(items1, items2, pos)
         return {'simgcl': self.weight * total}

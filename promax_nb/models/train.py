@@ -20,7 +20,7 @@ import scipy.sparse as sp
 import torch
 
 from ..data.storage import write_atomic
-from .evaluate import evaluate
+from .evaluate import evaluate, split_identity
 
 # %% ../../nbs/models/08_train.ipynb #2dc6f00b
 @dataclass
@@ -221,6 +221,7 @@ def protocol(settings: dict, data, config: TrainConfig) -> dict:
         **settings,
         'epochs': config.epochs,
         'dataset': getattr(data, 'name', None),
+        'split_identity': split_identity(data),
         'users': m,
         'items': n,
         'interactions': {s: int(getattr(data, s).nnz) for s in ('train', 'valid', 'test') if hasattr(data, s)},

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from .search import _train, candidates, level_shift
-from .rerank import _check_options, rerank
+from .rerank import check_options, rerank
 
 # %% ../../nbs/retrieval/04_augment.ipynb #7fde79f5
 def _profiles(profiles, name, n):
@@ -103,7 +103,7 @@ def augment(
     **options,  # passed on to `rerank` and `ask`: max_chars, workers, price, budget, ...
 ) -> tuple:  # added (M, N) csr float32, only new edges; provenance DataFrame, one row per user and candidate
     """Extra interactions for sparse users, and where each came from (ProMax, augmentation). Never a training edge; never looks at held-out data."""
-    _check_options(options)
+    check_options(options)
     train = _train(data)
     M, N = train.shape
     if getattr(llm, 'name', None) == 'template':
