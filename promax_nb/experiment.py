@@ -384,7 +384,7 @@ def write_report(data, base, ours, audit_table, config: RunConfig, out: Path, se
 
     from promax_nb.models.evaluate import by_sparsity, compare
     from promax_nb.models.train import save_tensors
-    from promax_nb.views.population import comparison_plot, loss_curves, sparsity_plot
+    from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
     from promax_nb.views.page import save_html
 
     table, groups = compare(base, ours, data, mask=config.mask), by_sparsity(base, ours, data, mask=config.mask)
