@@ -23,7 +23,9 @@ from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
-from promax_nb.profiles.ask import ask, store_frame
+from promax_nb.profiles.questions import store_frame
+from promax_nb.profiles.ask import ask
+from promax_nb.profiles.purse import Purse
 from promax_nb.profiles.prompts import facts, item_prompts, user_prompts
 from promax_nb.profiles.fence import material
 from promax_nb.profiles.write import write
@@ -82,7 +84,7 @@ __all__ = [
     'RecData', 'toy_data', 'from_frame', 'from_atomic', 'from_rlmrec', 'save', 'load', 'describe', 'audit',
     'chance_overlap', 'write_atomic',
     # profiles: writers, prompts and what they answered
-    'chat', 'local', 'template', 'LLMError', 'ask', 'item_prompts', 'user_prompts', 'facts', 'material',
+    'chat', 'local', 'template', 'LLMError', 'ask', 'item_prompts', 'user_prompts', 'facts', 'material', 'Purse',
     'write', 'check_profiles', 'store_frame',
     # retrieval: vectors of profiles and the interactions that they add
     'encode', 'whiten', 'unit_rows', 'candidates', 'level_shift', 'rerank', 'augment',
