@@ -29,6 +29,8 @@ from promax_nb.models.bases import *
 from promax_nb.models.objectives import *
 from promax_nb.models.scorers import *
 from promax_nb.models.evaluate import *
+from promax_nb.models.sameness import *
+from promax_nb.models.results import *
 from promax_nb.models.train import *
 from promax_nb.lettingo.histories import *
 from promax_nb.lettingo.styles import *
