@@ -16,9 +16,10 @@ from ml100k import World, cases
 from promax_nb.data.loaders import from_atomic
 from promax_nb.models.evaluate import compare
 from promax_nb.models.results import load_fit, versions
+from promax_nb.views.distributions import entropies
+from promax_nb.views.gains import gain_by
 from promax_nb.views.maps import project_scene
 from promax_nb.views.nodes import node_table
-from promax_nb.views.population import entropies, gain_by
 from promax_nb.views.scene import Scene
 
 

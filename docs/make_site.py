@@ -309,7 +309,10 @@ def for_sphinx(nb, page: str, where: dict, site: str, anchors: dict):
         if c.cell_type != 'code':
             continue
         if re.search(r'^show_doc\(', c.source, re.M):
-            cells += [nbformat.v4.new_markdown_cell(signature(''.join(o.data['text/markdown']))) for o in c.outputs]
+            signatures = [signature(''.join(o.data['text/markdown'])) for o in c.outputs]
+            if not any(re.search(r'^## ', cell.source, re.M) for cell in cells if cell.cell_type == 'markdown'):
+                signatures = [re.sub(r'^#(?=##+ )', '', text, flags=re.M) for text in signatures]  # under the title itself
+            cells += map(nbformat.v4.new_markdown_cell, signatures)
             continue
         hidden = re.search(r'^#\|\s*echo:\s*false', c.source, re.M)
         source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M).strip()

@@ -12,7 +12,7 @@ import pytest
 from promax_nb import cli
 from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
-from promax_nb.experiment import RunConfig, experiment
+from promax_nb.experiment import RunConfig, experiment, still_improving, verdict
 from promax_nb.models.results import load_fit, load_tensors
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']
@@ -185,7 +185,7 @@ def test_every_base_and_tuning(tmp_path):
 
 def test_verdict_claims_no_more_than_the_interval():
     def say(d, lo, hi):
-        return cli.verdict(
+        return verdict(
             pd.Series({'base': 0.1, 'difference': d, 'low': lo, 'high': hi, 'relative': d / 0.1}, name='recall@20')
         )
 
@@ -201,7 +201,7 @@ def test_trainings_cut_off_by_the_limit_are_named():
         return SimpleNamespace(best_epoch=best, card={'epochs_run': run})
 
     config = RunConfig(epochs=100, seeds=(3, 4))
-    assert cli.still_improving(
+    assert still_improving(
         {'base': [done(99, 100), done(40, 100)], 'ProMax': [done(95, 96), done(50, 80)]}, config
     ) == ['base, seed 3']
 

@@ -22,6 +22,7 @@ from promax_nb.profiles.write import write
 from promax_nb.teach import fill_answers
 
 ROOT = Path(__file__).resolve().parent.parent
+WINGS = ('data', 'profiles', 'retrieval', 'models', 'lettingo', 'views')  # a wing imports from those before it
 
 
 def recipe(heading, mark='```'):
@@ -112,16 +113,63 @@ def test_a_lesson():
     assert outcomes(fill_answers(book)) == {1: 'right', 2: 'right'}
 
 
-def test_the_map_of_rooms_is_true():
-    """CONTRIBUTING's table names every numbered notebook there is, and imports point to lower numbers only."""
-    text, books = (
-        (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8'),
-        sorted((ROOT / 'nbs').glob('[0-9][0-9]_*.ipynb')),
-    )
-    named = re.findall(r'^\| (\d\d_\w+) \|', text, re.M)
-    assert named == [b.stem for b in books]
-    number = {b.stem[3:]: int(b.stem[:2]) for b in books}
-    for b in books:
-        module = (ROOT / 'promax_nb' / f'{b.stem[3:]}.py').read_text(encoding='utf-8')
-        for other in re.findall(r'from promax_nb\.(\w+) import', module) + re.findall(r'from \.(\w+) import', module):
-            assert number[other] < int(b.stem[:2]), f'{b.stem} imports {other}'
+def rooms() -> list:
+    """(name, place in the order of imports) of every room that a numbered notebook exports, in reading order."""
+    wings = [p.parent.name for p in (ROOT / 'promax_nb').glob('*/__init__.py')]
+    order = [wing for wing in WINGS if wing in wings]
+    assert set(order) == set(wings), 'a wing is not in WINGS'
+    found = []
+    for path in (ROOT / 'nbs').rglob('[0-9][0-9]_*.ipynb'):
+        number, name = path.stem.split('_', 1)
+        wing = path.parent.name
+        if wing in order:
+            found.append(((order.index(wing), int(number)), f'{wing}.{name}'))
+        elif wing == 'nbs':
+            found.append(((len(order), int(number)), name))
+    return [(name, place) for place, name in sorted(found)]
+
+
+def imported(module: str, names: dict) -> set:
+    """The rooms that a room imports, at the top or inside a function."""
+    path = ROOT / 'promax_nb' / (module.replace('.', '/') + '.py')
+    package = ['promax_nb', *module.split('.')[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            origin = '.'.join([*above, *filter(None, [node.module])])
+            found |= {origin} | {f'{origin}.{alias.name}' for alias in node.names}
+    return {name for name in names if f'promax_nb.{name}' in found}
+
+
+def the_map() -> list:
+    """(room, what it does, test file) as CONTRIBUTING's table has them."""
+    text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+    return re.findall(r'^\| `([\w.]+)` \| (.+?) \| `(\w+)` \|$', text, re.M)
+
+
+def test_the_map_names_every_room_in_order():
+    assert [room for room, _, _ in the_map()] == [name for name, _ in rooms()]
+    for room, purpose, held_by in the_map():
+        assert (ROOT / 'promax_nb' / (room.replace('.', '/') + '.py')).exists(), room
+        assert (ROOT / 'tests' / f'{held_by}.py').exists(), f'{room} is held by {held_by}'
+        assert len(purpose.split()) > 5, f'{room}: say what enters and what leaves'
+
+
+def test_imports_point_down_the_map():
+    places = dict(rooms())
+    upward = [
+        f'{room} imports {other}'
+        for room, place in places.items()
+        for other in imported(room, places)
+        if places[other] >= place
+    ]
+    assert not upward
+
+
+def test_an_import_inside_a_function_is_seen():
+    places = dict(rooms())
+    assert 'data.frames' in imported('experiment', places)
+    assert 'data.storage' in imported('data.interactions', places)

@@ -16,10 +16,14 @@ import make_site  # noqa: E402
 def test_the_navigation_is_complete():
     assert make_site.check_navigation() == []
     sections = make_site.navigation()
-    assert [*sections] == ['', 'Learn', 'How to', 'Reference', 'Evidence'] and [*sections['']] == ['index.ipynb']
+    wings = ['Data', 'Profiles', 'Retrieval', 'Models', 'LettinGo', 'Views', 'Corridor']
+    assert [*sections] == ['', 'Learn', 'How to', *wings, 'Evidence']
+    assert [*sections['']] == ['index.ipynb']
     assert len(sections['How to']) == 5 and [*sections['Evidence']] == ['results.ipynb', 'papers.ipynb']
-    modules = [p.relative_to(ROOT / 'nbs').as_posix() for p in sorted((ROOT / 'nbs').glob('[0-9][0-9]_*.ipynb'))]
-    assert [*sections['Reference']] == modules
+    for wing in wings:
+        folder = ROOT / 'nbs' / ('' if wing == 'Corridor' else wing.lower())
+        chapters = sorted(folder.glob('[0-9][0-9]_*.ipynb'))
+        assert [*sections[wing]] == [path.relative_to(ROOT / 'nbs').as_posix() for path in chapters]
 
 
 def test_a_missing_page_is_a_sentence(tmp_path):
@@ -61,7 +65,7 @@ def check_quarto(kept):
             f'{page} still shows exported cells'
         )
     shown = [
-        c for c in call['notebooks']['05_models.ipynb']['cells'] if ''.join(c['source']).endswith('show_doc(LightGCN)')
+        c for c in call['notebooks']['models/03_bases.ipynb']['cells'] if ''.join(c['source']).endswith('show_doc(LightGCN)')
     ]
     assert 'edge_drop:float=0.0, # share of edges left out' in ''.join(shown[0]['outputs'][0]['data']['text/markdown'])
     assert (kept / 'quarto' / 'index.html').read_text() == '<p>by the stand-in</p>'
@@ -80,13 +84,13 @@ def check_offline(folder):
         named
     )
     assert broken(folder) == []
-    models = (folder / 'models.html').read_text(encoding='utf-8')
+    bases = (folder / 'models' / 'bases.html').read_text(encoding='utf-8')
     assert (
-        'share of edges left out in each training step' in models
-        and re.search(r'promax_nb/models\.py#L\d+"', models)
-        and 'LNone' not in models
+        'share of edges left out in each training step' in bases
+        and re.search(r'promax_nb/models/bases\.py#L\d+"', bases)
+        and 'LNone' not in bases
     )
-    assert 'norm_adj' in Page(folder / 'models.html').ids  # as nbdev's links call it
+    assert 'norm_adj' in Page(folder / 'models' / 'graph.html').ids  # as nbdev's links call it
     story = (folder / 'story.html').read_text(encoding='utf-8')
     assert story.count('class="promax-figure"') >= 6 and story.count('plotly.min.js') == 1
     assert 'Seconds were measured' in (folder / 'llms-full.txt').read_text(encoding='utf-8')

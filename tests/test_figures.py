@@ -14,21 +14,14 @@ import scipy.sparse as sp
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.interactions import RecData
-from promax_nb.views.figures import before_after, distribution_plot, profile_map
-from promax_nb.views.nodes import distributions, node_table
-from promax_nb.views.population import (
-    alignment_uniformity,
-    alignment_uniformity_plot,
-    comparison_plot,
-    degree_gain_plot,
-    divergence_plot,
-    entropies,
-    entropy_plot,
-    loss_curves,
-    retrieval_plot,
-    retrieval_table,
-    sparsity_plot,
-)
+from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
+from promax_nb.views.distributions import distributions, entropies
+from promax_nb.views.figures import before_after, profile_map
+from promax_nb.views.gains import degree_gain_plot, retrieval_plot
+from promax_nb.views.nodes import node_table
+from promax_nb.views.one_user import distribution_plot
+from promax_nb.views.population import alignment_uniformity, alignment_uniformity_plot, divergence_plot, entropy_plot
+from promax_nb.views.ranks import retrieval_table
 from promax_nb.views.scene import Scene
 
 M, N = 50, 60
@@ -187,14 +180,36 @@ def test_an_empty_profile_fits_everything_alike(scene):
     su[5] = 0
     t = distributions(replace(scene, vectors=(su, si)), 5)
     np.testing.assert_allclose(t.p, 1 / N)
-    assert t.attrs['weight'] == 0.1 and t.attrs['sharpness'] == pytest.approx(0, abs=1e-9)
+    assert t.attrs['sharpness'] == pytest.approx(0, abs=1e-9)
+    assert t.attrs['weight'] == 0  # nothing was written about this user, so nothing pulls
+    assert node_table(replace(scene, vectors=(su, si)), neighbours=None)['confidence weight'][5] == 0
+
+
+def test_an_item_without_a_profile_is_not_in_p(scene):
+    from promax_nb.models.objectives import Teacher
+
+    su, si = (x.copy() for x in scene.vectors)
+    si[[7, 8]] = 0
+    partly = replace(scene, vectors=(su, si))
+    t = distributions(partly, 4)
+    rest = np.delete(np.arange(N), [7, 8])
+    assert (t.p[[7, 8]] == 0).all() and t.p.sum() == pytest.approx(1)
+    np.testing.assert_allclose(t.p[rest], plain_softmax(su[4], si[rest], 0.2), rtol=1e-4)
+    entropy = -sum(p * np.log(p) for p in t.p[rest])
+    assert t.attrs['sharpness'] == pytest.approx(1 - entropy / np.log(N - 2), abs=1e-6)
+    assert t.attrs['weight'] == pytest.approx(float(Teacher(su, si, tau=0.2).weight[4]), rel=1e-4)
+    assert entropies(partly).entropy_p[4] == pytest.approx(entropy / np.log(N - 2), abs=1e-6)
+    assert np.isfinite(t.attrs['kl_after'])
+    distribution_plot(partly, 4)  # zeros on a logarithmic axis
 
 
 def test_distributions_need_no_torch():
     code = '''
 import sys, numpy as np, scipy.sparse as sp
 from promax_nb.data.interactions import RecData
-from promax_nb.views.scene import Scene; from promax_nb.views.nodes import distributions; from promax_nb.views.figures import distribution_plot
+from promax_nb.views.scene import Scene
+from promax_nb.views.distributions import distributions
+from promax_nb.views.one_user import distribution_plot
 n = 20_000
 one = lambda k: sp.csr_matrix((np.ones(2, np.float32), ([0, 1], [k, k])), shape=(2, n))
 rng = np.random.default_rng(0)

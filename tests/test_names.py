@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = {  # placeholders, files that a recipe makes, names of the data sets' files, what `make docs` writes
     'nbs/NN_name.ipynb',
     'promax_nb/name.py',
-    'nbs/08_train.py',
+    'nbs/models/08_train.py',
+    '/NN_name.ipynb',  # nbs/<wing>/NN_name.ipynb
+    '/name.py',
     'nbs/lessons/7_counting.ipynb',
     'pkl',
     'r0007',
@@ -71,6 +73,9 @@ class House:
             ROOT / 'tests' / 'conftest.py',
         ]:
             self.names |= {path.stem} | tree_names(path.read_text(encoding='utf-8'))
+            module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+            self.names |= {module, module.removeprefix('promax_nb.')}
+        self.names |= {path.stem for path in (ROOT / 'tests').glob('test_*.py')}
         self.targets = set(re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.M))
         config = ConfigParser(delimiters=['='])
         config.read(ROOT / 'settings.ini', encoding='utf-8')
@@ -109,7 +114,7 @@ class House:
             if not (ROOT / (name.replace('.', '/') + '.py')).exists():
                 return f'there is no module {name}'
         for path in re.findall(r'(?<![\w/.:-])[\w.-]*(?:/[\w.-]+)*/?(?![\w/:-])', text):
-            if path in FOREIGN or text.startswith('promax run ') and path.endswith(('.csv', '.toml')):
+            if path in FOREIGN | self.names or text.startswith('promax run ') and path.endswith(('.csv', '.toml')):
                 continue  # a reader runs on files of his own
             if path.rstrip('/').endswith(SUFFIXES) or re.fullmatch(
                 r'(?:nbs|promax_nb|tests|docs|configs|benchmarks|lessons|\.github)/.*', path
@@ -225,7 +230,7 @@ def test_what_does_not_exist_is_found(house, text):
         'make demo',
         'promax run --base MF',
         "pip install 'promax_nb[align]'",
-        'nbs/00_data.ipynb',
+        'nbs/data/00_storage.ipynb',
         'README.md',
         "toy_data(density='dense')",
         'python -m promax_nb.cli',

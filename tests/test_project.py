@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from promax_nb.data.bookshop import toy_data
-from promax_nb.views.maps import Projection, clusters, project, project_scene
-from promax_nb.views.neighbours import nearest, neighbours_kept, procrustes, trustworthiness, unit_rows
+from promax_nb.retrieval.vectors import unit_rows
+from promax_nb.views.maps import Projection, project, project_scene
+from promax_nb.views.neighbours import nearest, neighbours_kept, procrustes, trustworthiness
+from promax_nb.views.regions import clusters
 from promax_nb.views.scene import Scene
 
 M, N, D = 70, 60, 10
@@ -243,7 +245,7 @@ def test_who_moved_in_the_space_moves_on_the_map(method):
 
 
 def test_a_large_map_is_chosen_on_a_sample(monkeypatch):
-    from promax_nb.views import maps as maps_room
+    from promax_nb.views import layout as layout_room
 
     drawn, n = [], 5200
 
@@ -251,7 +253,7 @@ def test_a_large_map_is_chosen_on_a_sample(monkeypatch):
         drawn.append((method, len(x)))
         return (x[:, :2], y[:, :2]) if method == 'started' else (x[:, :2], x[::-1, :2])
 
-    monkeypatch.setattr(maps_room, '_drawn', quick)
+    monkeypatch.setattr(layout_room, 'both_layouts', quick)
     x = np.random.default_rng(8).normal(size=(n, 4)).astype(np.float32)
     p = project({'base': (x[:3000], x[3000:]), 'reshaped': (x[:3000] + 0.01, x[3000:])}, progress=False)
     assert drawn == [('common', 2000), ('started', 2000), ('started', n)]
@@ -321,12 +323,12 @@ def bad(spaces):
         ({}, {}, 'no space to draw'),
         ([1], {}, 'pass a dict'),
         ({'base': (u, i), 'reshaped': (u[1:], i)}, {}, 'base has 70 users and 60 items, but reshaped has 69'),
-        ({'base': (hole, i)}, {}, 'NaN.*row 3'),
+        ({'base': (hole, i)}, {}, r'NaN.*1 of 70 rows \(ids 3\)'),
         ({'base': (u[:1], i[:0])}, {}, 'there is 1 point: a map needs 4'),
         ({'base': (u[:2], i[:1])}, {}, '3 points'),
         ({'base': (u, i[:, :3])}, {}, 'one width'),
         ({'base': (u, i, i)}, {}, '3 parts'),
-        ({'base': (u[:, :0], i[:, :0])}, {}, 'width of 1'),
+        ({'base': (u[:, :0], i[:, :0])}, {}, r'shape \(70, 0\): pass an'),
         (spaces, {'method': 'best'}, "'auto', 'common' or 'started'"),
         (spaces, {'seed': -1}, 'seed=-1'),
         (spaces, {'neighbours': 1}, 'neighbours=1'),
@@ -409,13 +411,15 @@ def small(spaces):
 @pytest.fixture()
 def no_umap(monkeypatch):
     """From when it is called on, drawing a map fails."""
+    from promax_nb.views import layout as layout_room
     from promax_nb.views import maps as maps_room
 
     def forbid():
         def never(*a, **k):
             raise AssertionError('UMAP was asked again')
 
-        monkeypatch.setattr(maps_room, '_umap', never)
+        monkeypatch.setattr(maps_room, 'umap_layout', never)
+        monkeypatch.setattr(layout_room, 'umap_layout', never)
 
     return forbid
 
@@ -443,7 +447,7 @@ def test_another_version_of_umap_is_another_map(small, kept_map, no_umap, monkey
 
     no_umap()
     assert project({'base': small['base']}, cache=kept_map[0], progress=False).record == kept_map[1].record
-    monkeypatch.setattr(maps_room, '_versions', lambda: {'umap-learn': '9.9'})
+    monkeypatch.setattr(maps_room, 'versions', lambda: {'umap-learn': '9.9'})
     with pytest.raises(AssertionError, match='asked again'):
         project({'base': small['base']}, cache=kept_map[0], progress=False)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
 from promax_nb.views.page import save_html
-from promax_nb.views.population import comparison_plot, loss_curves, sparsity_plot
 
 HOSTILE = [
     '<script>alert(1)</script>',

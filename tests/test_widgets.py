@@ -17,9 +17,9 @@ from promax_nb.models.evaluate import held_out, topk
 from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
 from promax_nb.views.browser import EDITABLE, ProfileBrowser, profile_change, write_table
+from promax_nb.views.distributions import distributions
 from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer, curve_points, why_none
 from promax_nb.views.html import Safe, content_words, grid, marked, tag
-from promax_nb.views.nodes import distributions
 from promax_nb.views.pairs import PairBrowser
 from promax_nb.views.parts import Explorer, guarded, sentence
 from promax_nb.views.scene import Scene

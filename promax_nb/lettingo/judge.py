@@ -9,21 +9,26 @@ __all__ = ['JUDGE_ASK', 'predictions', 'scores_of', 'judge', 'judge_prompts', 's
 import hashlib
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from ..profiles.fence import fence, plain
-from ..profiles.llm import Answer, LLMError
-from ..profiles.answers import one_of
-from ..profiles.ask import _name_of, _open_store, _patiently, ask
+from ..profiles.answers import Answer, answer_logprobs, as_answer, choice_schema, one_of, without_thoughts
+from ..profiles.llm import Chat
+from ..profiles.local import left_padded, pad_token
+from ..profiles.replies import LLMError
+from ..data.storage import Store
+from ..profiles.ask import ask
+from ..profiles.questions import writer_name
 from ..profiles.prompts import _item_blocks, fact_fields
 from .histories import SENTIMENTS
 from .builtin import BuiltinJudge, _KEYS, _asked, _checked, _panel
 
 # %% ../../nbs/lettingo/05_judge.ipynb #2620e600
-_KEPT = 'create table if not exists judgements (key text primary key, judge text not null, value blob not null, created real not null)'
+_KEPT = 'key text primary key, judge text not null, value blob not null, created real not null'
 
 
 def _question_keys(
@@ -44,23 +49,16 @@ def _question_keys(
 
 
 def _recall(
-    con,  # sqlite3.Connection
+    con,  # Store
     keys,  # list of P str
     out,  # (P, m, 3): filled where something is known
 ):
     """Fill in the judgements that are in the store."""
-    _patiently(lambda: con.execute(_KEPT))
-    known = {}
-    for s in range(0, len(keys), 500):
-        part = keys[s : s + 500]
-        known.update(
-            con.execute(
-                f"select key, value from judgements where key in ({','.join('?' * len(part))})", part
-            ).fetchall()
-        )
+    known = con.table('judgements', _KEPT).find('judgements', keys, ['value'])
     for i, k in enumerate(keys):
-        if len(known.get(k, b'')) == 4 * out[i].size:
-            out[i] = np.frombuffer(known[k], '<f4').reshape(out[i].shape)
+        (value,) = known.get(k, (b'',))
+        if len(value) == 4 * out[i].size:
+            out[i] = np.frombuffer(value, '<f4').reshape(out[i].shape)
 
 # %% ../../nbs/lettingo/05_judge.ipynb #28fc48ec
 def _builtin(
@@ -73,7 +71,7 @@ def _builtin(
     """Probabilities of every different question; what the store has is not computed again."""
     P, m = len(q['u']), q['target'].shape[1]
     out = np.full((P, m, 3), np.nan, np.float32)
-    con = _open_store(store) if store else None
+    con = Store(store) if store else None
     try:
         keys = _question_keys(judge, q) if con else None
         if con:
@@ -109,22 +107,15 @@ def _builtin(
 
 
 def _keep(
-    con,  # sqlite3.Connection
+    con,  # Store
     name,  # str
     keys,  # list of n str
     P,  # (n, m, 3)
 ):
     """One durable commit of judgements."""
-    _patiently(lambda: con.execute('begin immediate'))
     now = time.time()
     rows = [(k, name, p.astype('<f4').tobytes(), now) for k, p in zip(keys, P, strict=True)]
-    try:
-        con.executemany('insert or replace into judgements values (?,?,?,?)', rows)
-        con.execute('commit')
-    except BaseException:
-        if con.in_transaction:
-            con.execute('rollback')
-        raise
+    con.put('judgements', rows, replace=True)
 
 # %% ../../nbs/lettingo/05_judge.ipynb #44442297
 def predictions(
@@ -169,7 +160,7 @@ def predictions(
     out['reason'] = np.where(good, told.ravel(), out['reason'])
     out['status'] = np.where(out['predicted'].isna(), 'failed', 'ok')
     out.attrs = {
-        'judge': by.name if isinstance(by, BuiltinJudge) else _name_of(by),
+        'judge': by.name if isinstance(by, BuiltinJudge) else writer_name(by),
         'computed': int(computed),
         'known': int(P - computed),
         **{k: history.attrs.get(k) for k in ('recent', 'older', 'targets', 'dislike', 'like')},
@@ -272,15 +263,16 @@ class _Words:
     """Any callable as a judge that answers in a word."""
 
     def __init__(self, llm):
-        self.llm, self.name, self.params = llm, _name_of(llm), {**(getattr(llm, 'params', None) or {}), 'labels': 1}
+        self.llm, self.name, self.params = llm, writer_name(llm), {**(getattr(llm, 'params', None) or {}), 'labels': 1}
         self.batch = getattr(llm, 'batch', 16)
-        if hasattr(llm, 'prepare'):
-            self.prepare = llm.prepare
-        if type(self) is _Words and hasattr(llm, 'complete_many'):
-            self.complete_many = llm.complete_many
+
+    def __getattr__(self, name):
+        if name == 'llm':
+            raise AttributeError(name)
+        return getattr(self.llm, name)  # what `ask` wants to know of a writer is true of the one inside
 
     def complete(self, prompt):
-        return self.llm.complete(prompt) if hasattr(self.llm, 'complete') else Answer(self.llm(prompt))
+        return self.llm.complete(prompt) if hasattr(self.llm, 'complete') else as_answer(self.llm(prompt))
 
     def __call__(self, prompt):
         return self.complete(prompt).text
@@ -303,7 +295,7 @@ class _LocalLabels(_Words):
                 'this model cannot tell like, neutral and dislike apart (its tokenizer does not know the words): judge with another model',
                 hopeless=True,
             )
-        out, ids = [], [self.llm.token_ids(p) for p in prompts]
+        out, ids = [], [self.llm.token_ids(p, answering=True) for p in prompts]
         most = self.llm.room + self.llm.params['max_new_tokens'] - max(map(len, labels))
         fits = [k for k, x in enumerate(ids) if 0 < len(x) <= most]
         L = dict(zip(fits, _label_logprobs(self.llm, [ids[k] for k in fits], labels), strict=True)) if fits else {}
@@ -333,17 +325,11 @@ def _label_logprobs(
     import torch
 
     rows = [p + x for p in prompts for x in labels]
-    width = max(map(len, rows))
     last = max(map(len, labels))
-    pad = next((t for t in (llm.tok.pad_token_id, llm.tok.eos_token_id) if t is not None), 0)
-    x = torch.full((len(rows), width), pad)
-    mask = torch.zeros_like(x)
-    for r, row in enumerate(rows):
-        x[r, width - len(row) :] = torch.tensor(row)
-        mask[r, width - len(row) :] = 1
+    x, mask = left_padded(rows, pad_token(llm))
     device = llm.model.device
     place = (mask.cumsum(1) - 1).clamp(min=0)
-    with llm._lock, torch.inference_mode():
+    with llm.lock, torch.inference_mode():
         out = llm.model(
             input_ids=x.to(device),
             attention_mask=mask.to(device),
@@ -364,56 +350,13 @@ class _ChatLabels(_Words):
     def __init__(self, llm):
         super().__init__(llm)
         self.params['logprobs'] = True
-        self.plain = False
 
     def complete(self, prompt):
-        from promax_nb.profiles.llm import _read_reply, _sentence
-
-        llm, error = self.llm, None
-        client = llm.prepare()
-        more = {} if self.plain else {'logprobs': True, 'top_logprobs': 20}
-        try:
-            options = {**llm.params, **more}
-            reply = client.chat.completions.create(
-                model=llm.name, messages=[{'role': 'user', 'content': prompt}], **options, **llm._private
-            )
-            answer = _read_reply(reply, llm._secrets())
-        except LLMError:
-            raise
-        except Exception as e:
-            if more and getattr(e, 'status_code', None) in (400, 422):
-                self.plain = True  # this server has none to give: ask again without
-            else:
-                error = _sentence(e, llm)
-        if error:
-            raise error
-        if more and self.plain:
-            return self.complete(prompt)
-        found = _first_token(reply)
-        return (
-            Answer(json.dumps({'answer': answer.text, **found}), answer.prompt_tokens, answer.completion_tokens)
-            if found
-            else answer
-        )
-
-
-def _first_token(
-    reply,  # what the client returned
-) -> dict:  # label -> log-probability of the first token that begins it; {} if the server gave none
-    """Log-probabilities of the labels as far as their first tokens tell: the three words begin with different letters."""
-    content = getattr(getattr(reply.choices[0], 'logprobs', None), 'content', None) or []
-    first = next((c for c in content if str(c.token).strip()), None)
-    tops = list(getattr(first, 'top_logprobs', None) or [])
-    out = {}
-    for top in tops:
-        word = str(top.token).strip().casefold()
-        label = next((s for s in SENTIMENTS if word and s.startswith(word)), None)
-        if label:
-            out[label] = float(np.logaddexp(out.get(label, -np.inf), top.logprob))
-    floor = min(
-        (t.logprob for t in tops), default=0.0
-    )  # what is not among the likeliest is less likely than each of them
-    return {s: out.get(s, floor) for s in SENTIMENTS} if out else {}
+        answer = self.llm.complete(prompt, schema=choice_schema(SENTIMENTS), logprobs=20)
+        likely = answer_logprobs(answer, SENTIMENTS)
+        if not likely:
+            return answer
+        return replace(answer, text=json.dumps({'answer': without_thoughts(answer.text), **likely}))
 
 # %% ../../nbs/lettingo/05_judge.ipynb #d85160b7
 _WORD = one_of(SENTIMENTS)
@@ -449,7 +392,7 @@ def _by_model(
         _LocalLabels
         if hasattr(llm, 'tok') and hasattr(llm, 'model')
         else _ChatLabels
-        if hasattr(llm, '_private')
+        if isinstance(llm, Chat)
         else _Words
     )
     P, m = len(q['u']), q['target'].shape[1]

@@ -20,7 +20,7 @@ from ipywidgets import Button, Dropdown, HBox, HTML, Layout, RadioButtons, Selec
 from ..data.storage import write_atomic
 from .texts import harmless
 from .scene import Scene
-from .nodes import distributions
+from .distributions import distributions
 from .html import Safe, content_words, grid, marked, tag
 from .parts import Explorer, _Histories, _Lookup, about, guarded
 

@@ -33,8 +33,8 @@ from ipywidgets import (
 
 from .texts import label, harmless
 from .scene import Scene
-from .nodes import distributions
-from .figures import BASE, OURS
+from .distributions import distributions
+from .look import BASE, OURS
 from .html import Safe, grid, tag
 from .parts import Explorer, _Lookup, guarded, sentence
 from .browser import _MOST, _listbox, _refill

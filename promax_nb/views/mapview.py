@@ -17,7 +17,8 @@ from ipywidgets import Button, FloatProgress, HBox, HTML, Layout, VBox
 from .texts import harmless
 from .maps import project_scene
 from .nodes import node_table
-from .page import explorer_data, explorer_source, still_map
+from .page import explorer_data, explorer_source
+from .stills import still_map
 from .html import tag
 from .parts import Explorer, guarded
 

@@ -9,9 +9,12 @@ from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
 def _figures(scene, maps) -> dict:
     """Every figure there is, under headings and with names that are hostile too."""
-    from promax_nb.views import figures as figures_room
-    from promax_nb.views import nodes as nodes_room
-    from promax_nb.views import population as population_room
+    from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
+    from promax_nb.views.figures import before_after, profile_map
+    from promax_nb.views.gains import degree_gain_plot, retrieval_plot
+    from promax_nb.views.nodes import node_table
+    from promax_nb.views.one_user import distribution_plot
+    from promax_nb.views.population import alignment_uniformity_plot, divergence_plot, entropy_plot
 
     bad = list(TEXTS.values())
     paired = pd.DataFrame({'base': 0.1, 'ours': 0.11, 'difference': 0.01, 'low': 0.005, 'high': 0.015}, index=bad[:20])
@@ -28,24 +31,24 @@ def _figures(scene, maps) -> dict:
             'p': [0.5, 0.01],
         }
     )
-    table = nodes_room.node_table(scene, maps)
+    table = node_table(scene, maps)
     columns = [c for c in table if any(name in c for name in COLUMNS.values())]
     assert len(columns) >= 3
     made = [
-        figures_room.profile_map(scene, maps, table=table),
-        *(figures_room.profile_map(scene, maps, c, 'base', table=table) for c in columns),
-        figures_room.before_after(scene, maps, columns[0], table=table),
-        figures_room.before_after(scene, maps, 'cluster', 'overlay', table=table),
-        figures_room.distribution_plot(scene, 3),
-        figures_room.distribution_plot(scene, 4, top=20, order='after'),
-        population_room.entropy_plot(scene),
-        population_room.divergence_plot(scene),
-        population_room.alignment_uniformity_plot(scene),
-        population_room.degree_gain_plot(scene),
-        population_room.retrieval_plot(scene),
-        population_room.loss_curves({t: h for t in bad[:3] for h in scene.histories.values()}),
-        population_room.comparison_plot(paired, bad[10]),
-        population_room.sparsity_plot(groups, bad[3]),
+        profile_map(scene, maps, table=table),
+        *(profile_map(scene, maps, c, 'base', table=table) for c in columns),
+        before_after(scene, maps, columns[0], table=table),
+        before_after(scene, maps, 'cluster', 'overlay', table=table),
+        distribution_plot(scene, 3),
+        distribution_plot(scene, 4, top=20, order='after'),
+        entropy_plot(scene),
+        divergence_plot(scene),
+        alignment_uniformity_plot(scene),
+        degree_gain_plot(scene),
+        retrieval_plot(scene),
+        loss_curves({t: h for t in bad[:3] for h in scene.histories.values()}),
+        comparison_plot(paired, bad[10]),
+        sparsity_plot(groups, bad[3]),
     ]
     return {'texts': '\n'.join(bad)} | {f'{k} {bad[k]}': f for k, f in enumerate(made)}
 
