@@ -42,7 +42,8 @@ from promax_nb.retrieval.augment import augment
 from promax_nb.models.bases import GCCF, LightGCN, MF, Recommender, SimGCL
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.losses import s2dr_loss, sdr_loss
-from promax_nb.models.train import TrainConfig, fit, load_fit, tune
+from promax_nb.models.results import load_fit
+from promax_nb.models.train import TrainConfig, fit, tune
 from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, user_metrics
 
 # lettingo: explore, judge, align
