@@ -23,7 +23,9 @@ from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
-from promax_nb.profiles.ask import ask, store_frame
+from promax_nb.profiles.questions import store_frame
+from promax_nb.profiles.ask import ask
+from promax_nb.profiles.purse import Purse
 from promax_nb.profiles.prompts import facts, item_prompts, user_prompts
 from promax_nb.profiles.fence import material
 from promax_nb.profiles.write import write
@@ -40,7 +42,8 @@ from promax_nb.retrieval.augment import augment
 from promax_nb.models.bases import GCCF, LightGCN, MF, Recommender, SimGCL
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.losses import s2dr_loss, sdr_loss
-from promax_nb.models.train import TrainConfig, fit, load_fit, tune
+from promax_nb.models.results import load_fit
+from promax_nb.models.train import TrainConfig, fit, tune
 from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, user_metrics
 
 # lettingo: explore, judge, align
@@ -68,12 +71,14 @@ from promax_nb.views.page import save_html
 from promax_nb.views.stills import save_image
 from promax_nb.views.browser import ProfileBrowser
 from promax_nb.views.mapview import MapExplorer
-from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer
+from promax_nb.views.whatif import DistributionExplorer
+from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
 
 # the whole chain, and teaching
-from promax_nb.experiment import DataConfig, RunConfig, as_table, experiment, load_data, verdict
-from promax_nb.cli import write_map
+from promax_nb.experiment import DataConfig, RunConfig, experiment, load_data
+from promax_nb.report import as_table, verdict
+from promax_nb.report import write_map
 from promax_nb.teach import exercise, predict
 
 __all__ = [
@@ -81,7 +86,7 @@ __all__ = [
     'RecData', 'toy_data', 'from_frame', 'from_atomic', 'from_rlmrec', 'save', 'load', 'describe', 'audit',
     'chance_overlap', 'write_atomic',
     # profiles: writers, prompts and what they answered
-    'chat', 'local', 'template', 'LLMError', 'ask', 'item_prompts', 'user_prompts', 'facts', 'material',
+    'chat', 'local', 'template', 'LLMError', 'ask', 'item_prompts', 'user_prompts', 'facts', 'material', 'Purse',
     'write', 'check_profiles', 'store_frame',
     # retrieval: vectors of profiles and the interactions that they add
     'encode', 'whiten', 'unit_rows', 'candidates', 'level_shift', 'rerank', 'augment',

@@ -36,8 +36,9 @@ from promax_nb.lettingo.pairs import (
 from promax_nb.lettingo.styles import STYLES, styled
 from promax_nb.profiles.ask import store_frame
 from promax_nb.profiles.fence import CLOSE
-from promax_nb.profiles.llm import LLMError, chat
+from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
+from promax_nb.profiles.replies import LLMError
 
 TRAIN, KEYS = np.arange(140), ['user', 'writer', 'sample']
 

@@ -20,13 +20,15 @@ from ..profiles.answers import Answer, answer_logprobs, as_answer, choice_schema
 from ..profiles.llm import Chat
 from ..profiles.local import left_padded, pad_token
 from ..profiles.replies import LLMError
-from ..profiles.ask import _name_of, _open_store, _patiently, ask
+from ..data.storage import Store
+from ..profiles.ask import ask
+from ..profiles.questions import writer_name
 from ..profiles.prompts import _item_blocks, fact_fields
 from .histories import SENTIMENTS
 from .builtin import BuiltinJudge, _KEYS, _asked, _checked, _panel
 
 # %% ../../nbs/lettingo/05_judge.ipynb #2620e600
-_KEPT = 'create table if not exists judgements (key text primary key, judge text not null, value blob not null, created real not null)'
+_KEPT = 'key text primary key, judge text not null, value blob not null, created real not null'
 
 
 def _question_keys(
@@ -47,23 +49,16 @@ def _question_keys(
 
 
 def _recall(
-    con,  # sqlite3.Connection
+    con,  # Store
     keys,  # list of P str
     out,  # (P, m, 3): filled where something is known
 ):
     """Fill in the judgements that are in the store."""
-    _patiently(lambda: con.execute(_KEPT))
-    known = {}
-    for s in range(0, len(keys), 500):
-        part = keys[s : s + 500]
-        known.update(
-            con.execute(
-                f"select key, value from judgements where key in ({','.join('?' * len(part))})", part
-            ).fetchall()
-        )
+    known = con.table('judgements', _KEPT).find('judgements', keys, ['value'])
     for i, k in enumerate(keys):
-        if len(known.get(k, b'')) == 4 * out[i].size:
-            out[i] = np.frombuffer(known[k], '<f4').reshape(out[i].shape)
+        (value,) = known.get(k, (b'',))
+        if len(value) == 4 * out[i].size:
+            out[i] = np.frombuffer(value, '<f4').reshape(out[i].shape)
 
 # %% ../../nbs/lettingo/05_judge.ipynb #28fc48ec
 def _builtin(
@@ -76,7 +71,7 @@ def _builtin(
     """Probabilities of every different question; what the store has is not computed again."""
     P, m = len(q['u']), q['target'].shape[1]
     out = np.full((P, m, 3), np.nan, np.float32)
-    con = _open_store(store) if store else None
+    con = Store(store) if store else None
     try:
         keys = _question_keys(judge, q) if con else None
         if con:
@@ -112,22 +107,15 @@ def _builtin(
 
 
 def _keep(
-    con,  # sqlite3.Connection
+    con,  # Store
     name,  # str
     keys,  # list of n str
     P,  # (n, m, 3)
 ):
     """One durable commit of judgements."""
-    _patiently(lambda: con.execute('begin immediate'))
     now = time.time()
     rows = [(k, name, p.astype('<f4').tobytes(), now) for k, p in zip(keys, P, strict=True)]
-    try:
-        con.executemany('insert or replace into judgements values (?,?,?,?)', rows)
-        con.execute('commit')
-    except BaseException:
-        if con.in_transaction:
-            con.execute('rollback')
-        raise
+    con.put('judgements', rows, replace=True)
 
 # %% ../../nbs/lettingo/05_judge.ipynb #44442297
 def predictions(
@@ -172,7 +160,7 @@ def predictions(
     out['reason'] = np.where(good, told.ravel(), out['reason'])
     out['status'] = np.where(out['predicted'].isna(), 'failed', 'ok')
     out.attrs = {
-        'judge': by.name if isinstance(by, BuiltinJudge) else _name_of(by),
+        'judge': by.name if isinstance(by, BuiltinJudge) else writer_name(by),
         'computed': int(computed),
         'known': int(P - computed),
         **{k: history.attrs.get(k) for k in ('recent', 'older', 'targets', 'dislike', 'like')},
@@ -275,7 +263,7 @@ class _Words:
     """Any callable as a judge that answers in a word."""
 
     def __init__(self, llm):
-        self.llm, self.name, self.params = llm, _name_of(llm), {**(getattr(llm, 'params', None) or {}), 'labels': 1}
+        self.llm, self.name, self.params = llm, writer_name(llm), {**(getattr(llm, 'params', None) or {}), 'labels': 1}
         self.batch = getattr(llm, 'batch', 16)
 
     def __getattr__(self, name):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.storage import write_atomic
-from ..profiles.missing import _few
+from ..data.storage import few
 from .explore import _alike, _shingles, _within_pairs
 from .builtin import _KEYS
 from .judge import _draws
@@ -65,7 +65,7 @@ def _prompts_for(
         lost = sorted(set(table['user']) - set(known))
         if lost:
             raise ValueError(
-                f'prompts has none for {len(lost)} users of the pairs ({_few(lost)}): make prompts with the history of the profiles'
+                f'prompts has none for {len(lost)} users of the pairs ({few(lost)}): make prompts with the history of the profiles'
             )
         return known
     if 'prompt' not in table:

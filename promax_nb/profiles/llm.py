@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from fastcore.basics import patch
@@ -455,7 +456,7 @@ def _answer(
     """Send one request and read the reply."""
     reply = self._reply(prompt, options)
     self._remember(refused)
-    return read_reply(reply, self.secrets())
+    return replace(read_reply(reply, self.secrets()), lost=self._lost())
 
 
 @patch
