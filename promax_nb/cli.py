@@ -6,7 +6,7 @@
 __all__ = ['CORE', 'ALIGN', 'SERVE', 'ALL', 'DEV', 'PARTS', 'FULL', 'EXPECTED', 'add_flags', 'doctor', 'lessons', 'parser',
            'with_flags', 'sentence', 'main']
 
-# %% ../nbs/91_cli.ipynb #9185002a
+# %% ../nbs/91_cli.ipynb #7c3125de
 import argparse
 import dataclasses
 import errno
@@ -21,9 +21,9 @@ from pathlib import Path
 
 from .data import settings
 from .experiment import DEMO, DataConfig, RunConfig, experiment, load_data
-from .report import alignment_curves, as_table, lettingo_report, verdict, write_map
+from .report import as_table, lettingo_report, verdict, write_map
 
-# %% ../nbs/91_cli.ipynb #5e3ea609
+# %% ../nbs/91_cli.ipynb #2afdab80
 def _reader(
     name: str,
     kind,  # type of a field
@@ -35,7 +35,7 @@ def _reader(
         try:
             return settings.read_value(name, kind, text, metadata)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(str(error).removeprefix(f'{name} = ')) from None
 
     return read
 
@@ -57,8 +57,10 @@ def _flag(
         how |= {'action': 'append', 'type': _pair, 'metavar': 'KEY=VALUE', 'dest': part.name}
     elif items and items[0] is str:
         how |= {'nargs': len(items), 'metavar': part.metadata.get('metavar')}
+    elif choices := settings.choices_of(kind):
+        how['choices'] = choices
     else:
-        how |= {'type': _reader(flag, kind, part.metadata), 'choices': settings.choices_of(kind) or None}
+        how['type'] = _reader(flag, kind, part.metadata)
     return flag, how
 
 
@@ -86,7 +88,7 @@ def add_flags(
             flag, how = _flag(part, kinds[part.name], helps[part.name])
             group.add_argument(flag, **how)
 
-# %% ../nbs/91_cli.ipynb #1bd3aba8
+# %% ../nbs/91_cli.ipynb #bbbd3cc5
 def _given(
     args,  # what argparse parsed
     *configs,  # dataclasses
@@ -104,7 +106,7 @@ def _given(
             flags[name] = value | flags.get(name, {})
     return from_file | flags
 
-# %% ../nbs/91_cli.ipynb #9a9b1cd7
+# %% ../nbs/91_cli.ipynb #e9f14e0a
 CORE = 'pip install promax_nb'
 ALIGN, SERVE, ALL, DEV = (f"pip install 'promax_nb[{extra}]'" for extra in ('align', 'serve', 'all', 'dev'))
 PARTS = {  # part: (packages, what it gives, how to get it)
@@ -155,7 +157,7 @@ def doctor() -> dict:  # part -> {'ready': bool, 'versions': {...}, 'missing': [
         found[part] = dict(ready=not missing, versions=versions, missing=missing, gives=gives, cure=cure)
     return found
 
-# %% ../nbs/91_cli.ipynb #67290214
+# %% ../nbs/91_cli.ipynb #56b7c0b2
 def lessons() -> list:  # paths of lesson notebooks
     """The lessons of the repository that this folder, or the package itself, lies in."""
     here = Path.cwd()
@@ -209,7 +211,7 @@ def _doctor(args) -> int:
     print(f'OPENAI_API_KEY is {key}')
     return 0 if found['core']['ready'] else 1
 
-# %% ../nbs/91_cli.ipynb #4f77b25d
+# %% ../nbs/91_cli.ipynb #ebce060d
 def _report(result):
     """What a person reads at the end of a run."""
     print('\n' + as_table(result.compare, (5, 10, 20)) + '\n')
@@ -250,7 +252,7 @@ def _map(args) -> int:
     print(f'Look at it: {page} ({page.stat().st_size / 1e6:.1f} MB, works offline)')
     return 0
 
-# %% ../nbs/91_cli.ipynb #68e45f4e
+# %% ../nbs/91_cli.ipynb #b69b8993
 def _lettingo(args) -> int:
     from promax_nb.lettingo.story import LettingoConfig, lettingo
 
@@ -281,7 +283,7 @@ def _align(args) -> int:
     print(f'The aligned writer: {result.folder}')
     return 0
 
-# %% ../nbs/91_cli.ipynb #d2a8fdb6
+# %% ../nbs/91_cli.ipynb #b38215b3
 def _number(
     name: str,
     least: int = 0,
@@ -330,7 +332,7 @@ def _add_map(commands):
     maps.add_argument('--sample', type=_number('--sample', 1), help=told)
     maps.set_defaults(do=_map)
 
-# %% ../nbs/91_cli.ipynb #73dec6db
+# %% ../nbs/91_cli.ipynb #3ae1c040
 def _add_lettingo(commands, full):
     what = 'explore, judge and align profiles (LettinGo)'
     about = (
@@ -372,7 +374,7 @@ def _add_align(commands, full):
     align.add_argument('--max-steps', type=_number('--max-steps'), help=told)
     align.set_defaults(do=_align)
 
-# %% ../nbs/91_cli.ipynb #b11ebc26
+# %% ../nbs/91_cli.ipynb #480c671a
 def parser(
     full=True,  # bool: with the options of LettinGo, whose module takes a second to import
 ) -> argparse.ArgumentParser:
@@ -388,7 +390,7 @@ def parser(
     commands.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)
     return top
 
-# %% ../nbs/91_cli.ipynb #d3506851
+# %% ../nbs/91_cli.ipynb #90c4dde1
 def _as_flag(
     found,  # match of an argument, such as missing='title'
     flags: dict,  # flag -> action of argparse
@@ -397,7 +399,7 @@ def _as_flag(
     """An argument of the library as a person at the command line writes it."""
     name, value = found[1], found[2] or ''
     flag = '--' + name.replace('_', '-')
-    word = value.strip('\'"')
+    word = 'none' if value == 'None' else value.strip('\'"')
     if flag in flags:
         is_switch = isinstance(flags[flag], argparse.BooleanOptionalAction)
         return flag if is_switch and value == 'True' else f'{flag} {word}'.rstrip()
@@ -419,7 +421,7 @@ def with_flags(
     argument = re.compile(r"\b([a-z_]+)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")
     return argument.sub(lambda found: _as_flag(found, flags, free), text)
 
-# %% ../nbs/91_cli.ipynb #1c451c74
+# %% ../nbs/91_cli.ipynb #7c1c960b
 FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))
 EXPECTED = (ValueError, FloatingPointError, ImportError, OSError, sqlite3.Error, RuntimeError, MemoryError)
 
@@ -443,7 +445,7 @@ def sentence(
         return f'{text}. PROMAX_DEBUG=1 before the command shows where; please report it.'
     return with_flags(text, command)
 
-# %% ../nbs/91_cli.ipynb #c95a6480
+# %% ../nbs/91_cli.ipynb #19c9b6ea
 def _no_reader():
     """Whoever read the output has gone: nothing more is printed, not even at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -470,6 +472,6 @@ def main(argv=None) -> int:
         print(f'promax: {sentence(error, command)}', file=sys.stderr)
         return 2
 
-# %% ../nbs/91_cli.ipynb #cb661730
+# %% ../nbs/91_cli.ipynb #8bde65e7
 if __name__ == '__main__' and '__file__' in globals():
     sys.exit(main())

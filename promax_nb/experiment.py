@@ -4,22 +4,27 @@
 
 # %% auto #0
 __all__ = ['FREE', 'BROUGHT', 'OPTIONS', 'DEMO', 'DataConfig', 'RunConfig', 'load_data', 'inputs_of', 'settings_of', 'claim',
-           'make_writer', 'open_purse', 'asking', 'make_profiles', 'encode_profiles', 'make_vectors', 'make_added',
-           'build_base', 'train_config', 'choose_weights', 'train_both', 'save_parts', 'experiment']
+           'make_writer', 'open_purse', 'asking', 'make_profiles', 'settings_named', 'encode_profiles', 'all_alike',
+           'make_vectors', 'make_added', 'build_base', 'train_config', 'choose_weights', 'train_both', 'save_parts',
+           'experiment']
 
-# %% ../nbs/90_experiment.ipynb #0fae9de8
+# %% ../nbs/90_experiment.ipynb #f4f588e5
+import contextlib
 import dataclasses
 import json
+import re
 import time
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from .data.settings import checked, option
-from .report import as_table, still_improving, verdict, write_report, write_table
+import numpy as np
 
-# %% ../nbs/90_experiment.ipynb #4f87938a
+from .data.settings import checked, option
+from .report import as_table, still_improving, write_report, write_table
+
+# %% ../nbs/90_experiment.ipynb #22e68919
 @dataclass
 class DataConfig:
     """Where the data is and how it is split."""
@@ -49,7 +54,7 @@ class DataConfig:
     )
     split_seed: int = option(0, 'seed of the random split', least=0)
 
-# %% ../nbs/90_experiment.ipynb #fdeb79a4
+# %% ../nbs/90_experiment.ipynb #5342413e
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -124,7 +129,7 @@ class RunConfig:
     device: str = option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/90_experiment.ipynb #869af30c
+# %% ../nbs/90_experiment.ipynb #2ddbb7b0
 def _from_files(
     config: DataConfig,
     split: dict,  # kcore, split, ratios, seed
@@ -167,7 +172,7 @@ def load_data(
         )
     return _from_files(config, split)
 
-# %% ../nbs/90_experiment.ipynb #c64e819c
+# %% ../nbs/90_experiment.ipynb #3ce1d052
 FREE = ('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'max_failures', 'download')
 BROUGHT = ('user_profiles', 'item_profiles', 'user_vectors', 'item_vectors', 'augmented')  # extras that a run uses
 OPTIONS = ('source', 'threshold', 'kcore', 'split', 'ratios', 'seed')  # of the data, as its notes call them
@@ -195,7 +200,7 @@ def settings_of(
     """The settings that make one run differ from another."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
 
-# %% ../nbs/90_experiment.ipynb #bffc05a8
+# %% ../nbs/90_experiment.ipynb #b7350bfe
 def _noted(
     out: Path,
     mine: dict,  # what this run would note
@@ -252,7 +257,7 @@ def claim(
         )
     write_json(out / 'settings.json', theirs | mine)
 
-# %% ../nbs/90_experiment.ipynb #13278655
+# %% ../nbs/90_experiment.ipynb #b0a44cb0
 def make_writer(
     config: RunConfig,
 ):  # callable str -> str
@@ -295,7 +300,7 @@ def asking(
     shared = dict(store=out / 'profiles.db', price=config.price, workers=config.workers, earlier=True)
     return shared | dict(max_failures=config.max_failures, purse=purse)
 
-# %% ../nbs/90_experiment.ipynb #31f749df
+# %% ../nbs/90_experiment.ipynb #3a759da9
 def _came_with(
     texts,  # one per id
 ):  # DataFrame
@@ -348,7 +353,21 @@ def make_profiles(
     write_table(items, out / 'profiles-items.parquet')
     return users, items, prompts
 
-# %% ../nbs/90_experiment.ipynb #9724fe2f
+# %% ../nbs/90_experiment.ipynb #a3e852e5
+@contextlib.contextmanager
+def settings_named(
+    **names,  # argument of the room -> setting of a run
+):
+    """Errors of a room in the words of the settings."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        text = str(error)
+        for argument, setting in names.items():
+            text = re.sub(rf'\b{argument}(?==| <=)', setting, text)
+        raise (ValueError if isinstance(error, ValueError) else OSError)(text) from error
+
+# %% ../nbs/90_experiment.ipynb #d368cbf6
 def encode_profiles(
     table,  # profiles
     config: RunConfig,
@@ -359,7 +378,7 @@ def encode_profiles(
 
     more = {'prompt': config.encoder_prompt, 'revision': config.encoder_revision}
     given = {name: value for name, value in more.items() if value is not None}
-    try:
+    with settings_named(model='encoder'):
         return encode(
             table.profile.tolist(),
             config.encoder,
@@ -368,8 +387,14 @@ def encode_profiles(
             download=config.download,
             **given,
         )
-    except OSError as error:
-        raise OSError(str(error).replace('model=', 'encoder=')) from error  # as the setting is called here
+
+
+def all_alike(
+    tables,  # arrays with one width
+) -> bool:
+    """Whether every row is the same, so that the rows tell nothing apart."""
+    rows = np.vstack(tables)
+    return bool((rows == rows[0]).all())
 
 
 def make_vectors(
@@ -379,7 +404,7 @@ def make_vectors(
     config: RunConfig,
     out: Path,
 ) -> tuple:  # (M, k) and (N, k); (None, None) without profiles
-    """Whitened profile vectors."""
+    """Whitened profile vectors; zero, which means that nothing is known, where all profiles are the same."""
     import torch
 
     from promax_nb.models.train import save_tensors
@@ -390,11 +415,15 @@ def make_vectors(
         if users is None:
             return None, None
         raw = [encode_profiles(table, config, out) for table in (users, items)]
-    su, si = whiten(*raw, dim=config.width, shared=config.basis == 'shared')
+    if all_alike(raw):
+        su, si = (np.zeros((len(vectors), config.width), np.float32) for vectors in raw)
+    else:
+        with settings_named(dim='width'):
+            su, si = whiten(*raw, dim=config.width, shared=config.basis == 'shared')
     save_tensors(out / 'profile-vectors.safetensors', {'users': torch.from_numpy(su), 'items': torch.from_numpy(si)})
     return su, si
 
-# %% ../nbs/90_experiment.ipynb #304aeabf
+# %% ../nbs/90_experiment.ipynb #273f8d06
 def _published(
     data,  # RecData
 ):  # (M, N) csr
@@ -420,6 +449,8 @@ def make_added(
     purse,  # Purse
 ):  # (M, N) csr; None when S2DR is off
     """Interactions that profiles suggest, each with its origin in augmentation.parquet."""
+    import scipy.sparse as sp
+
     from promax_nb.retrieval.augment import augment
 
     if not config.s2dr:
@@ -430,6 +461,8 @@ def make_added(
         raise ValueError(
             'S2DR needs profile vectors to retrieve with: give texts, use --augment published, or set --s2dr 0.'
         )
+    if not su.any() or not si.any():
+        return sp.csr_matrix(data.train.shape, dtype=np.float32)  # nothing is known of anybody: nothing is added
     choosing = {}
     if config.rerank:
         choosing = dict(llm=make_writer(config), user_profiles=users, item_profiles=items)
@@ -438,7 +471,7 @@ def make_added(
     write_table(provenance, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/90_experiment.ipynb #a0a30768
+# %% ../nbs/90_experiment.ipynb #7154ac8b
 def build_base(
     data,  # RecData
     config: RunConfig,
@@ -465,7 +498,7 @@ def train_config(
     shared = ('epochs', 'batch', 'lr', 'reg', 'patience', 'min_steps', 'device', 'bf16')
     return TrainConfig(seed=seed, checkpoint_seconds=10.0, **{name: getattr(config, name) for name in shared})
 
-# %% ../nbs/90_experiment.ipynb #909f92fa
+# %% ../nbs/90_experiment.ipynb #a9d07236
 def choose_weights(
     data,  # RecData
     su,  # (M, k)
@@ -521,7 +554,7 @@ def train_both(
             results[name].append(trained)
     return results['base'], results['promax']
 
-# %% ../nbs/90_experiment.ipynb #672e8edb
+# %% ../nbs/90_experiment.ipynb #0e96a2df
 def save_parts(
     data,  # RecData
     out: Path,
@@ -543,7 +576,7 @@ def save_parts(
     if added is not None:
         write_atomic(out / 'added.npz', write)
 
-# %% ../nbs/90_experiment.ipynb #d7f77a2d
+# %% ../nbs/90_experiment.ipynb #8b02c98a
 def experiment(
     data,  # RecData
     out,  # run folder: new, or of an earlier run with the same settings, which is continued
@@ -569,7 +602,8 @@ def experiment(
             step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
         su, si = make_vectors(data, users, items, config, out)
         if su is not None:
-            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
+            alike = '' if su.any() else '. ALL PROFILES ARE THE SAME: they tell nothing apart, and ProMax is its base'
+            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis{alike}')
         added = make_added(data, su, si, users, items, config, out, purse)
         if config.price:
             step(f'spent on answers, earlier starts included: {purse.spent:.4g} USD')
@@ -578,6 +612,8 @@ def experiment(
         save_parts(data, out, added)
         step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     step(_audited(checks))
+    if su is not None and not su.any():
+        config = dataclasses.replace(config, sdr=0.0)  # there is no distribution to reshape after
     if config.tune:
         config = choose_weights(data, su, si, added, config, out)
     step(f'training {config.base} with and without ProMax, seed(s) {", ".join(map(str, config.seeds))}')
@@ -586,7 +622,7 @@ def experiment(
         step(text)
     return write_report(data, base, promax, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/90_experiment.ipynb #d838735a
+# %% ../nbs/90_experiment.ipynb #977e0687
 def _audited(
     checks,  # DataFrame of `audit`
 ) -> str:
@@ -616,5 +652,5 @@ def _warnings(
         told.append(f'users at the floor of the confidence weight: {share:.0%} ({form} form)')
     return told
 
-# %% ../nbs/90_experiment.ipynb #6ba4176b
+# %% ../nbs/90_experiment.ipynb #1c488bcf
 DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3.0, s2dr=0.01)

@@ -6,13 +6,13 @@
 __all__ = ['as_table', 'verdict', 'still_improving', 'without_nan', 'write_strict_json', 'write_table', 'write_report',
            'write_map', 'alignment_curves', 'lettingo_report']
 
-# %% ../nbs/88_report.ipynb #52745f4b
+# %% ../nbs/88_report.ipynb #7d3d20da
 import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/88_report.ipynb #59a7b3d9
+# %% ../nbs/88_report.ipynb #eeb6452d
 def as_table(
     table,  # DataFrame of `compare`
     ks=(20,),  # list lengths to show
@@ -40,7 +40,7 @@ def verdict(
         return f'ProMax is worse than its base on {row.name} by {change}; the interval excludes zero.'
     return f'No difference on {row.name} is shown: the interval of {row.difference:+.4f}{relative} includes zero.'
 
-# %% ../nbs/88_report.ipynb #04f639ed
+# %% ../nbs/88_report.ipynb #28edce4a
 def still_improving(
     results: dict,  # name -> list of fit results, one per seed
     config,  # RunConfig: seeds and epochs
@@ -53,7 +53,7 @@ def still_improving(
                 late.append(f'{name}, seed {seed}')
     return late
 
-# %% ../nbs/88_report.ipynb #993582fa
+# %% ../nbs/88_report.ipynb #5ba27925
 def without_nan(
     content,  # numbers, texts, lists, dicts
 ):
@@ -86,7 +86,7 @@ def write_table(
 
     write_atomic(path, table.to_parquet)
 
-# %% ../nbs/88_report.ipynb #30e346cc
+# %% ../nbs/88_report.ipynb #57d7fc3b
 def _metrics(
     table,  # DataFrame of `compare`
     groups,  # DataFrame of `by_sparsity`
@@ -125,7 +125,7 @@ def _histories(base, promax, config):
             histories.append(run.history.assign(run=name, seed=seed))
     return pd.concat(histories).reset_index(drop=True)
 
-# %% ../nbs/88_report.ipynb #404a2833
+# %% ../nbs/88_report.ipynb #ab17749d
 def write_report(
     data,  # RecData
     base,  # list of fit results, one per seed
@@ -159,7 +159,7 @@ def write_report(
     found = dict(compare=table, groups=groups, audit=audit_table)
     return SimpleNamespace(base=base, promax=promax, **found, folder=out, page=page)
 
-# %% ../nbs/88_report.ipynb #1620ee94
+# %% ../nbs/88_report.ipynb #8a261cb3
 def _bar():
     """A progress callback: a bar on a terminal, silence elsewhere."""
     from tqdm.auto import tqdm
@@ -206,7 +206,7 @@ def write_map(
     write_strict_json(out.with_suffix('.json'), projection.record | {'text': projection.describe()})
     return page
 
-# %% ../nbs/88_report.ipynb #27bed5ff
+# %% ../nbs/88_report.ipynb #5a488590
 def alignment_curves(
     history,  # DataFrame of an AlignResult: step, loss, chosen_logp, rejected_logp, margin, accuracy
 ):  # plotly Figure
@@ -226,7 +226,7 @@ def alignment_curves(
     axes = dict(xaxis_title='optimiser step', yaxis_title='nats')
     return figure.update_layout(template='plotly_white', title=title, height=420, **axes)
 
-# %% ../nbs/88_report.ipynb #cd3f7393
+# %% ../nbs/88_report.ipynb #9c6632f3
 def lettingo_report(
     result,  # what `lettingo` returned
 ) -> Path:  # report.html in the run folder

@@ -6,7 +6,7 @@
 __all__ = ['WORDS', 'MANY', 'option', 'kinds_of', 'without_none', 'choices_of', 'items_of', 'expected', 'read_value', 'checked',
            'fill', 'toml_values', 'read_toml', 'helps', 'read_pair']
 
-# %% ../../nbs/data/10_settings.ipynb #c4568469
+# %% ../../nbs/data/10_settings.ipynb #c8256b78
 import dataclasses
 import difflib
 import functools
@@ -19,7 +19,7 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# %% ../../nbs/data/10_settings.ipynb #d14b8032
+# %% ../../nbs/data/10_settings.ipynb #85fc405e
 def option(
     default,  # the value of the field where nobody gives one
     help: str,  # one line for people
@@ -33,7 +33,7 @@ def option(
     told = {name: limit for name, limit in limits.items() if limit is not None}
     return field(default=default, metadata={'help': help, 'metavar': metavar, **told})
 
-# %% ../../nbs/data/10_settings.ipynb #f0de256e
+# %% ../../nbs/data/10_settings.ipynb #deb1d331
 WORDS = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'a text', dict: 'a table of options'}
 MANY = {int: 'whole numbers', float: 'numbers', str: 'texts'}
 
@@ -73,7 +73,7 @@ def items_of(
         return (str, ...)
     return typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
 
-# %% ../../nbs/data/10_settings.ipynb #9d38c804
+# %% ../../nbs/data/10_settings.ipynb #9adc2b1a
 def _limits_in_words(
     metadata,  # of a field
 ) -> str:
@@ -100,7 +100,7 @@ def expected(
         words = WORDS.get(inner, str(inner)) + _limits_in_words(metadata)
     return words + (', or none' if optional else '')
 
-# %% ../../nbs/data/10_settings.ipynb #247f95a6
+# %% ../../nbs/data/10_settings.ipynb #cc62a686
 def _spread(
     value,  # what was given
     items,  # of the tuple: types
@@ -150,7 +150,7 @@ def _checked(
         raise ValueError('true and false are no numbers')
     return TypeAdapter(inner, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
 
-# %% ../../nbs/data/10_settings.ipynb #6caf6c77
+# %% ../../nbs/data/10_settings.ipynb #db9bd5c3
 def read_value(
     name: str,  # how the person knows the field
     kind,  # its type
@@ -187,7 +187,7 @@ def _shown(
         text = f'a {type(value).__name__}'
     return text if len(text) <= 80 else text[:77] + '...'
 
-# %% ../../nbs/data/10_settings.ipynb #6fb7c3c9
+# %% ../../nbs/data/10_settings.ipynb #cbd36d67
 def checked(
     config,  # a dataclass object
 ):  # the same, every value read as its type
@@ -212,7 +212,7 @@ def fill(
             found[part.name] = read_value(part.name, kinds[part.name], values[part.name], part.metadata, where)
     return config(**found)
 
-# %% ../../nbs/data/10_settings.ipynb #bf61fcde
+# %% ../../nbs/data/10_settings.ipynb #c9ccbbb2
 def toml_values(
     path,  # a TOML file
 ) -> dict:
@@ -251,7 +251,7 @@ def read_toml(
         settings[name] = read_value(key, kind, value, metadata, f' in {path}')
     return settings
 
-# %% ../../nbs/data/10_settings.ipynb #ba4ab4d4
+# %% ../../nbs/data/10_settings.ipynb #13a244cf
 def helps(
     config,  # a dataclass
 ) -> dict:  # name -> one line
