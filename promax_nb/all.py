@@ -71,7 +71,8 @@ from promax_nb.views.page import save_html
 from promax_nb.views.stills import save_image
 from promax_nb.views.browser import ProfileBrowser
 from promax_nb.views.mapview import MapExplorer
-from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer
+from promax_nb.views.whatif import DistributionExplorer
+from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
 
 # the whole chain, and teaching
