@@ -281,7 +281,7 @@ def open_run(
     folder,  # written by `promax run` or `promax demo`
 ) -> Scene:
     """Everything to look at from the folder of a finished run."""
-    from promax_nb.models.train import load_fit, load_tensors
+    from promax_nb.models.results import load_fit, load_tensors
 
     folder = Path(folder)
     if not folder.is_dir():
