@@ -69,7 +69,7 @@ def chance_overlap(
     added,  # csr (M, N): edges that were added
     split='test',  # str: which held-out split
 ) -> dict:  # found, expected, low, high (95%)
-    """How many added edges are held-out interactions, and how many would be by chance (hypergeometric, user by user)."""
+    """How many added edges are held-out interactions, and how many would be by chance (hypergeometric)."""
     edges, held = binary(added, 'added', strict=True), getattr(data, split)
     free = data.n_items - np.diff(data.train.indptr)
     new = (edges - edges.multiply(data.train)).tocsr()
@@ -77,9 +77,14 @@ def chance_overlap(
     share = np.diff(held.indptr) / np.maximum(free, 1)
     mean = float((drawn * share).sum())
     left_over = (free - drawn) / np.maximum(free - 1, 1)
-    spread = 1.96 * float((drawn * share * (1 - share) * left_over).sum()) ** 0.5
-    found = int(edges.multiply(held).nnz)
-    return {'found': found, 'expected': mean, 'low': max(0.0, mean - spread), 'high': mean + spread}
+    variance = drawn * share * (1 - share) * left_over
+    spread = 1.96 * float(variance.sum()) ** 0.5
+    return {
+        'found': int(edges.multiply(held).nnz),
+        'expected': mean,
+        'low': max(0.0, mean - spread),
+        'high': mean + spread,
+    }
 
 
 def _edges(
@@ -134,8 +139,11 @@ def _audit_sources(
     held_out = pairs.isin(keys[events['split'] != 'train'])
     foreign = int((~pairs.isin(keys)).sum())
     detail = f'{len(used)} sources of {len(table)} users looked at'
-    detail += f'; first: user {used["id"][held_out].iloc[0]}' if held_out.any() else ''
-    detail += f'; {foreign} are no event of their user' if foreign else ''
+    if held_out.any():
+        first = used['id'][held_out].iloc[0]
+        detail += f'; first: user {first}'
+    if foreign:
+        detail += f'; {foreign} are no event of their user'
     return _row(f'no held-out event among the sources of {column}s', held_out.sum(), detail)
 
 # %% ../../nbs/data/11_audit.ipynb #4db43359
@@ -173,7 +181,8 @@ def _audit_graphs(
     bad = strange = 0
     for edges in graphs:
         hits = edges.multiply(held_out)
-        bad += int((hits - hits.multiply(declared)).count_nonzero())
+        undeclared = hits - hits.multiply(declared)
+        bad += int(undeclared.count_nonzero())
         unknown = edges - edges.multiply(data.train) - edges.multiply(declared)
         strange += int((unknown > 0).nnz)
     detail = f'{sum(edges.nnz for edges in graphs)} edges; {strange} neither in train nor declared'
@@ -188,8 +197,9 @@ def _audit_added(
     rows = [_row('added edges are new', added.multiply(data.train).nnz, f'{added.nnz} added edges')]
     for split in ('valid', 'test'):
         chance = chance_overlap(data, added, split)
+        share = chance['found'] / max(added.nnz, 1)
         detail = (
-            f'{chance["found"] / max(added.nnz, 1):.2%} of the added edges; chance would give '
+            f'{share:.2%} of the added edges; chance would give '
             f'{chance["expected"]:.1f} ({chance["low"]:.1f} to {chance["high"]:.1f})'
         )
         rows.append(_row(f'added edges that are in {split}', chance['found'], detail, judged=False))
@@ -221,7 +231,7 @@ def audit(
     items=None,  # DataFrame | None: id, profile of the items, if prompts quote these
     strict=False,  # bool: raise if any check fails
 ) -> pd.DataFrame:  # check, passed, count, detail
-    """Does anything held out stand in a prompt, a profile or a graph, and do added edges hit it more often than chance?"""
+    """Does anything held out stand in a prompt, a profile or a graph; do added edges hit it more often than chance?"""
     keys = np.concatenate([cell_keys(getattr(data, split)) for split in SPLITS])
     rows = [_row('splits are disjoint', len(keys) - len(np.unique(keys)), f'{len(keys)} interactions')]
     if prompts is not None:

@@ -71,25 +71,25 @@ def attribute_names() -> list:  # A str such as 'mood: witty'
 
 # %% ../../nbs/data/09_bookshop.ipynb #437e3162
 _ADJECTIVES = (
-    'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory Last Lonely '
-    'Marbled Narrow Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin Unsent Velvet Wandering '
-    'Wooden'
+    'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory '
+    'Last Lonely Marbled Narrow Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin '
+    'Unsent Velvet Wandering Wooden'
 ).split()
 _NOUNS = (
-    'Almanac Anchor Atlas Bell Bridge Button Candle Carousel Clock Compass Crown Door Feather Garden Glove Key Kite Ladder '
-    'Lantern Ledger Letter Mirror Needle Orchard Parasol Photograph Postcard Ribbon Shutter Staircase Teacup Thread Umbrella '
-    'Whistle'
+    'Almanac Anchor Atlas Bell Bridge Button Candle Carousel Clock Compass Crown Door Feather Garden Glove Key '
+    'Kite Ladder Lantern Ledger Letter Mirror Needle Orchard Parasol Photograph Postcard Ribbon Shutter Staircase '
+    'Teacup Thread Umbrella Whistle'
 ).split()
 _PLACES = (
-    'Alderley Birchend Corran Dunmore Eastwick Fenwold Garrow Holt Inverlee Jessamy Kestrel Larkhill Morrow Netherby Oxley '
-    'Pell Quarry Ravensby Selwyn Thorne Ullin Vane Winslow Yarrow'
+    'Alderley Birchend Corran Dunmore Eastwick Fenwold Garrow Holt Inverlee Jessamy Kestrel Larkhill Morrow '
+    'Netherby Oxley Pell Quarry Ravensby Selwyn Thorne Ullin Vane Winslow Yarrow'
 ).split()
 _FIRST_NAMES = (
     'Ada Bruno Celia Dario Edith Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pavel Rosa Samir Tilda Yusuf'
 ).split()
 _LAST_NAMES = (
-    'Abara Brandt Castell Dunne Ekholm Ferro Galang Hale Ivanov Jarvis Kaplan Lund Marsh Novak Okoye Prior Quist Rao Stern '
-    'Vidal'
+    'Abara Brandt Castell Dunne Ekholm Ferro Galang Hale Ivanov Jarvis Kaplan Lund Marsh Novak Okoye Prior Quist '
+    'Rao Stern Vidal'
 ).split()
 
 
@@ -181,10 +181,10 @@ def _toy_items(
         values = VOCABULARY[facet]
         counts = 1 + (rng.random(n) < 0.4) if facet in ('genre', 'mood', 'theme') else np.ones(n, int)
         has[facet] = _pick(rng, 1 / np.arange(3, len(values) + 3), counts)
-        named[facet] = [[value for value, yes in zip(values, row, strict=True) if yes] for row in has[facet]]
+        named[facet] = [np.array(values)[row].tolist() for row in has[facet]]
     authors = _authors(rng, has['genre'].argmax(1))
     shapes = rng.integers(0, 60, (n, 3))
-    facets = [{facet: named[facet][book] for facet in FACETS} for book in range(n)]
+    facets = pd.DataFrame(named).to_dict('records')
     blurbs = [_toy_blurb(*book) for book in zip(facets, authors, shapes, strict=True)]
     table = pd.DataFrame({'item': [f'b{i:04d}' for i in range(n)], 'title': titles, 'text': blurbs, 'author': authors})
     table['year'] = rng.integers(1950, 2024, n)

@@ -175,13 +175,14 @@ def _read_parts(
 def load(
     folder,  # path of an earlier save
 ) -> RecData:
-    """What `save` kept; raises FileNotFoundError or ValueError if the folder holds none, a newer one or a damaged one."""
+    """What `save` kept; raises FileNotFoundError or ValueError if the folder holds none, a newer or a damaged one."""
     folder = Path(folder)
     note = _saved(folder)
     while True:
         if note is None:
             raise FileNotFoundError(
-                f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() wrote'
+                f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() '
+                'wrote'
             )
         if note['version'] > SAVE_VERSION:
             raise ValueError(
