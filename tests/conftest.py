@@ -9,6 +9,7 @@ os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import pytest
+from stage import CANARY, Server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,3 +54,19 @@ def shared_data(needed):
         'PROMAX_REQUIRE_DATA',
         'real data not found; set PROMAX_DATA to a folder with ml-100k/ and amazon-book/ to run this test.',
     )
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Start servers that are closed afterwards; a canary key is in the environment."""
+    monkeypatch.setenv('OPENAI_API_KEY', CANARY)
+    monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
+    servers = []
+
+    def start(*args, **kw):
+        servers.append(Server(*args, **kw))
+        return servers[-1]
+
+    yield start
+    for s in servers:
+        s.close()

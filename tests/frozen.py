@@ -57,7 +57,7 @@ def find(*names: str):
     """The objects of these names: from `promax_nb.all`, else from the first room that lists them."""
     everything, public, objects = importlib.import_module('promax_nb.all'), rooms(), []
     for name in names:
-        homes = ['promax_nb.all'] if hasattr(everything, name) else []
+        homes = ['promax_nb.all'] if name in vars(everything) else []
         homes += [module for module, listed in public.items() if name in listed]
         if not homes:
             raise LookupError(f'no room of promax_nb lists {name}: bring it back, or take it out of tests/frozen.py.')

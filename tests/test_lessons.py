@@ -36,7 +36,7 @@ def exercises(book) -> dict:
     """Number -> (answer cell, exercise cell)."""
     found = {}
     for c in code(book):
-        for n in re.findall(r'^exercise\((\d+), answer_\1\b', c.source, re.M):
+        for n in re.findall(r'^exercise\(\s*(\d+),\s*answer_\1\b', c.source, re.M):
             found[int(n)] = (next((a for a in code(book) if a.source.startswith(f'answer_{n} = None')), None), c)
     return found
 

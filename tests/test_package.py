@@ -1,6 +1,7 @@
 """The package as somebody gets it: built, looked into, installed away from the repository with the core's requirements alone, used."""
 
 import ast
+import importlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from promax_nb import all as front
 from promax_nb.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -312,20 +314,45 @@ def test_types_reach_who_uses_the_wheel(away, tmp_path):
     assert sorted(set(lines)) == list(range(5, 5 + len(bad))), done.stdout + done.stderr
 
 
-def test_rooms_give_different_names_to_different_things():
-    """`from promax_nb.all import *` may not hide one room's name behind another's."""
+def public_names() -> dict:
+    """Name -> the rooms whose `__all__` lists it."""
     owner = {}
-    for room in re.findall(r'^from promax_nb\.([\w.]+) import \*', (ROOT / 'promax_nb' / 'all.py').read_text(), re.M):
-        tree = ast.parse((ROOT / 'promax_nb' / f"{room.replace('.', '/')}.py").read_text(encoding='utf-8'))
-        names = next(
-            ast.literal_eval(n.value)
-            for n in tree.body
-            if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__'
-        )
-        for name in names:
-            owner.setdefault(name, []).append(room)
-    twice = {n: rooms for n, rooms in owner.items() if len(rooms) > 1}
+    for path in sorted((ROOT / 'promax_nb').rglob('*.py')):
+        if path.name in ('_modidx.py', 'all.py'):
+            continue
+        for node in ast.parse(path.read_text(encoding='utf-8')).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__':
+                for name in ast.literal_eval(node.value):
+                    owner.setdefault(name, []).append('.'.join(path.relative_to(ROOT).with_suffix('').parts))
+    return owner
+
+
+def test_rooms_give_different_names_to_different_things():
+    """One public name, one room: a name alone says where it lives."""
+    owner = public_names()
+    twice = {name: rooms for name, rooms in owner.items() if len(rooms) > 1 and name != 'main'}
     assert not twice and len(owner) > 100, twice
+
+
+def test_the_front_is_short_and_true():
+    """`from promax_nb.all import *` brings what its list says, at most a hundred names, each public in its room."""
+    listed, space, owner = front.__all__, {}, public_names()
+    exec('from promax_nb.all import *', space)
+    assert set(space) - {'__builtins__'} == set(listed) and len(set(listed)) == len(listed) <= 100
+    assert not [name for name in listed if name not in owner]
+    shown = {node.id for code in examples() for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    assert not [name for name in shown & set(owner) if name not in listed], 'README uses what the front does not bring'
+
+
+def test_a_name_from_elsewhere_says_where():
+    """What 0.1.0 brought by the front still comes, with the room it lives in; what nobody has is refused."""
+    with pytest.warns(FutureWarning, match='write `from promax_nb.views.maps import clusters`'):
+        from promax_nb.all import clusters
+    assert clusters is importlib.import_module('promax_nb.views.maps').clusters
+    with pytest.raises(AttributeError, match='neither has any room'):
+        front.no_such_name
+    with pytest.raises(ImportError):
+        exec('from promax_nb.all import no_such_name')
 
 
 def test_the_module_is_the_command_too():

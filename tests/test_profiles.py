@@ -12,9 +12,9 @@ from promax_nb.data.interactions import RecData
 from promax_nb.profiles.answers import clean_profile
 from promax_nb.profiles.ask import ask, store_frame
 from promax_nb.profiles.fence import CLOSE, OPEN, material
-from promax_nb.profiles.llm import LLMError
 from promax_nb.profiles.missing import check_profiles
 from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, user_prompts
+from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.template import tastes, template
 from promax_nb.profiles.write import write
 

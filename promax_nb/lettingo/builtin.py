@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
-from ..profiles.missing import _few
+from ..data.storage import few
 from .histories import SENTIMENTS, value_table
 from .claims import _finder, profile_parts
 
@@ -59,7 +59,7 @@ def _checked(
     lost = sorted(set(out['user']) - known)
     if lost:
         raise ValueError(
-            f'{len(lost)} users of profiles have no targets in history ({_few(lost)}): explore and judge with the same history'
+            f'{len(lost)} users of profiles have no targets in history ({few(lost)}): explore and judge with the same history'
         )
     text = out['profile'].map(lambda t: isinstance(t, str))
     told = out['status'].eq('ok') if 'status' in out else True

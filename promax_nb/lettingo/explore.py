@@ -11,8 +11,9 @@ import pandas as pd
 from scipy import sparse as sp
 
 from ..profiles.answers import clean_profile
-from ..profiles.ask import _name_of, ask
-from ..profiles.missing import _few
+from ..profiles.ask import ask
+from ..profiles.questions import writer_name
+from ..data.storage import few
 from .histories import history_prompts
 
 # %% ../../nbs/lettingo/03_explore.ipynb #5e72f1f9
@@ -25,7 +26,7 @@ def _forms(
     writers = list(writers) if isinstance(writers, (list, tuple)) else [writers]
     if not writers:
         raise ValueError('writers is empty: pass template(), styled(...), chat(...), local(...) or a list of them')
-    names = [_name_of(w) for w in writers]
+    names = [writer_name(w) for w in writers]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ValueError(
@@ -76,7 +77,7 @@ def explore(
             )
         if what['id'].duplicated().any():
             raise ValueError(
-                f'prompts has repeated ids ({_few(what["id"][what["id"].duplicated()])}): one prompt per user'
+                f'prompts has repeated ids ({few(what["id"][what["id"].duplicated()])}): one prompt per user'
             )
         rows = (
             what[['id', 'prompt']]

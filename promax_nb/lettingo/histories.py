@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse as sp
 
 from ..profiles.fence import fence, plain
-from ..profiles.missing import _few
+from ..data.storage import few
 from ..profiles.prompts import _item_blocks, _tastes, _value_matrix, fact_fields, facts
 
 # %% ../../nbs/lettingo/00_histories.ipynb #1f47705b
@@ -51,7 +51,7 @@ def _dated(
         users = np.unique(np.asarray(users, dtype=np.int64))
         odd = users[(users < 0) | (users >= data.n_users)]
         if len(odd):
-            raise ValueError(f'users has ids outside 0 to {data.n_users - 1} ({_few(odd)}): use row ids')
+            raise ValueError(f'users has ids outside 0 to {data.n_users - 1} ({few(odd)}): use row ids')
         ev = ev[ev['user'].isin(users)]
     empty = int(ev['time'].isna().sum())
     if empty:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ..data.cells import cell_values
 from ..retrieval.vectors import unit_rows
 from .distributions import profile_sharpness, profile_weights, temperatures
 from .maps import distance_moved
@@ -39,17 +40,12 @@ def colour_values(
 def first_entry(
     value,  # one cell of a table
 ):
-    """Of a list, a set or an array the first entry that says something, or None; any other value as it is."""
-    if isinstance(value, (set, frozenset)):
-        value = sorted(value, key=str)
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, dict):
+    """Of a list, a set, an array or a dictionary the first entry that says something; any other value; None without."""
+    if missing(value):
         return None
-    if not isinstance(value, (list, tuple)):
-        return None if missing(value) else value
-    entries = (first_entry(entry) for entry in value)
-    return next((entry for entry in entries if entry is not None and entry != ''), None)
+    if not isinstance(value, (list, tuple, set, frozenset, dict, np.ndarray)):
+        return value
+    return next(iter(cell_values(value)), None)
 
 
 def _reader(values) -> tuple:
@@ -82,7 +78,7 @@ _NUMBERS = (  # spans first: numpy's would pass for whole numbers
     ((Real, Decimal), float, ''),
 )
 
-# %% ../../nbs/views/09_nodes.ipynb #8f114909
+# %% ../../nbs/views/09_nodes.ipynb #71f285f2
 def attribute(
     column,  # of the tables `users` and `items` of data
     most: int = 50,  # categories
@@ -98,8 +94,7 @@ def attribute(
     numbers = pd.to_numeric(known, errors='coerce')
     if numbers.notna().mean() >= 0.95:
         return _varied(numbers.reindex(values.index).astype(float))
-    parts = known.str.split(r'\s*[,|]\s*', regex=True)
-    first = parts.str[0].astype(object)
+    first = known.map(lambda text: next(iter(cell_values(text)), text))
     if not 2 <= first.nunique() <= most:
         return None
     return first.reindex(values.index)

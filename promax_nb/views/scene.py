@@ -45,7 +45,7 @@ def is_whole(
         return False
     return value >= least and (most is None or value <= most)
 
-# %% ../../nbs/views/02_scene.ipynb #8f870e63
+# %% ../../nbs/views/02_scene.ipynb #c5b7bd4a
 def vector_pair(
     x,  # a fit result, or (user vectors (M, d), item vectors (N, d)): arrays or tensors
     what: str,  # what to call it in an error
@@ -76,7 +76,7 @@ def _profile_table(table, what: str, n: int):
         raise ValueError(f"the {what} table has no column 'profile' (it has {columns}): pass what `write` returned.")
     if len(table) != n:
         raise ValueError(
-            f'{what} has {len(table)} profiles but data has {n} {what}: pass one profile per id, in id order.'
+            f'{what}: {len(table)} profiles are given but data has {n} {what}: pass one profile per id, in id order.'
         )
     table = table.reset_index(drop=True)
     if 'id' not in table:
@@ -314,7 +314,7 @@ def open_run(
     folder,  # written by `promax run` or `promax demo`
 ) -> Scene:
     """Everything to look at from the folder of a finished run."""
-    from promax_nb.models.train import load_fit, load_tensors
+    from promax_nb.models.results import load_fit, load_tensors
 
     folder = Path(folder)
     if not folder.is_dir():

@@ -77,7 +77,7 @@ def test_a_class_works_through_a_lesson(opened, path):
     assert lesson.failures() == []
     cells, filled = lesson.book.cells, fill_answers(lesson.book).cells
     exercises = {
-        k: re.match(r'(?s).*^exercise\((\d+), answer_', c.source, re.M)
+        k: re.match(r'(?s).*^exercise\(\s*(\d+),\s*answer_', c.source, re.M)
         for k, c in enumerate(cells)
         if c.cell_type == 'code'
     }
