@@ -78,7 +78,7 @@ _NUMBERS = (  # spans first: numpy's would pass for whole numbers
     ((Real, Decimal), float, ''),
 )
 
-# %% ../../nbs/views/09_nodes.ipynb #71f285f2
+# %% ../../nbs/views/09_nodes.ipynb #df2170af
 def attribute(
     column,  # of the tables `users` and `items` of data
     most: int = 50,  # categories
@@ -94,7 +94,7 @@ def attribute(
     numbers = pd.to_numeric(known, errors='coerce')
     if numbers.notna().mean() >= 0.95:
         return _varied(numbers.reindex(values.index).astype(float))
-    first = known.map(lambda text: next(iter(cell_values(text)), text))
+    first = known.map(lambda text: next(iter(cell_values(text)), None)).astype(object)
     if not 2 <= first.nunique() <= most:
         return None
     return first.reindex(values.index)
