@@ -19,7 +19,8 @@ from promax_nb.data.loaders import from_atomic
 from promax_nb.models.bases import MF, LightGCN
 from promax_nb.models.evaluate import compare
 from promax_nb.models.objectives import BPR, ProMax
-from promax_nb.models.train import TrainConfig, fit, load_fit, tune, versions
+from promax_nb.models.results import load_fit, versions
+from promax_nb.models.train import TrainConfig, fit, tune
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.template import template
 from promax_nb.profiles.write import write

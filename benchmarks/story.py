@@ -15,7 +15,7 @@ from ml100k import World, cases
 
 from promax_nb.data.loaders import from_atomic
 from promax_nb.models.evaluate import compare
-from promax_nb.models.train import load_fit, versions
+from promax_nb.models.results import load_fit, versions
 from promax_nb.views.distributions import entropies
 from promax_nb.views.gains import gain_by
 from promax_nb.views.maps import project_scene

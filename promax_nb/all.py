@@ -42,7 +42,8 @@ from promax_nb.retrieval.augment import augment
 from promax_nb.models.bases import GCCF, LightGCN, MF, Recommender, SimGCL
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.losses import s2dr_loss, sdr_loss
-from promax_nb.models.train import TrainConfig, fit, load_fit, tune
+from promax_nb.models.results import load_fit
+from promax_nb.models.train import TrainConfig, fit, tune
 from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, user_metrics
 
 # lettingo: explore, judge, align
@@ -51,7 +52,8 @@ from promax_nb.lettingo.styles import styled
 from promax_nb.lettingo.claims import claims, faithfulness, true_tastes
 from promax_nb.lettingo.explore import diversity, explore
 from promax_nb.lettingo.builtin import fit_judge, no_profile
-from promax_nb.lettingo.judge import judge, predictions, sentiment_report
+from promax_nb.lettingo.judge import judge, predictions
+from promax_nb.lettingo.reports import sentiment_report
 from promax_nb.lettingo.pairs import best_profiles, make_pairs, preflight
 from promax_nb.lettingo.tiny import tiny_lm, writer
 from promax_nb.lettingo.align import AlignConfig, align
@@ -70,7 +72,8 @@ from promax_nb.views.page import save_html
 from promax_nb.views.stills import save_image
 from promax_nb.views.browser import ProfileBrowser
 from promax_nb.views.mapview import MapExplorer
-from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer
+from promax_nb.views.whatif import DistributionExplorer
+from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
 
 # the whole chain, and teaching

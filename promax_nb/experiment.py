@@ -118,27 +118,10 @@ class RunConfig:
     bf16: bool = _option(False, 'matrix products in bfloat16')
 
 # %% ../nbs/90_experiment.ipynb #6dd4cb75
-def _read_table(path: str):
-    """A DataFrame from CSV, TSV or parquet."""
-    import pandas as pd
-
-    p = Path(path)
-    if not p.is_file():
-        raise FileNotFoundError(f'there is no file {path}: check the path.')
-    try:
-        if p.suffix == '.parquet':
-            return pd.read_parquet(p)
-        return pd.read_csv(p, sep='\t' if p.suffix in ('.tsv', '.tab') else ',')
-    except Exception as e:
-        raise ValueError(
-            f'{path} cannot be read as a table ({type(e).__name__}: {str(e)[:120]}): give a CSV, TSV or parquet file with a header.'
-        ) from None
-
-
 def load_data(config: DataConfig):
     """RecData from the settings: one of events (+ items, users) or a folder in a known format."""
     from promax_nb.data.frames import from_frame
-    from promax_nb.data.loaders import from_atomic
+    from promax_nb.data.loaders import from_atomic, read_table
     from promax_nb.data.published import from_rlmrec
 
     c, split = config, dict(kcore=config.kcore, split=config.split, ratios=tuple(config.ratios), seed=config.split_seed)
@@ -155,19 +138,23 @@ def load_data(config: DataConfig):
         raise ValueError(
             'no data is given: use --events FILE (and --items FILE), or --format atomic|rlmrec FOLDER; promax demo needs none.'
         )
-    items, users = (None if x is None else _read_table(x) for x in (c.items, c.users))
+    ids = [c.user_column, c.item_column]
+    events, items, users = (None if file is None else read_table(file, ids) for file in (c.events, c.items, c.users))
+    usual = DataConfig()
+    # a column of the usual name may be absent; one that was named may not
+    columns = {
+        side: None if getattr(c, f'{side}_column') == getattr(usual, f'{side}_column') else getattr(c, f'{side}_column')
+        for side in ('rating', 'time', 'title', 'text')
+    }
     return from_frame(
-        _read_table(c.events),
+        events,
         items,
         users,
         user=c.user_column,
         item=c.item_column,
-        rating=c.rating_column,
-        time=c.time_column,
-        title=c.title_column,
-        text=c.text_column,
         threshold=c.threshold,
         name=Path(c.events).stem,
+        **columns,
         **split,
     )
 

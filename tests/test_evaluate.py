@@ -27,7 +27,8 @@ from promax_nb.models.evaluate import (
 )
 from promax_nb.models.objectives import BPR
 from promax_nb.models.scorers import as_scorer
-from promax_nb.models.train import fit, load_fit
+from promax_nb.models.results import load_fit
+from promax_nb.models.train import fit
 
 
 def by_hand(users, items, truth, seen, k):

@@ -26,7 +26,7 @@ from promax_nb.data.storage import (
     few,
     file_name,
     identity,
-    nearest,
+    close_names,
     write_atomic,
     write_json,
 )
@@ -113,10 +113,10 @@ def test_claim_folder(tmp_path):
         claim_folder(tmp_path / 'f', {})
 
 
-def test_few_and_nearest():
+def test_few_and_close_names():
     assert few([]) == '' and few([1, 2]) == '1, 2' and few(range(9), 3) == '0, 1, 2 and 6 more'
     assert len(few(['x' * 500])) == 60
-    assert nearest('Timestmap', ['user', 'timestamp']) == ['timestamp'] and nearest('q', ['user']) == []
+    assert close_names('Timestmap', ['user', 'timestamp']) == ['timestamp'] and close_names('q', ['user']) == []
 
 
 # ---- identity

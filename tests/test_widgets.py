@@ -7,23 +7,30 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
+import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
-import traitlets
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.models.evaluate import held_out, topk
 from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
-from promax_nb.views.browser import EDITABLE, ProfileBrowser, profile_change, write_table
+from promax_nb.views.browser import Editor, ProfileBrowser
+from promax_nb.views.candidates import CandidateExplorer, why_none
+from promax_nb.views.curves import Chart, curve_points
 from promax_nb.views.distributions import distributions
-from promax_nb.views.explorers import CandidateExplorer, DistributionExplorer, curve_points, why_none
+from promax_nb.views.edits import EDITABLE, Edits, profile_change, write_table
+from promax_nb.views.explorer import Explorer, Picked
+from promax_nb.views.finders import Finder, Neighbours, NodeList, UserFinder
 from promax_nb.views.html import Safe, content_words, grid, marked, tag
+from promax_nb.views.lookup import Lookup, Nodes
+from promax_nb.views.page import save_html
 from promax_nb.views.pairs import PairBrowser
-from promax_nb.views.parts import Explorer, guarded, sentence
+from promax_nb.views.parts import Part, guarded, sentence
 from promax_nb.views.scene import Scene
 from promax_nb.views.texts import harmless
+from promax_nb.views.whatif import DistributionExplorer, Sliders
 
 HOSTILE = [
     '<script>alert(1)</script>',
@@ -236,7 +243,7 @@ def test_sentences(error, said):
 
 
 class Toy(Explorer):
-    picked = traitlets.Any(None, allow_none=True)
+    picked = Picked()
 
     @guarded
     def outer(self):
@@ -292,9 +299,13 @@ def test_every_control_shows_a_planted_error(scene, monkeypatch, make, control, 
     def broken(*args, **kw):
         raise RuntimeError('planted')
 
-    for name in ('_draw', '_text', 'search', 'undo', 'redo', 'save'):
-        monkeypatch.setattr(widget, name, broken, raising=False)
-    monkeypatch.setattr(type(widget.look), 'table', broken)
+    monkeypatch.setattr(widget, 'draw', broken)
+    monkeypatch.setattr(Nodes, 'table', broken)
+    if make is ProfileBrowser:
+        monkeypatch.setattr(widget.finder, 'search', broken)
+        monkeypatch.setattr(widget.edits, 'text', broken)
+        for name in ('edit', 'undo', 'redo'):
+            monkeypatch.setattr(widget.editing, name, broken)
     control = getattr(widget, control)
     control.click() if not to else setattr(control, *to)
     assert widget.error is not None and message(widget).startswith('⚠')
@@ -331,14 +342,14 @@ def test_link_refuses_what_does_not_belong_together(scene, browser):
 def test_an_error_behind_a_link_is_shown_where_it_began(scene, monkeypatch):
     browser, dist = ProfileBrowser(scene), DistributionExplorer(scene)
     browser.link(dist)
-    monkeypatch.setattr(dist, '_go', lambda *a: 1 / 0)
+    monkeypatch.setattr(dist, 'visit', lambda *a: 1 / 0)
     browser.show('user', 7)
     assert 'ZeroDivisionError' in message(browser)
-    browser._fail(ValueError('an earlier error'))
+    browser.notice.fail(ValueError('an earlier error'))
     browser._repr_mimebundle_()
     assert 'an earlier error' in message(browser)  # being shown, or passing on a pick, takes no error away
     monkeypatch.undo()
-    browser._pass_on(dist)
+    browser.link(dist)
     assert 'an earlier error' in message(browser)
 
 
@@ -567,6 +578,37 @@ def test_undo_and_redo(browser, scene):
         browser.redo()
 
 
+def test_an_undo_or_redo_that_fails_loses_nothing(scene, monkeypatch):
+    from promax_nb.views import edits as edits_room
+
+    browser = ProfileBrowser(scene)
+    browser.edit('user', 5, 'lost robots')
+    with monkeypatch.context() as broken:
+        broken.setattr(edits_room, 'profile_change', lambda *args: 1 / 0)
+        browser.undo_button.click()
+    assert 'ZeroDivisionError' in message(browser)
+    assert browser.live.users.profile[5] == 'lost robots' and browser.edited.undone.tolist() == [False]
+    browser.undo()
+    with monkeypatch.context() as broken:
+        broken.setattr(edits_room, 'profile_change', lambda *args: 1 / 0)
+        browser.redo_button.click()
+    assert browser.live.users.profile[5] == scene.users.profile[5] and len(browser.edited) == 1
+    browser.redo()
+    assert browser.live.users.profile[5] == 'lost robots' and browser.edited.undone.tolist() == [True, False]
+
+
+def test_a_first_edit_that_fails_leaves_the_vectors_as_they_were(scene, monkeypatch):
+    """The first edit may go over to another whitening; not before it has come through."""
+    from promax_nb.views import edits as edits_room
+
+    odd = dataclasses.replace(scene, vectors=tuple(x[:, ::-1].copy() for x in scene.vectors))  # not what in_basis gives
+    browser = ProfileBrowser(odd)
+    monkeypatch.setattr(edits_room, 'profile_change', lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        browser.edit('user', 0, 'something about robots')
+    assert browser.live.vectors is odd.vectors and browser.edited.empty
+
+
 def test_drafts_wait_for_their_node(browser, scene):
     browser.show('user', 1)
     browser.editor.value = 'half a sent'
@@ -738,7 +780,7 @@ def test_plotly_is_sent_when_the_browser_asks(scene, monkeypatch):
     w, sent = DistributionExplorer(scene), []
     assert len(str(w.chart.plot.get_state())) < 100_000  # it is not part of the widget's state
     monkeypatch.setattr(w.chart.plot, 'send', lambda message, buffers: sent.append((message, buffers)))
-    w.chart.plot._hear(None, {'kind': 'ready'}, [])
+    w.chart.plot.hear(None, {'kind': 'ready'}, [])
     assert sent[0][0] == {'kind': 'plotly'} and b'plotly.js v' in sent[0][1][0][:100]
     assert (
         'showSendToCloud: false' in w.chart.plot._esm and "'sendChartToCloud'" in w.chart.plot._esm
@@ -784,7 +826,7 @@ def test_distribution_with_few_parts(scene, data):
         and 'no recommender' in w.lists.value
         and [v for _, v in w.order.options] == ['p']
     )
-    assert 'KL' not in w.numbers.value and w._picture().startswith(b'\x89PNG')
+    assert 'KL' not in w.numbers.value and w.picture().startswith(b'\x89PNG')
     w = DistributionExplorer(data)
     assert 'no profile vectors' in message(w) and w.frame.empty
     assert w._repr_mimebundle_()['text/html']
@@ -806,17 +848,17 @@ def test_users_that_are_not_there(scene, text, said):
 
 
 def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
-    from promax_nb.views import explorers as explorers_room
+    from promax_nb.views import curves as curves_room
 
     def none(*a, **k):
         raise ModuleNotFoundError('gone', name='plotly')
 
-    monkeypatch.setattr(explorers_room, '_empty_figure', none)
+    monkeypatch.setattr(curves_room, 'empty_figure', none)
     w = DistributionExplorer(scene)
     first = bytes(w.chart.picture.value)
     w.user = 3
     assert (
-        'plotly is missing' in w.chart.children[0].value
+        'plotly is missing' in w.chart.out.children[0].value
         and first.startswith(b'\x89PNG')
         and bytes(w.chart.picture.value) != first
         and w.error is None
@@ -825,10 +867,10 @@ def test_without_a_living_figure_there_is_a_picture(scene, monkeypatch):
 
 def test_an_error_in_the_browser_is_shown_and_a_picture_takes_over(scene):
     w = DistributionExplorer(scene)
-    w.chart.plot._hear(None, {'kind': 'error', 'text': '<b>no</b>'}, [])
+    w.chart.plot.hear(None, {'kind': 'error', 'text': '<b>no</b>'}, [])
     assert (
         message(w) == '⚠ RuntimeError: in the browser: <b>no</b>'
-        and problems(w.alert.value) == problems(w.chart.children[0].value) == []
+        and problems(w.alert.value) == problems(w.chart.out.children[0].value) == []
     )
     first = bytes(w.chart.picture.value)
     w.user = 4
@@ -986,7 +1028,7 @@ def test_a_still_picture_is_left_in_static_pages(scene):
         b = w._repr_mimebundle_(include=None, exclude=None)
         assert (
             'application/vnd.jupyter.widget-view+json' in b
-            and scene.name('user', w._node()[1]) in b['text/html']
+            and scene.name('user', w.node[1]) in b['text/html']
             and ('image/png' in b) == picture
         )
     from base64 import b64decode
@@ -994,10 +1036,51 @@ def test_a_still_picture_is_left_in_static_pages(scene):
     assert b64decode(dist._repr_mimebundle_()['image/png']).startswith(
         b'\x89PNG'
     ) and 'image/png' not in dist._repr_mimebundle_(exclude={'image/png'})
-    dist._picture = lambda: 1 / 0
+    dist.picture = lambda: 1 / 0
     assert dist._repr_mimebundle_()['text/html'] and 'ZeroDivisionError' in message(
         dist
     )  # a picture that fails does not take the widget along
+
+
+# --- how they are built
+
+
+def test_explorers_hold_parts_and_stand_on_no_ladder(scene):
+    """At most two classes of ours up to ipywidgets; a part is no widget, but has one to show, and tells of changes."""
+    browser, dist, cand = ProfileBrowser(scene), DistributionExplorer(scene), CandidateExplorer(scene)
+    for widget in (browser, dist, cand):
+        assert [c for c in type(widget).__mro__ if c.__module__.startswith('promax_nb')] == [type(widget), Explorer]
+    lent = [browser.finder, browser.finder.found, browser.near, browser.editing, dist.finder, dist.sliders, dist.chart]
+    assert {part.notice for part in lent} == {browser.notice, dist.notice}  # errors appear in one place
+    lookup = Lookup(scene)
+    alone = [Finder(lookup), UserFinder(lookup), Neighbours(), Editor(Edits(scene)), Sliders(scene), Chart()]
+    for part in alone:
+        heard = []
+        assert isinstance(part, Part) and isinstance(part.out, ipywidgets.Widget)
+        assert not isinstance(part, ipywidgets.Widget)
+        assert part.on_change(lambda *what, to=heard: to.append(what)) is part
+        part.changed('user', 3)
+        assert heard == [('user', 3)]
+
+
+def test_a_list_tells_only_what_a_person_chose(scene):
+    lookup, chosen = Lookup(scene), []
+    nodes = NodeList().on_change(lambda *node: chosen.append(node))
+    nodes.fill(lookup.first('user'))
+    nodes.mark(('user', 5))
+    nodes.fill(lookup.first('item'))
+    assert chosen == [] and nodes.value is None
+    nodes.fill(lookup.first('user'))
+    assert nodes.value == ('user', 5)  # still marked
+    nodes.out.index = 7
+    assert chosen == [('user', 7)]
+
+
+def test_cards_are_parts_of_a_page(browser, tmp_path):
+    """The page on disk shows the same card as the notebook, and a browser as its still picture."""
+    browser.show('user', 4)
+    path = save_html({'one': browser, 'two': browser.card.value}, tmp_path / 'page.html')
+    assert path.read_text(encoding='utf-8').count(browser.card.value) == 2
 
 
 # --- controls and size

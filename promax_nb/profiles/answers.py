@@ -27,6 +27,7 @@ class Answer:
     thoughts: int | None = None  # tokens written that belong to thoughts
     finish: str = 'stop'  # why it ended, in the server's word: 'stop', 'length', 'content_filter', ...
     logprobs: tuple = field(default=(), compare=False)  # one dict per token, if they were asked for
+    lost: int = field(default=0, compare=False)  # earlier tries of the question that may have been charged for
 
     def __repr__(self):
         told = [f'{f.name}={getattr(self, f.name)!r}' for f in fields(self) if getattr(self, f.name) != f.default]
@@ -443,7 +444,7 @@ def _unwrapped(
     text,  # str
 ) -> str:
     """The profile in an answer that is a JSON object with one text, or with one that is named like a profile."""
-    found = json_in(text) if re.match(r'\s*(\{|```)', text) else None
+    found = json_in(text) if '{' in text else None
     if not isinstance(found, dict):
         return text
     texts = {key: value for key, value in found.items() if isinstance(value, str)}

@@ -9,11 +9,9 @@ __all__ = ['OPEN', 'CLOSE', 'NO_LIKES', 'plain', 'fence', 'material']
 import re
 
 # %% ../../nbs/profiles/00_fence.ipynb #70578d2b
-OPEN, CLOSE = '<material>', '</material>'
-NO_LIKES = 'nothing yet'  # stands in the place of liked items where there are none
 _TAG = re.compile(r'</?[a-zA-Z!][^<>]{0,300}>')
 _CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+')
-_BRACKETS = str.maketrans({c: '‹' for c in '<＜﹤'} | {c: '›' for c in '>＞﹥'})
+_BRACKETS = str.maketrans({'<': '‹', '＜': '‹', '﹤': '‹', '>': '›', '＞': '›', '﹥': '›'})
 
 
 def plain(
@@ -23,10 +21,17 @@ def plain(
     """Make foreign text safe to stand inside the marks."""
     if text is None or text != text:
         return ''
-    text = ' '.join(_CONTROL.sub(' ', _TAG.sub(' ', str(text))).translate(_BRACKETS).split())
-    if max_chars is None or len(text) <= max_chars:
-        return text
-    return text[: max(max_chars - 1, 0)].rsplit(' ', 1)[0].rstrip(' ,;:.') + '…'
+    untagged = _TAG.sub(' ', str(text))
+    line = ' '.join(_CONTROL.sub(' ', untagged).translate(_BRACKETS).split())
+    if max_chars is None or len(line) <= max_chars:
+        return line
+    words = line[: max(max_chars - 1, 0)].rsplit(' ', 1)[0]
+    return words.rstrip(' ,;:.') + '…'
+
+# %% ../../nbs/profiles/00_fence.ipynb #f81d7c91
+OPEN = '<material>'
+CLOSE = '</material>'
+NO_LIKES = 'nothing yet'  # stands in the place of liked items where there are none
 
 
 def fence(
@@ -41,10 +46,15 @@ def fence(
 
 def material(
     prompt,  # str
-) -> list | None:  # (depth, name, value) per line; None if there is no material
+) -> list | None:  # (depth, name, value) per line, depth in spaces; None if there is no material
     """Read the lines between the marks back."""
     start, end = prompt.find(OPEN + '\n'), prompt.rfind('\n' + CLOSE)
     if start < 0 or end < start:
         return None
-    split = (line.partition(': ') for line in prompt[start + len(OPEN) + 1 : end].split('\n'))
-    return [(len(name) - len(name.lstrip()), name.strip().rstrip(':'), value.strip()) for name, _, value in split]
+    facts = []
+    body = prompt[start + len(OPEN) + 1 : end]
+    for line in body.split('\n'):
+        name, _, value = line.partition(': ')
+        depth = len(name) - len(name.lstrip())
+        facts.append((depth, name.strip().rstrip(':'), value.strip()))
+    return facts

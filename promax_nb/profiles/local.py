@@ -184,7 +184,7 @@ def complete_many(
     """Answer a batch."""
     samples = samples or [0] * len(prompts)
     ids = [self.token_ids(prompt) for prompt in prompts]
-    answers = [_refuse(self, tokens) for tokens in ids]
+    answers: list = [_refuse(self, tokens) for tokens in ids]
     rows = [i for i, refused in enumerate(answers) if refused is None]
     draws = [(prompts[i], samples[i] or 0) for i in rows]
     written = _generate(self, [ids[i] for i in rows], draws) if rows else []

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
+from ..data.cells import cell_values
 from .fence import NO_LIKES, fence, plain
 from .missing import check_profiles
 
@@ -33,32 +34,21 @@ def fact_fields(
             )
         return fields
 
-    def short(c):
-        told = items[c].dropna().head(500).astype(str)
-        return len(told) and told.str.len().median() <= 100
+    def short(column):
+        sizes = [len(', '.join(cell_values(cell))) for cell in items[column].head(500)]
+        sizes = [size for size in sizes if size]
+        return bool(sizes) and np.median(sizes) <= 100
 
     return [c for c in items if c not in _OWN and short(c)]
 
 
 def _values(
-    cell,  # str, number, list-like, None, NaN
+    cell,  # str, number, list, dict, None, NaN: whatever `cell_values` reads
 ) -> list:  # of str, each safe to show
     """The single values of one cell."""
-    if isinstance(cell, (set, frozenset)):
-        cell = sorted(cell, key=str)
-    if isinstance(cell, (list, tuple, np.ndarray)):
-        parts = [str(v).replace(',', ' ') for v in cell]
-    elif cell is None or cell is pd.NA or cell != cell:
-        return []
-    else:
-        parts = (
-            re.split(r'\s*[|;]\s*|,\s+', cell)
-            if isinstance(cell, str)
-            else [f'{cell:g}' if isinstance(cell, float) else str(cell)]
-        )
-    return [
-        v for v in (plain(p, 60).replace('|', '/').strip(' ,') for p in parts) if v
-    ]  # no bar: it parts the figures of a taste line
+    # no comma and no bar: they part values, and the figures of a taste line
+    parts = [plain(part.replace(', ', ' '), 60).replace('|', '/').strip(' ,') for part in cell_values(cell)]
+    return [part for part in parts if part]
 
 # %% ../../nbs/profiles/10_prompts.ipynb #7b5a25fa
 def facts(

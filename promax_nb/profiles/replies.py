@@ -75,10 +75,10 @@ def said_by(
     """The words in an error of any shape."""
     if isinstance(body, str):
         try:
-            inner = json.loads(body) if body.lstrip()[:1] in ('{', '[') else None
+            inner = json.loads(body)
         except (ValueError, RecursionError):
-            inner = None
-        return said_by(inner, keys) if inner else _without_markup(body)
+            inner = body
+        return _without_markup(body) if inner == body else said_by(inner, keys)
     if isinstance(body, dict):
         told = [said_by(body[k], keys) for k in (*_INSIDE, *keys) if body.get(k)]
         return '; '.join(dict.fromkeys(filter(None, told)))

@@ -11,8 +11,8 @@ import random
 import re
 from collections import Counter
 
-from .fence import NO_LIKES, material, plain
 from .answers import Answer, first_sentences
+from .fence import NO_LIKES, material, plain
 from .local import seed_of
 
 # %% ../../nbs/profiles/05_template.ipynb #e7c83dc1
@@ -33,38 +33,61 @@ def tastes(
     lines,  # list of (depth, name, value), from `material`
 ) -> tuple:  # (liked, disliked): lists of values, strongest first
     """What stands out among the liked and the disliked items."""
-    liked, bad = [], []
+    liked, disliked = [], []
     for _, name, value in lines:
-        if name != 'taste' or not (m := _TASTE.fullmatch(value)):
+        found = _TASTE.fullmatch(value) if name == 'taste' else None
+        if not found:
             continue
-        what, (l, n, b, k), share = m[2], map(int, m.group(3, 4, 5, 6)), float(m[7]) / 100
-        up = _surprise(l, n, share) if n else 0.0
-        down = _surprise(b, k, max(share, (l + 0.5) / (n + 1))) if k else 0.0
-        if l:
-            liked.append((l < 2, max(down, 0) - up, what))
-        if b and down > 0.5:
-            bad.append((b < 2, -down, what))
-    names = [w for _, z, w in sorted(liked) if z < 0] or [w for *_, w in sorted(liked)][:2]
-    return names, [w for *_, w in sorted(bad) if w not in names[:8]]
+        likes, n_liked, dislikes, n_disliked = map(int, found.group(3, 4, 5, 6))
+        on_shelf = float(found[7]) / 100
+        above = _surprise(likes, n_liked, on_shelf) if n_liked else 0.0
+        usual = max(on_shelf, (likes + 0.5) / (n_liked + 1))
+        below = _surprise(dislikes, n_disliked, usual) if n_disliked else 0.0
+        if likes:
+            liked.append((likes < 2, max(below, 0) - above, found[2]))
+        if dislikes and below > 0.5:
+            disliked.append((dislikes < 2, -below, found[2]))
+    outstanding = [what for _, weight, what in sorted(liked) if weight < 0]
+    names = outstanding or [what for *_, what in sorted(liked)][:2]
+    return names, [what for *_, what in sorted(disliked) if what not in names[:8]]
 
-
+# %% ../../nbs/profiles/05_template.ipynb #cee4eaed
 def and_list(
     words,  # list of str
 ) -> str:  # 'a, b and c'
     """A list as people say it."""
     return ', '.join(words[:-1]) + ' and ' + words[-1] if len(words) > 1 else ''.join(words)
 
-# %% ../../nbs/profiles/05_template.ipynb #645afa22
+
 def _distinct(
     values,  # list of str
     n,  # int: at most so many
 ) -> list:  # without repeats (case ignored) and bare numbers
     """The first few different values."""
-    seen = {}
-    for v in values:
-        if v and not re.fullmatch(r'[\d.,\s-]+', v):
-            seen.setdefault(v.casefold(), v)
-    return list(seen.values())[:n]
+    different = {}
+    for value in values:
+        if value and not re.fullmatch(r'[\d.,\s-]+', value):
+            different.setdefault(value.casefold(), value)
+    return list(different.values())[:n]
+
+
+def _sentences(
+    parts,  # list of str
+) -> str:  # one text
+    """Parts as sentences, each with a capital and a full stop."""
+    sentences = []
+    for part in filter(None, map(str.strip, parts)):
+        end = '' if part[-1] in '.!?…' else '.'
+        sentences.append(part[0].upper() + part[1:] + end)
+    return ' '.join(sentences)
+
+# %% ../../nbs/profiles/05_template.ipynb #ecdacc25
+def _first_value(
+    lines,  # from `material`
+    wanted,  # str: name of a line
+) -> str:  # '' if there is none
+    """The value of the first line of a name that is not indented."""
+    return next((value for depth, name, value in lines if name == wanted and not depth), '')
 
 
 def _item_profile(
@@ -72,35 +95,16 @@ def _item_profile(
     pick,  # callable (list, int) -> list: which few to name
 ) -> str:
     """Who enjoys this item."""
-    values = [
-        v
-        for depth, name, value in lines
-        if not depth and name not in ('kind', 'title', 'text')
-        for v in value.split(', ')
-    ]
-    title, text = (next((v for d, n, v in lines if n == name and not d), '') for name in ('title', 'text'))
-    liked, text = pick(_distinct(values, 16), 8), first_sentences(text, 400)
+    facts = [value for depth, name, value in lines if not depth and name not in ('kind', 'title', 'text')]
+    values = [part for fact in facts for part in fact.split(', ')]
+    title, text = _first_value(lines, 'title'), first_sentences(_first_value(lines, 'text'), 400)
+    liked = pick(_distinct(values, 16), 8)
     head = [f'Enjoys {and_list(liked)}'] if liked else []
     if title and not (liked and text):
         head.append(f'{"Such as" if liked else "Enjoys"} {title!r}')
     return _sentences([*head, text]) or 'Nothing known yet.'
 
-# %% ../../nbs/profiles/05_template.ipynb #cee4eaed
-def _user_profile(
-    lines,  # from `material`
-    pick,  # callable (list, int) -> list: which few to name
-) -> str:
-    """What this user enjoys."""
-    liked, bad = tastes(lines)
-    titles, about = _liked_items(lines)
-    head = f'Enjoys {and_list(pick(liked, 8))}' if liked else ''
-    if bad:
-        head += ('; keeps' if head else 'Keeps') + f' away from {and_list(bad[:2])}'
-    named = [repr(t) for t in pick(titles, 3 if about else 6)]
-    said = [re.sub(r'^Enjoys ', '', plain(a, 100)) for a in pick(about, 3)]
-    return _sentences([head, f'Liked {and_list(named)}' if named else '', *said]) or 'Nothing known yet.'
-
-
+# %% ../../nbs/profiles/05_template.ipynb #dfbf9adc
 def _liked_items(
     lines,  # from `material`
 ) -> tuple:  # (titles, texts) of the liked items, in their order
@@ -116,23 +120,40 @@ def _liked_items(
     return titles, about
 
 
-def _sentences(
-    parts,  # list of str
-) -> str:  # one text
-    """Parts as sentences, each with a capital and a full stop."""
-    return ' '.join(s[0].upper() + s[1:] + ('' if s[-1] in '.!?…' else '.') for s in (p.strip() for p in parts) if s)
+def _user_profile(
+    lines,  # from `material`
+    pick,  # callable (list, int) -> list: which few to name
+) -> str:
+    """What this user enjoys."""
+    liked, disliked = tastes(lines)
+    titles, about = _liked_items(lines)
+    head = f'Enjoys {and_list(pick(liked, 8))}' if liked else ''
+    if disliked:
+        head += ('; keeps' if head else 'Keeps') + f' away from {and_list(disliked[:2])}'
+    named = [repr(title) for title in pick(titles, 3 if about else 6)]
+    quoted = [re.sub(r'^Enjoys ', '', plain(text, 100)) for text in pick(about, 3)]
+    return _sentences([head, f'Liked {and_list(named)}' if named else '', *quoted]) or 'Nothing known yet.'
 
-# %% ../../nbs/profiles/05_template.ipynb #ecdacc25
+# %% ../../nbs/profiles/05_template.ipynb #7a6c9e12
 _STOP = frozenset(
     '''
-a about above after again against all also am an and any are around as at away back be because been before being below between both but by can
-could did do does doing down during each enjoys even every few finds find first for from further get gets go goes had has have having he her here
-hers herself him himself his how i if in into is it its itself just keeps last like likes made make makes many may me more most must my new no
-nor not now of off old on once one only or other our ours out over own people same she should so some such take takes than that the their theirs
-them then there these they this those three through to too two under until up us very was way we well were what when where which while who whom
-why will with within without would year years you your genres genre year directors director cast title text item book film movie story stories
+a about above after again against all also am an and any are around as at away back be because been before being
+below between both but by can could did do does doing down during each enjoys even every few finds find first for
+from further get gets go goes had has have having he her here hers herself him himself his how i if in into is it
+its itself just keeps last like likes made make makes many may me more most must my new no nor not now of off old on
+once one only or other our ours out over own people same she should so some such take takes than that the their
+theirs them then there these they this those three through to too two under until up us very was way we well were
+what when where which while who whom why will with within without would year years you your genres genre year
+directors director cast title text item book film movie story stories
 '''.split()
 )
+
+
+def _telling(
+    text,  # str
+) -> list:  # of str, in small letters
+    """The words that carry meaning."""
+    return [word for word in re.findall(r'[^\W\d_]{3,}', text.lower()) if word not in _STOP]
 
 
 def extract(
@@ -140,28 +161,34 @@ def extract(
     max_chars=240,  # int
 ) -> str:  # one or two sentences of it
     """The most telling sentences of any text, in their order."""
-    parts = [s.strip() for s in re.split(r'(?<=[.!?])\s+|\n+', text) if s.strip()]
-    count = Counter(w for w in re.findall(r'[^\W\d_]{3,}', text.lower()) if w not in _STOP)
+    sentences = [part.strip() for part in re.split(r'(?<=[.!?])\s+|\n+', text) if part.strip()]
+    count = Counter(_telling(text))
+    scores = []
+    for sentence in sentences:
+        words = _telling(sentence)
+        scores.append(sum(count[word] for word in words) / (len(words) + 3))
+    chosen, room = set(), max_chars
+    for i in sorted(range(len(sentences)), key=lambda i: (-scores[i], i)):
+        if len(sentences[i]) <= room:
+            chosen.add(i)
+            room -= len(sentences[i]) + 1
+    summary = ' '.join(sentences[i] for i in sorted(chosen))
+    return summary or plain(text, max_chars) or 'Nothing to summarise.'
 
-    def score(s):
-        words = [w for w in re.findall(r'[^\W\d_]{3,}', s.lower()) if w not in _STOP]
-        return sum(count[w] for w in words) / (len(words) + 3) if words else 0
-
-    keep, room = set(), max_chars
-    for i in sorted(range(len(parts)), key=lambda i: (-score(parts[i]), i)):
-        if len(parts[i]) <= room:
-            keep.add(i)
-            room -= len(parts[i]) + 1
-    return ' '.join(parts[i] for i in sorted(keep)) or plain(text, max_chars) or 'Nothing to summarise.'
-
-# %% ../../nbs/profiles/05_template.ipynb #dfbf9adc
+# %% ../../nbs/profiles/05_template.ipynb #756530cd
 class Template:
     """A writer without a model. Make one with `template`."""
 
     name, batch = 'template', 64
 
     def __init__(self, seed=None):
-        self.seed, self.params = seed, {'version': 1, **({} if seed is None else {'seed': seed})}
+        self.seed = seed
+        self.params = {'version': 1} if seed is None else {'version': 1, 'seed': seed}
+
+    @property
+    def deterministic(self):
+        """Is another draw of the same prompt the same answer?"""
+        return self.seed is None
 
     def complete(self, prompt, sample=0):
         """Summarise one prompt; with a seed, another sample is another selection."""
@@ -169,19 +196,20 @@ class Template:
         def pick(values, n):
             if self.seed is None or len(values) <= n:
                 return values[:n]
-            chosen = random.Random(seed_of(self.seed, sample, prompt)).sample(range(min(len(values), 2 * n)), n)
+            chance = random.Random(seed_of(self.seed, sample, prompt))
+            chosen = chance.sample(range(min(len(values), 2 * n)), n)
             return [values[i] for i in sorted(chosen)]
 
-        lines = material(prompt)
-        kind = next((v for d, name, v in lines or [] if name == 'kind'), None)
-        return Answer(
-            {'item': _item_profile, 'user': _user_profile}[kind](lines, pick)
-            if kind in ('item', 'user')
-            else extract(prompt)
-        )
+        lines = material(prompt) or []
+        kind = next((value for _, name, value in lines if name == 'kind'), None)
+        if kind == 'item':
+            return Answer(_item_profile(lines, pick))
+        return Answer(_user_profile(lines, pick) if kind == 'user' else extract(prompt))
 
     def complete_many(self, prompts, samples=None):
-        return [self.complete(p, s) for p, s in zip(prompts, samples or [0] * len(prompts), strict=True)]
+        """Summarise a batch."""
+        samples = samples or [0] * len(prompts)
+        return [self.complete(prompt, sample) for prompt, sample in zip(prompts, samples, strict=True)]
 
     def __call__(self, prompt):
         return self.complete(prompt).text
@@ -196,7 +224,7 @@ def template(
     """A deterministic, useful summary of titles, attributes, likes and dislikes, without any model."""
     return Template(seed)
 
-
+# %% ../../nbs/profiles/05_template.ipynb #00c701a9
 def estimate_tokens(
     text,  # str
 ) -> int:  # about

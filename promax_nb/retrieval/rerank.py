@@ -49,7 +49,7 @@ def check_options(
             'nothing can be ranked in a dry run: for the cost, pass rerank_prompt texts to ask(..., dry_run=True).'
         )
     keywords = {name for name, p in inspect.signature(ask).parameters.items() if p.kind == p.KEYWORD_ONLY}
-    known = keywords - {'check', 'choices', 'dry_run', 'schema'} | {'max_chars'}
+    known = keywords - {'check', 'choices', 'dry_run', 'schema', 'whole'} | {'max_chars'}
     if odd := sorted(set(options) - known):
         raise ValueError(f"unknown option {', '.join(odd)}: what can be passed on is {', '.join(sorted(known))}.")
 
@@ -136,9 +136,8 @@ def rerank(
     if asked:
         prompts = [rerank_prompt(users[i], shown[i], wanted[i], max_chars) for i in asked]
         table = pd.DataFrame({'id': [ids[i] for i in asked], 'prompt': prompts})
-        if 'schema' in inspect.signature(ask).parameters:
-            options = {'schema': ranking_schema(), **options}
-        answers = ask(llm, table, store=store, check=_readable(max(map(len, shown))), **options)
+        check = _readable(max(map(len, shown)))
+        answers = ask(llm, table, store=store, check=check, schema=ranking_schema(), **options)
         for i, answered in zip(asked, answers.to_dict('records'), strict=True):
             rows[i] = _read(answered, len(shown[i]), wanted[i])
     columns = list(_row([], 0, 0, '', False))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..data.storage import nearest as close_names
+from ..data.storage import close_names
 from .look import BASE, CATEGORY, GREY, OTHER, OURS, SYMBOL, WORD, dot_look, themed
 from .nodes import WHO, check_projection, colour_values, node_table
 from .scene import is_whole

@@ -325,13 +325,13 @@ def test_lab_sends_nothing_away(lab_map):
 def test_lab_a_broken_callback_shows_its_error(book, lab_map):
     m, widget = lab_map, book.page.locator('.t-map')
     book.run(
-        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(7)> fault')\nexplorer._canvas._said = broken"
+        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(7)> fault')\nexplorer.canvas.selected = broken"
     )
     m.plot.drag('lasso', 0.4)
     alert = widget.get_by_role('alert').filter(has_text='planted <img src=x onerror=__hit(7)> fault')
     alert.wait_for()
     screenshot(m.root, 'map-lab-error')
-    book.run('explorer._canvas._said = explorer._selected')
+    book.run('explorer.canvas.selected = explorer.hear_selection')
     m.plot.drag('lasso', 0.5)
     alert.wait_for(state='detached')
     assert_clean(book)

@@ -80,14 +80,14 @@ def test_browser_edit_changes_vector_neighbours_and_distribution(book, browser_)
 def test_a_broken_callback_shows_its_error(book, browser_):
     """The positive control of the alert: a method that raises on purpose."""
     book.run(
-        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(9)> fault')\nbrowser.look.find = broken"
+        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(9)> fault')\nbrowser.finder.lookup.find = broken"
     )
     browser_.get_by_role('button', name='Search').click()
     alert = browser_.get_by_role('alert').filter(has_text='fault')
     alert.wait_for()
     assert 'planted <img src=x onerror=__hit(9)> fault' in alert.inner_text()
     screenshot(browser_, 'browser-error')
-    book.run('del browser.look.find')
+    book.run('del browser.finder.lookup.find')
     browser_.get_by_role('button', name='Search').click()
     alert.wait_for(state='detached')
     assert_clean(book)
@@ -170,11 +170,11 @@ def test_linked_explorers_follow(book, browser_):
 @pytest.mark.parametrize('name', ['dist', 'cand'])
 def test_broken_callbacks_of_the_others_show_their_errors(book, name):
     root = book.page.locator(f'.t-{name}')
-    book.run(f"def broken(*a, **k): raise RuntimeError('planted fault')\n{name}._draw = broken")
+    book.run(f"def broken(*a, **k): raise RuntimeError('planted fault')\n{name}.draw = broken")
     root.get_by_label('Users').select_option(index=7)
     root.get_by_role('alert').filter(has_text='planted fault').wait_for()
     screenshot(root, f'{name}-error')
-    book.run(f'del {name}._draw')
+    book.run(f'del {name}.draw')
     root.get_by_label('Users').select_option(index=8)
     root.get_by_role('alert').filter(has_text='planted fault').wait_for(state='detached')
 
