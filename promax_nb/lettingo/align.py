@@ -684,16 +684,16 @@ def _store_model(
 
 # %% ../../nbs/lettingo/10_align.ipynb #f87395f1
 def _memory() -> float:  # GB
-    """Most memory that was in use: of the graphics card if there is one, else of this process."""
-    import resource
-
+    """Most memory that was in use: of the graphics card if there is one, else of this process (NaN on Windows)."""
     import torch
 
-    return (
-        torch.cuda.max_memory_allocated()
-        if torch.cuda.is_available()
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    ) / 1e9
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return float('nan')
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def load_align(
