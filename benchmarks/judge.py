@@ -15,12 +15,14 @@ import pandas as pd
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.loaders import from_atomic
-from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.claims import faithfulness, true_tastes
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import _evidence, attribute_values, split_history, value_table
-from promax_nb.lettingo.judge import judge, paired_difference, predictions, scores_of, sentiment_report
-from promax_nb.lettingo.pairs import make_pairs, transfer
+from promax_nb.lettingo.judge import judge, predictions, scores_of
+from promax_nb.lettingo.pairs import make_pairs
+from promax_nb.lettingo.reports import paired_difference, sentiment_report, transfer
 from promax_nb.lettingo.styles import STYLES, _said, styled
 from promax_nb.profiles.template import template
 

@@ -51,8 +51,10 @@ from promax_nb.lettingo.histories import split_history
 from promax_nb.lettingo.styles import styled
 from promax_nb.lettingo.claims import claims, faithfulness, true_tastes
 from promax_nb.lettingo.explore import diversity, explore
-from promax_nb.lettingo.builtin import fit_judge, no_profile
-from promax_nb.lettingo.judge import judge, predictions, sentiment_report
+from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.panel import no_profile
+from promax_nb.lettingo.judge import judge, predictions
+from promax_nb.lettingo.reports import sentiment_report
 from promax_nb.lettingo.pairs import best_profiles, make_pairs, preflight
 from promax_nb.lettingo.tiny import tiny_lm, writer
 from promax_nb.lettingo.align import AlignConfig, align

@@ -8,7 +8,7 @@ __all__ = ['FREE', 'BROUGHT', 'OPTIONS', 'DEMO', 'DataConfig', 'RunConfig', 'loa
            'make_vectors', 'make_added', 'build_base', 'train_config', 'choose_weights', 'train_both', 'save_parts',
            'experiment']
 
-# %% ../nbs/90_experiment.ipynb #f4f588e5
+# %% ../nbs/90_experiment.ipynb #5e6ab04e
 import contextlib
 import dataclasses
 import json
@@ -24,7 +24,7 @@ import numpy as np
 from .data.settings import checked, option
 from .report import as_table, still_improving, write_report, write_table
 
-# %% ../nbs/90_experiment.ipynb #22e68919
+# %% ../nbs/90_experiment.ipynb #87a7de65
 @dataclass
 class DataConfig:
     """Where the data is and how it is split."""
@@ -54,7 +54,7 @@ class DataConfig:
     )
     split_seed: int = option(0, 'seed of the random split', least=0)
 
-# %% ../nbs/90_experiment.ipynb #5342413e
+# %% ../nbs/90_experiment.ipynb #174c4462
 @dataclass
 class RunConfig:
     """How profiles, vectors, added interactions and recommenders are made."""
@@ -129,7 +129,7 @@ class RunConfig:
     device: str = option('auto', 'auto, cpu, cuda, cuda:1 ...')
     bf16: bool = option(False, 'matrix products in bfloat16')
 
-# %% ../nbs/90_experiment.ipynb #2ddbb7b0
+# %% ../nbs/90_experiment.ipynb #cacccbbb
 def _from_files(
     config: DataConfig,
     split: dict,  # kcore, split, ratios, seed
@@ -172,7 +172,7 @@ def load_data(
         )
     return _from_files(config, split)
 
-# %% ../nbs/90_experiment.ipynb #3ce1d052
+# %% ../nbs/90_experiment.ipynb #769e505c
 FREE = ('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'max_failures', 'download')
 BROUGHT = ('user_profiles', 'item_profiles', 'user_vectors', 'item_vectors', 'augmented')  # extras that a run uses
 OPTIONS = ('source', 'threshold', 'kcore', 'split', 'ratios', 'seed')  # of the data, as its notes call them
@@ -200,7 +200,7 @@ def settings_of(
     """The settings that make one run differ from another."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
 
-# %% ../nbs/90_experiment.ipynb #b7350bfe
+# %% ../nbs/90_experiment.ipynb #aeb67f7b
 def _noted(
     out: Path,
     mine: dict,  # what this run would note
@@ -257,7 +257,7 @@ def claim(
         )
     write_json(out / 'settings.json', theirs | mine)
 
-# %% ../nbs/90_experiment.ipynb #b0a44cb0
+# %% ../nbs/90_experiment.ipynb #14d28126
 def make_writer(
     config: RunConfig,
 ):  # callable str -> str
@@ -300,7 +300,7 @@ def asking(
     shared = dict(store=out / 'profiles.db', price=config.price, workers=config.workers, earlier=True)
     return shared | dict(max_failures=config.max_failures, purse=purse)
 
-# %% ../nbs/90_experiment.ipynb #3a759da9
+# %% ../nbs/90_experiment.ipynb #77fe9e41
 def _came_with(
     texts,  # one per id
 ):  # DataFrame
@@ -353,7 +353,7 @@ def make_profiles(
     write_table(items, out / 'profiles-items.parquet')
     return users, items, prompts
 
-# %% ../nbs/90_experiment.ipynb #a3e852e5
+# %% ../nbs/90_experiment.ipynb #2c649a34
 @contextlib.contextmanager
 def settings_named(
     **names,  # argument of the room -> setting of a run
@@ -367,7 +367,7 @@ def settings_named(
             text = re.sub(rf'\b{argument}(?==| <=)', setting, text)
         raise (ValueError if isinstance(error, ValueError) else OSError)(text) from error
 
-# %% ../nbs/90_experiment.ipynb #d368cbf6
+# %% ../nbs/90_experiment.ipynb #a056f4da
 def encode_profiles(
     table,  # profiles
     config: RunConfig,
@@ -423,7 +423,7 @@ def make_vectors(
     save_tensors(out / 'profile-vectors.safetensors', {'users': torch.from_numpy(su), 'items': torch.from_numpy(si)})
     return su, si
 
-# %% ../nbs/90_experiment.ipynb #273f8d06
+# %% ../nbs/90_experiment.ipynb #1eb6984f
 def _published(
     data,  # RecData
 ):  # (M, N) csr
@@ -471,7 +471,7 @@ def make_added(
     write_table(provenance, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/90_experiment.ipynb #7154ac8b
+# %% ../nbs/90_experiment.ipynb #f00ba5f4
 def build_base(
     data,  # RecData
     config: RunConfig,
@@ -498,7 +498,7 @@ def train_config(
     shared = ('epochs', 'batch', 'lr', 'reg', 'patience', 'min_steps', 'device', 'bf16')
     return TrainConfig(seed=seed, checkpoint_seconds=10.0, **{name: getattr(config, name) for name in shared})
 
-# %% ../nbs/90_experiment.ipynb #a9d07236
+# %% ../nbs/90_experiment.ipynb #c5928bc6
 def choose_weights(
     data,  # RecData
     su,  # (M, k)
@@ -554,7 +554,7 @@ def train_both(
             results[name].append(trained)
     return results['base'], results['promax']
 
-# %% ../nbs/90_experiment.ipynb #0e96a2df
+# %% ../nbs/90_experiment.ipynb #16968d89
 def save_parts(
     data,  # RecData
     out: Path,
@@ -576,7 +576,7 @@ def save_parts(
     if added is not None:
         write_atomic(out / 'added.npz', write)
 
-# %% ../nbs/90_experiment.ipynb #8b02c98a
+# %% ../nbs/90_experiment.ipynb #aa98cdee
 def experiment(
     data,  # RecData
     out,  # run folder: new, or of an earlier run with the same settings, which is continued
@@ -622,7 +622,7 @@ def experiment(
         step(text)
     return write_report(data, base, promax, checks, config, out, time.monotonic() - began)
 
-# %% ../nbs/90_experiment.ipynb #977e0687
+# %% ../nbs/90_experiment.ipynb #09df2ee0
 def _audited(
     checks,  # DataFrame of `audit`
 ) -> str:
@@ -652,5 +652,5 @@ def _warnings(
         told.append(f'users at the floor of the confidence weight: {share:.0%} ({form} form)')
     return told
 
-# %% ../nbs/90_experiment.ipynb #1c488bcf
+# %% ../nbs/90_experiment.ipynb #52b0283f
 DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3.0, s2dr=0.01)

@@ -556,6 +556,29 @@ def test_tries_that_may_have_been_charged_for_are_counted(serve):
     assert failure(chat('m', 'http://127.0.0.1:9/v1', None, max_retries=1)).lost == 0
 
 
+def test_whoever_holds_the_purse_is_asked_before_a_second_try(serve):
+    s = serve(lambda body: (500, 'oops') if len(s.bodies) < 3 else (200, reply()))
+    asked = []
+    llm = chat('m', s.url, None)
+    assert llm.complete('x', before_retry=lambda: asked.append(1) or True).lost == 2 and len(asked) == 2
+    s.bodies.clear()
+    error = failure(llm, before_retry=lambda: False)
+    assert 'budget' in str(error) and error.billed and error.lost == 0 and len(s.bodies) == 1
+    s = serve(lambda body: (429, 'slow') if len(s.bodies) < 3 else (200, reply()))
+    assert chat('m', s.url, None).complete('x', before_retry=lambda: False).lost == 0  # nobody charges for a 429
+
+
+def test_tries_before_a_refused_option_count_too(serve):
+    def reluctant(body):
+        if len(s.bodies) == 1:
+            return 500, 'oops'
+        return newer(body)
+
+    s = serve(reluctant)
+    with pytest.warns(UserWarning):
+        assert chat('m', s.url, None).complete('x').lost == 1
+
+
 # ---------------------------------------------------------------- settings
 
 

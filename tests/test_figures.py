@@ -1,14 +1,18 @@
-"""Figures and the tables behind them: right numbers against plain loops, readable looks, harmless texts, sentences for bad input."""
+"""Figures and the tables behind them: right numbers against plain loops, readable looks, sentences for bad input."""
 
+import datetime
+import gzip
 import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
@@ -17,12 +21,16 @@ from promax_nb.data.interactions import RecData
 from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
 from promax_nb.views.distributions import distributions, entropies
 from promax_nb.views.figures import before_after, profile_map
-from promax_nb.views.gains import degree_gain_plot, retrieval_plot
+from promax_nb.views.gains import degree_gain_plot, gain_by, retrieval_plot
+from promax_nb.views.look import GREY
+from promax_nb.views.maps import Projection
 from promax_nb.views.nodes import node_table
 from promax_nb.views.one_user import distribution_plot
+from promax_nb.views.page import explorer_data
 from promax_nb.views.population import alignment_uniformity, alignment_uniformity_plot, divergence_plot, entropy_plot
-from promax_nb.views.ranks import retrieval_table
+from promax_nb.views.ranks import held_out_ranks, rank_change, retrieval_table
 from promax_nb.views.scene import Scene
+from promax_nb.views.stills import still_map
 
 M, N = 50, 60
 
@@ -389,6 +397,170 @@ def test_attributes_of_all_kinds():
     )
 
 
+# any column as a colour: what it holds, and what colours the first items (None: left out)
+LISTS = pd.ArrowDtype(pa.list_(pa.string()))
+COLUMNS = {
+    'lists': ([['a', 'b'], ['c'], []], ['a', 'c', None]),
+    'arrays, as lists come back from parquet': ([np.array(['a', 'b'], object), np.array([]), None, ['c']], ['a', None]),
+    'tuples': ([('a', 'b'), ('c',), None], ['a', 'c', None]),
+    'sets': ([{'b', 'a'}, frozenset('c')], ['a', 'c']),
+    'lists in lists': ([[['a'], ['b']], [[None, 'c']]], ['a', 'c']),
+    'lists with holes': ([[None, 'a'], [float('nan'), 'b'], [pd.NA]], ['a', 'b', None]),
+    'tables of numbers': ([np.eye(2), np.zeros((1, 1))], [1, 0]),
+    'dictionaries': ([{'name': 'a'}, {'b': 2}, None], ['a', 'b', None]),
+    'arrow lists': (pd.Series([['a', 'b'], ['c'], None], dtype=LISTS), ['a', 'c', None]),
+    'arrow numbers': (pd.Series([1, None, 3], dtype='int64[pyarrow]'), [1, None, 3]),
+    'nullable numbers': (pd.array([1, None, 3], dtype='Int64'), [1, None, 3]),
+    'nullable truths': (pd.array([True, None, False], dtype='boolean'), ['True', None, 'False']),
+    'nullable texts': (pd.array(['a', None, 'b'], dtype='string'), ['a', None, 'b']),
+    'truths': (np.array([True, False]), ['True', 'False']),
+    'truths with holes': ([True, None, False], ['True', None, 'False']),
+    'categories': (pd.Categorical(['a', None, 'b']), ['a', None, 'b']),
+    'categories that are numbers': (pd.Categorical([2, None, 5]), [2, None, 5]),
+    'dates': (pd.to_datetime(['2020-01-01', None, '1999-07-03']), [2020, None, 1999.5]),
+    'dates with a zone': (pd.to_datetime(['2020-02-01', '1999-07-03']).tz_localize('Asia/Tokyo'), [2020.085, 1999.5]),
+    'dates of python': ([datetime.date(2020, 1, 1), None, datetime.date(1999, 7, 3)], [2020, None, 1999.5]),
+    'months': (pd.PeriodIndex(['2020-01', '2021-01'], freq='M'), [2020, 2021]),
+    'spans': (pd.to_timedelta(['36h', None, '12h']), [1.5, None, 0.5]),
+    'spans of numpy': ([np.timedelta64(36, 'h'), np.timedelta64(12, 'h')], [1.5, 0.5]),
+    'decimals': ([Decimal('1.5'), None, Decimal('2')], [1.5, None, 2]),
+    'lists written as text': (["['a', 'b']", '[]', "['c']"], ['a', None, 'c']),
+    'numbers as texts': (['1.5', '', '2'], [1.5, None, 2]),
+    'bytes': ([b'a', b'b'], ['a', 'b']),
+    'mixed': ([1, 'a', None, 2.5], ['1', 'a', None, '2.5']),
+    'infinite': ([np.inf, 1.0, 2.0], [None, 1, 2]),
+    'complex': (np.array([1j, 2j]), ['1j', '2j']),
+    'nothing': ([None, float('nan'), pd.NA, pd.NaT, ''], None),
+    'one value': (['a', 'a'], None),
+    'very many categories': ([f'plot {k}' for k in range(N)], None),
+}
+
+
+def repeated(column):
+    """A column for all items."""
+    column = pd.Series(column)
+    return column.iloc[np.arange(N) % len(column)].reset_index(drop=True)
+
+
+@pytest.mark.parametrize('name', COLUMNS)
+def test_any_column_of_data_can_be_a_colour(scene, name):
+    given, expected = COLUMNS[name]
+    items = scene.data.items.assign(odd=repeated(given))
+    odd = replace(scene, data=replace(scene.data, items=items))
+    p = whole_maps()
+    t = node_table(odd, p, neighbours=None)
+    assert ('odd' in t) == (expected is not None)
+    if expected is None:
+        return
+    found = t.odd[M : M + len(expected)]
+    known = [value is not None for value in expected]
+    assert found.notna().tolist() == known and t.odd[:M].isna().all()
+    for value, right in zip(found[known], np.array(expected, dtype=object)[known], strict=True):
+        assert value == (right if isinstance(right, str) else pytest.approx(right, abs=3e-3))
+    assert profile_map(odd, p, 'odd', table=t).data and still_map(odd, p, 'odd')
+    columns = json.loads(gzip.decompress(explorer_data(odd, p)))['columns']
+    assert 'odd' in [column['name'] for column in columns]
+
+
+@pytest.mark.parametrize('name', [name for name, (_, expected) in COLUMNS.items() if name != 'nothing'])
+def test_any_column_of_ones_own_colours_a_map_and_groups_users(scene, name):
+    given = pd.Series(COLUMNS[name][0])
+    t = node_table(scene, neighbours=None)
+    t['own'] = given.iloc[np.arange(M + N) % len(given)].reset_index(drop=True)
+    fig = profile_map(scene, maps(), 'own', table=t)
+    assert sum(len(trace.customdata) for trace in fig.data if trace.customdata is not None) == M + N
+    if name != 'one value':
+        assert len(gain_by(scene, t.own[:M])) > 1
+
+
+def whole_maps():
+    """Maps with a record that can be told in words."""
+    p = maps()
+    record = {
+        'parameters': {'neighbours': 15, 'min_dist': 0.1, 'epochs': 500},
+        'versions': {'umap-learn': '0'},
+        'maps': {},
+        'before_after': None,
+    }
+    counts = dict.fromkeys(('rows', 'shown', 'queries', 'users', 'items', 'seed'), 1)
+    return Projection(p.coords, M, N, record | counts | {'sampled': False}, {}, p.labels, p.clusters)
+
+
+def test_lists_of_a_saved_run_are_drawn(scene, tmp_path):
+    from promax_nb.data.saved import load, save
+
+    items = scene.data.items.assign(tags=repeated([['slow', 'dark'], ['light'], []]))
+    data = replace(scene.data, items=items)
+    fresh, back = node_table(Scene(data)), node_table(Scene(load(save(data, tmp_path))))
+    assert set(fresh.tags.dropna()) == set(back.tags.dropna()) == {'slow', 'light'}
+    assert fresh.tags.isna().equals(back.tags.isna())
+
+
+@pytest.mark.parametrize('nothing', [None, float('nan'), pd.NA, pd.NaT, ''], ids=repr)
+def test_what_has_no_title_is_called_by_its_id(scene, nothing):
+    titles = pd.Series([nothing, 'Salt', *scene.data.items.title[2:]], dtype=object)
+    partly = replace(scene, data=replace(scene.data, items=scene.data.items.assign(title=titles)))
+    first = f'item {scene.data.items["item"][0]}'
+    assert partly.name('item', 0) == first and partly.name('item', 1) == 'Salt'
+    assert list(node_table(partly, neighbours=None)['name'][M : M + 2]) == [first, 'Salt']
+    assert any(first in text for text in distribution_plot(partly, 0).data[0].hovertext)
+
+
+def test_a_scene_forgets_what_was_made_from_other_trainings(scene):
+    other = replace(scene)
+    before = node_table(other, neighbours=5)
+    other.before.append(vectors(9))  # one more seed
+    after = node_table(other, neighbours=5)
+    rank = 'rank change of held-out items'
+    assert not before[rank].equals(after[rank]) and before['neighbours kept'].equals(after['neighbours kept'])
+
+
+# what ranks may have no vectors
+
+
+def by_scores(scene):
+    """The same recommenders as tables of scores and as functions, without vectors."""
+    first, second = ([users @ items.T for users, items in runs] for runs in (scene.before, scene.after))
+    return replace(scene, before=first, after=[lambda rows, s=scores: s[rows] for scores in second])
+
+
+def test_scores_alone_rank_as_vectors_do(scene):
+    bare = by_scores(scene)
+    pd.testing.assert_frame_equal(rank_change(bare), rank_change(scene))
+    pd.testing.assert_frame_equal(retrieval_table(bare, (5, 20)), retrieval_table(scene, (5, 20)))
+    pd.testing.assert_frame_equal(gain_by(bare, 'interactions'), gain_by(scene, 'interactions'))
+    assert degree_gain_plot(bare).to_json() == degree_gain_plot(scene).to_json()
+    known, found = node_table(scene), node_table(bare)
+    assert set(known) - set(found) == {'neighbours kept'}
+    pd.testing.assert_frame_equal(found, known[list(found)])
+    t = distributions(bare, 3)
+    assert t.q_before.isna().all() and np.isnan(t.attrs['kl_after']) and (t.p == distributions(scene, 3).p).all()
+    assert len(distribution_plot(bare, 3).data) and list(entropies(bare)) == ['user', 'entropy_p']
+
+
+def test_a_scorer_is_asked_and_left_as_it_was(scene):
+    scores = scene.before[0][0] @ scene.before[0][1].T
+    kept = scores.copy()
+    held_out_ranks(scores, scene.data.test, scene.data.train)
+    assert (scores == kept).all()
+
+
+def test_what_needs_vectors_says_so(scene):
+    from promax_nb.views.maps import project_scene
+    from promax_nb.views.population import population
+
+    bare = by_scores(scene)
+    with pytest.raises(ValueError, match='a divergence needs vectors.*before= has scores only'):
+        divergence_plot(bare)
+    with pytest.raises(ValueError, match='scores alone have no map'):
+        project_scene(Scene(scene.data, before=bare.before), progress=False)
+    with pytest.raises(ValueError, match='no vectors at all'):
+        alignment_uniformity(Scene(scene.data, before=bare.before))
+    with pytest.raises(ValueError, match=r"the scores are \(50, 6\) but data has 50 users and 60 items"):
+        Scene(scene.data, before=scene.before[0][0])
+    assert list(bare.spaces()) == ['profiles'] and 'How far from the profiles are they?' not in population(bare)
+
+
 # what the population figures say
 
 
@@ -441,7 +613,8 @@ def test_the_gain_of_each_user(scene):
     for low, high, sym in zip(
         means.y - means.error_y.arrayminus, means.y + means.error_y.array, means.marker.symbol, strict=True
     ):
-        assert sym == ('diamond' if low > 0 or high < 0 else 'diamond-open')
+        includes_zero = low <= 0 <= high
+        assert sym == ('diamond-open' if includes_zero else 'diamond')
 
 
 # looks
@@ -452,14 +625,23 @@ def figures(scene):
     return every_figure(scene, maps())
 
 
+# panels that share an axis with a labelled one, and the rug, whose ticks are its labels
+BARE = {
+    'pair': {'yaxis2'},
+    'user': {'xaxis', 'yaxis2'},
+    'divergence': {'yaxis2'},
+    'gain': {'xaxis'},
+    'training': {'xaxis'},
+}
+
+
 def test_axes_are_labelled_and_no_background_is_brought_along(figures):
     for name, fig in figures.items():
-        axes = [a for key, a in fig.to_dict()['layout'].items() if re.match(r'[xy]axis', key)]
-        linked = [a for a in axes if not a.get('title', {}).get('text')]
-        # unlabelled are: the upper panel's x axis, the rug's and the second panel's y axis
-        assert len(axes) - len(linked) >= 2 and len(linked) <= 2, name
+        axes = {key: axis for key, axis in fig.to_dict()['layout'].items() if re.match(r'[xy]axis', key)}
+        bare = {key for key, axis in axes.items() if not axis.get('title', {}).get('text')}
+        assert bare == BARE.get(name, set()), name
         assert fig.layout.paper_bgcolor == fig.layout.plot_bgcolor == 'rgba(0,0,0,0)' and fig.layout.title.text, name
-        assert fig.layout.font.color == '#7c7c7c' and all(a['gridcolor'].startswith('rgba(128') for a in axes), name
+        assert fig.layout.font.color == GREY and all(a['gridcolor'].startswith('rgba(128') for a in axes.values()), name
 
 
 def contrast(a, b):
@@ -477,18 +659,17 @@ def contrast(a, b):
 
 
 def test_texts_are_readable_on_white_and_on_dark(figures):
-    assert contrast('#7c7c7c', '#ffffff') > 4 and contrast('#7c7c7c', '#181818') > 4
+    assert contrast(GREY, '#ffffff') > 4 and contrast(GREY, '#181818') > 4
     assert contrast('#ffffff', '#fefefe') < 1.1 < 20 < contrast('#000000', '#ffffff')  # the measure can fail
 
 
 def test_nothing_of_the_data_is_in_a_template(figures):
     for name, fig in figures.items():
+        # the lines of a training show plotly's own box: numbers and the name, which is escaped
+        allowed = {None, 'text'} if name == 'training' else {'text', 'skip', 'y'}
         for t in fig.data:
-            assert (
-                t.hovertemplate is None
-                and t.texttemplate is None
-                and (t.hoverinfo in ('text', 'skip', 'y') or name == 'training')
-            ), (name, t.name)
+            assert t.hovertemplate is None and t.texttemplate is None, (name, t.name)
+            assert t.hoverinfo in allowed, (name, t.name)
 
 
 def test_kinds_differ_in_shape_everywhere(figures):
@@ -496,10 +677,8 @@ def test_kinds_differ_in_shape_everywhere(figures):
         for t in figures[name].data:
             if t.customdata is None:
                 continue
-            nodes = np.asarray(t.customdata)
-            assert (
-                (nodes < M).all() and t.marker.symbol == 'circle' or (nodes >= M).all() and t.marker.symbol == 'diamond'
-            ), name
+            expected = {'circle' if node < M else 'diamond' for node in t.customdata}
+            assert expected == {t.marker.symbol}, name
         shown = [t for t in figures[name].data if t.showlegend is not False]
         assert {'users', 'items'} <= {t.name for t in shown}, name
 

@@ -19,10 +19,11 @@ import pytest
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.lettingo import judge as judge_room
-from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import history_prompts, split_history
-from promax_nb.lettingo.judge import judge, judge_prompts, paired_difference, predictions, scores_of, sentiment_report
+from promax_nb.lettingo.judge import judge, judge_prompts, predictions, scores_of
 from promax_nb.lettingo.pairs import (
     PreflightError,
     best_profiles,
@@ -31,8 +32,8 @@ from promax_nb.lettingo.pairs import (
     preflight,
     save_pairs,
     shuffle_preferences,
-    transfer,
 )
+from promax_nb.lettingo.reports import paired_difference, sentiment_report, transfer
 from promax_nb.lettingo.styles import STYLES, styled
 from promax_nb.profiles.ask import store_frame
 from promax_nb.profiles.fence import CLOSE
@@ -546,9 +547,28 @@ def test_differences_are_paired_over_users(judged):
     twice = pd.concat([b, b[b['user'] < 20].assign(sample=9)])  # more samples of a user are not more voice
     assert paired_difference(a, twice)['difference'].to_numpy() == pytest.approx(d['difference'].to_numpy())
     part = paired_difference(a[a['user'] < 50], b[b['user'] > 20])
-    assert part.attrs['users'] == 29 and part.attrs['only_a'] == 21
-    with pytest.raises(ValueError, match='no user in common'):
+    questions = len(a) // a['user'].nunique() // a['sample'].nunique()  # of each user
+    assert part.attrs['users'] == 29 and part.attrs['questions'] == 29 * questions
+    assert part.attrs['only_a'] == 21 * questions and part.attrs['failed_a'] == part.attrs['failed_b'] == 0
+    with pytest.raises(ValueError, match='no question in common'):
         paired_difference(a[a['user'] < 5], b[b['user'] > 5])
+
+
+def test_a_failed_answer_is_no_advantage(judged):
+    """The same answers on both sides; on one side those that were wrong have failed. What is compared is what both answered."""
+    one = judged[judged['writer'] == 'style:true']
+    wrong = (one['predicted'] != one['truth']).to_numpy() & (np.arange(len(one)) % 2 == 0)
+    fewer = one.assign(status=np.where(wrong, 'failed', 'ok'))
+    for a, b, side in ((one, fewer, 'b'), (fewer, one, 'a')):
+        found = paired_difference(a, b)
+        both = a.merge(b, on=['user', 'item', 'sample'])
+        assert len(both) == len(one)
+        assert found.attrs[f'failed_{side}'] == wrong.sum() and found.attrs[f'only_{side}'] == 0
+    single = one[one['sample'] == one['sample'].min()]
+    hidden = single.assign(status=np.where(single['predicted'] != single['truth'], 'failed', 'ok'))
+    found = paired_difference(single, hidden)
+    assert found['difference'].tolist() == [0, 0, 0]  # was +.5: the wrong answers counted on one side only
+    assert found.attrs['only_a'] == (single['predicted'] != single['truth']).sum()
 
 
 # pairs ---------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
+import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,19 +16,21 @@ from promax_nb.data.bookshop import toy_data
 from promax_nb.models.evaluate import held_out, topk
 from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
-from promax_nb.views.browser import ProfileBrowser
+from promax_nb.views.browser import Editor, ProfileBrowser
 from promax_nb.views.candidates import CandidateExplorer, why_none
-from promax_nb.views.curves import curve_points
-from promax_nb.views.whatif import DistributionExplorer
-from promax_nb.views.edits import EDITABLE, profile_change, write_table
-from promax_nb.views.explorer import Explorer, Picked
-from promax_nb.views.html import Safe, content_words, grid, marked, tag
-from promax_nb.views.lookup import Nodes
+from promax_nb.views.curves import Chart, curve_points
 from promax_nb.views.distributions import distributions
+from promax_nb.views.edits import EDITABLE, Edits, profile_change, write_table
+from promax_nb.views.explorer import Explorer, Picked
+from promax_nb.views.finders import Finder, Neighbours, NodeList, UserFinder
+from promax_nb.views.html import Safe, content_words, grid, marked, tag
+from promax_nb.views.lookup import Lookup, Nodes
+from promax_nb.views.page import save_html
 from promax_nb.views.pairs import PairBrowser
-from promax_nb.views.parts import guarded, sentence
+from promax_nb.views.parts import Part, guarded, sentence
 from promax_nb.views.scene import Scene
 from promax_nb.views.texts import harmless
+from promax_nb.views.whatif import DistributionExplorer, Sliders
 
 HOSTILE = [
     '<script>alert(1)</script>',
@@ -575,6 +578,37 @@ def test_undo_and_redo(browser, scene):
         browser.redo()
 
 
+def test_an_undo_or_redo_that_fails_loses_nothing(scene, monkeypatch):
+    from promax_nb.views import edits as edits_room
+
+    browser = ProfileBrowser(scene)
+    browser.edit('user', 5, 'lost robots')
+    with monkeypatch.context() as broken:
+        broken.setattr(edits_room, 'profile_change', lambda *args: 1 / 0)
+        browser.undo_button.click()
+    assert 'ZeroDivisionError' in message(browser)
+    assert browser.live.users.profile[5] == 'lost robots' and browser.edited.undone.tolist() == [False]
+    browser.undo()
+    with monkeypatch.context() as broken:
+        broken.setattr(edits_room, 'profile_change', lambda *args: 1 / 0)
+        browser.redo_button.click()
+    assert browser.live.users.profile[5] == scene.users.profile[5] and len(browser.edited) == 1
+    browser.redo()
+    assert browser.live.users.profile[5] == 'lost robots' and browser.edited.undone.tolist() == [True, False]
+
+
+def test_a_first_edit_that_fails_leaves_the_vectors_as_they_were(scene, monkeypatch):
+    """The first edit may go over to another whitening; not before it has come through."""
+    from promax_nb.views import edits as edits_room
+
+    odd = dataclasses.replace(scene, vectors=tuple(x[:, ::-1].copy() for x in scene.vectors))  # not what in_basis gives
+    browser = ProfileBrowser(odd)
+    monkeypatch.setattr(edits_room, 'profile_change', lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        browser.edit('user', 0, 'something about robots')
+    assert browser.live.vectors is odd.vectors and browser.edited.empty
+
+
 def test_drafts_wait_for_their_node(browser, scene):
     browser.show('user', 1)
     browser.editor.value = 'half a sent'
@@ -1006,6 +1040,47 @@ def test_a_still_picture_is_left_in_static_pages(scene):
     assert dist._repr_mimebundle_()['text/html'] and 'ZeroDivisionError' in message(
         dist
     )  # a picture that fails does not take the widget along
+
+
+# --- how they are built
+
+
+def test_explorers_hold_parts_and_stand_on_no_ladder(scene):
+    """At most two classes of ours up to ipywidgets; a part is no widget, but has one to show, and tells of changes."""
+    browser, dist, cand = ProfileBrowser(scene), DistributionExplorer(scene), CandidateExplorer(scene)
+    for widget in (browser, dist, cand):
+        assert [c for c in type(widget).__mro__ if c.__module__.startswith('promax_nb')] == [type(widget), Explorer]
+    lent = [browser.finder, browser.finder.found, browser.near, browser.editing, dist.finder, dist.sliders, dist.chart]
+    assert {part.notice for part in lent} == {browser.notice, dist.notice}  # errors appear in one place
+    lookup = Lookup(scene)
+    alone = [Finder(lookup), UserFinder(lookup), Neighbours(), Editor(Edits(scene)), Sliders(scene), Chart()]
+    for part in alone:
+        heard = []
+        assert isinstance(part, Part) and isinstance(part.out, ipywidgets.Widget)
+        assert not isinstance(part, ipywidgets.Widget)
+        assert part.on_change(lambda *what, to=heard: to.append(what)) is part
+        part.changed('user', 3)
+        assert heard == [('user', 3)]
+
+
+def test_a_list_tells_only_what_a_person_chose(scene):
+    lookup, chosen = Lookup(scene), []
+    nodes = NodeList().on_change(lambda *node: chosen.append(node))
+    nodes.fill(lookup.first('user'))
+    nodes.mark(('user', 5))
+    nodes.fill(lookup.first('item'))
+    assert chosen == [] and nodes.value is None
+    nodes.fill(lookup.first('user'))
+    assert nodes.value == ('user', 5)  # still marked
+    nodes.out.index = 7
+    assert chosen == [('user', 7)]
+
+
+def test_cards_are_parts_of_a_page(browser, tmp_path):
+    """The page on disk shows the same card as the notebook, and a browser as its still picture."""
+    browser.show('user', 4)
+    path = save_html({'one': browser, 'two': browser.card.value}, tmp_path / 'page.html')
+    assert path.read_text(encoding='utf-8').count(browser.card.value) == 2
 
 
 # --- controls and size

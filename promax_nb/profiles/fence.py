@@ -55,7 +55,6 @@ def material(
     body = prompt[start + len(OPEN) + 1 : end]
     for line in body.split('\n'):
         name, _, value = line.partition(': ')
-        bare = name.strip()
-        depth = name.index(bare)
-        facts.append((depth, bare.rstrip(':'), value.strip()))
+        depth = len(name) - len(name.lstrip())
+        facts.append((depth, name.strip().rstrip(':'), value.strip()))
     return facts

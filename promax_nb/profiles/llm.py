@@ -206,6 +206,8 @@ def _sentence(
     kind, where = type(error).__name__, llm.where
     if isinstance(error, Trouble):
         return _told(llm, error, tries)
+    if kind == '_NotAgain':
+        return LLMError(f'no answer from {where}, and no second try: the budget might not last for both')
     if isinstance(error, json.JSONDecodeError):
         page = f' (a page: {scrub(said_by(error.doc), llm.secrets())[:80]!r})' if '<html' in error.doc else ''
         return LLMError(
@@ -334,6 +336,17 @@ def prepare(self: Chat):
     return self._client
 
 
+class _NotAgain(BaseException):
+    """Raised where the client would try again and must not. No Exception: the client would take that for trouble."""
+
+
+def _may_cost(
+    status,  # int | None: how a try ended; None: without any answer
+) -> bool:
+    """May a try that brought no answer have been charged for?"""
+    return status is None or status >= 500
+
+
 def _http_client(
     openai,  # the package
     llm,  # Chat
@@ -341,10 +354,13 @@ def _http_client(
     """An HTTP client that leaves loopback alone and remembers how each try ended."""
 
     def sending(request):
-        llm._tries.__dict__.setdefault('statuses', []).append(None)
+        statuses, before_retry = llm.tries()
+        if statuses and _may_cost(statuses[-1]) and before_retry and not before_retry():
+            raise _NotAgain
+        statuses.append(None)
 
     def received(response):
-        llm._tries.__dict__.setdefault('statuses', [None])[-1] = response.status_code
+        llm.tries()[0][-1] = response.status_code
 
     secure = (llm.base_url or DEFAULT_URL).startswith('https')
     host = urlsplit(llm.base_url or '').netloc.rpartition('@')[2]
@@ -398,7 +414,6 @@ def _reply(
     """Send one request; returns the JSON of the reply, raises Trouble or what the client raises."""
     create = self.prepare().chat.completions.with_raw_response.create
     messages = [{'role': 'user', 'content': prompt}]
-    self._tries.statuses = []
     try:
         raw = create(model=self.name, messages=messages, **options, **self._private)
     except Exception as e:
@@ -413,10 +428,15 @@ def _reply(
 
 
 @patch
-def _lost(self: Chat):
-    """How many tries before the last may have been charged for."""
-    before = getattr(self._tries, 'statuses', [])[:-1]
-    return sum(status is None or status >= 500 for status in before)
+def tries(
+    self: Chat,
+    before_retry=None,  # callable () -> bool | None: may there be a try after one that may have been charged for?
+    anew=False,  # bool: forget the tries of the question before
+):
+    """How each try of the question that this thread is asking has ended, and who is asked before another one."""
+    if anew or not hasattr(self._tries, 'statuses'):
+        self._tries.statuses, self._tries.before_retry = [], before_retry
+    return self._tries.statuses, self._tries.before_retry
 
 # %% ../../nbs/profiles/03_llm.ipynb #e1e28847
 @patch
@@ -425,24 +445,28 @@ def _ask(
     prompt,  # str
     seed,  # int | None
     extras,  # dict: asked for beside the settings
+    before_retry,  # callable | None
 ):
     """Ask until the server takes the options; raises LLMError."""
     refused, error = dict(self.refused), None
+    statuses, _ = self.tries(before_retry, anew=True)
     while error is None:
-        options = self.sent(refused, **extras)
+        options, earlier = self.sent(refused, **extras), len(statuses)
         options.update({'seed': seed} if 'seed' in options else {})
         try:
-            return self._answer(prompt, options, refused)
+            answer = self._answer(prompt, options, refused)
+            return replace(answer, lost=sum(map(_may_cost, statuses[:-1])))
         except Trouble as e:
             still = {name: extras[name] for name in extras if name in options}
             more = options_refused(e, options, still, refused)
             refused.update(more or {})
-            error = None if more else _sentence(e, self, len(self._tries.statuses))
+            error = None if more else _sentence(e, self, len(statuses) - earlier)
         except LLMError as e:
             error = e
-        except Exception as e:
-            error = _sentence(e, self, len(getattr(self._tries, 'statuses', [])) or 1)
-    error.lost = self._lost() if error.billed else 0
+        except (Exception, _NotAgain) as e:
+            error = _sentence(e, self, max(len(statuses) - earlier, 1))
+    reached = error.billed or any(statuses)  # a server that was never reached charges for nothing
+    error.lost = sum(map(_may_cost, statuses[:-1])) if reached else 0
     raise error.with_traceback(None)  # nothing of the request travels with it
 
 
@@ -456,7 +480,7 @@ def _answer(
     """Send one request and read the reply."""
     reply = self._reply(prompt, options)
     self._remember(refused)
-    return replace(read_reply(reply, self.secrets()), lost=self._lost())
+    return read_reply(reply, self.secrets())
 
 
 @patch
@@ -483,7 +507,8 @@ def complete(
     prompt,  # str
     sample=None,  # int | None: number of a repeated draw of the same prompt (added to the seed, if there is one)
     schema=None,  # dict | None: JSON schema of the answer, for servers that offer structured answers
-    logprobs=None,  # int | None: ask for the log-probabilities of so many likeliest tokens, where the server gives them
+    logprobs=None,  # int | None: how many of the likeliest tokens, with log-probabilities, where the server gives them
+    before_retry=None,  # callable () -> bool | None: may there be a try after one that may have been charged for?
 ) -> Answer:
     """Ask once; raises LLMError."""
     extras = {}
@@ -492,17 +517,17 @@ def complete(
         wanted = {'name': 'answer', 'schema': schema, 'strict': True}
         extras['response_format'] = {'type': 'json_schema', 'json_schema': wanted}
     if logprobs:
-        extras.update(logprobs=True, top_logprobs=logprobs)
+        extras |= {'logprobs': True, 'top_logprobs': logprobs}
     seed = self.params['seed'] + (sample or 0) if 'seed' in self.params else None
     kind = frozenset(extras)
     if kind not in self._known:
         with self._first:
             if kind not in self._known:
                 try:
-                    return self._ask(prompt, seed, extras)
+                    return self._ask(prompt, seed, extras, before_retry)
                 finally:
                     self._known.add(kind)
-    return self._ask(prompt, seed, extras)
+    return self._ask(prompt, seed, extras, before_retry)
 
 # %% ../../nbs/profiles/03_llm.ipynb #b6ad107f
 _KEY_WORDS = ('key', 'api_key', 'apikey', 'token', 'authorization')

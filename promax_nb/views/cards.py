@@ -112,7 +112,7 @@ def about(
     fields = (data.users if kind == 'user' else data.items).iloc[row]
     known = {}
     for field, value in fields.items():
-        text = '' if value is pd.NA else harmless(value, limit)
+        text = harmless(value, limit)
         if text and field != kind:
             known[str(field)] = text
     return known

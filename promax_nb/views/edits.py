@@ -210,8 +210,6 @@ class Edits:
         if self.live.raw is not None:
             vectors = self.live.raw[kind == 'item']
             placed = self._placer.place(kind, old_text, text, vectors[row])
-        if placed.white is not None and not self.log:
-            self.live = replace(self.live, vectors=self._placer.vectors)
         edit = Edit(
             kind=kind,
             row=row,
@@ -229,16 +227,19 @@ class Edits:
         if not standing:
             raise ValueError('there is no edit to undo.')
         edit = standing[-1]
+        change = self._put(self.live, edit, edit.before, edit.old_vectors)
         edit.undone = True
         self._undone.append(edit)
-        return self._put(edit, edit.before, edit.old_vectors)
+        return change
 
     def redo(self) -> Change:
         """Apply again what was undone last."""
         if not self._undone:
             raise ValueError('there is nothing to redo: undo an edit first.')
-        edit = self._undone.pop()
-        return self._apply(replace(edit, before=self.text(edit.kind, edit.row), undone=False))
+        edit = self._undone[-1]
+        change = self._apply(replace(edit, before=self.text(edit.kind, edit.row), undone=False))
+        self._undone.pop()
+        return change
 
     @property
     def table(self) -> pd.DataFrame:
@@ -282,22 +283,24 @@ class Edits:
 
     def _apply(self, edit, doubt=''):
         """Put an edit into force and remember what was there."""
-        vectors = []
-        for part, vector in zip(('raw', 'vectors'), edit.new_vectors, strict=True):
-            pair = getattr(self.live, part)
-            vectors.append(None if vector is None else pair[edit.kind == 'item'][edit.row].copy())
-        edit.old_vectors = tuple(vectors)
-        change = self._put(edit, edit.after, edit.new_vectors, doubt)
+        raw, white = edit.new_vectors
+        old, side = self.live, edit.kind == 'item'
+        if white is not None and not self.log:
+            old = replace(old, vectors=self._placer.vectors)  # old and new are compared in one whitening
+        edit.old_vectors = (
+            None if raw is None else old.raw[side][edit.row].copy(),
+            None if white is None else old.vectors[side][edit.row].copy(),
+        )
+        change = self._put(old, edit, edit.after, edit.new_vectors, doubt)
         self.log.append(edit)
         return change
 
-    def _put(self, edit, text, vectors, doubt=''):
-        """Go from the live scene to the next, and say what is different."""
+    def _put(self, old, edit, text, vectors, doubt=''):
+        """Go from a scene to the next, and say what is different; what fails on the way changes nothing."""
         kind, row = edit.kind, edit.row
-        old, old_lookup = self.live, self.lookup
         new = edited_scene(old, kind, row, text, *vectors)
-        lookup = old_lookup.after_edit(new, kind)
-        near = old_lookup.neighbours(kind, row, 5), lookup.neighbours(kind, row, 5)
+        lookup = self.lookup.after_edit(new, kind)
+        near = self.lookup.neighbours(kind, row, 5), lookup.neighbours(kind, row, 5)
         distribution = None
         if new.raw is not None and new.vectors is not None:
             takers = self.past.of('item', row)['user'] if kind == 'item' else ()

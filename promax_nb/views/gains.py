@@ -5,20 +5,19 @@
 # %% auto #0
 __all__ = ['length_of', 'both_sides', 'degree_gain_plot', 'gain_by', 'retrieval_plot']
 
-# %% ../../nbs/views/14_gains.ipynb #70f0962d
+# %% ../../nbs/views/14_gains.ipynb #0eb0f62c
 import re
 
 import numpy as np
 import pandas as pd
 
-from ..models.evaluate import by_sparsity, paired, user_metrics
 from .charts import is_sure
 from .look import BASE, GREY, OURS, PROFILE, WORD, dot_look, interval_bars, themed, ticks_of_counts
 from .nodes import WHO, colour_values, node_table
 from .ranks import retrieval_table
 from .texts import harmless, label
 
-# %% ../../nbs/views/14_gains.ipynb #eeeca541
+# %% ../../nbs/views/14_gains.ipynb #5019aae8
 def length_of(
     metric: str,  # 'recall@20' or another
 ) -> int:  # 20
@@ -37,6 +36,8 @@ def both_sides(
     metric: str,  # recall, ndcg, precision, mrr or hit at k
 ) -> tuple:  # before, after: DataFrames of one column, index: users with held-out items
     """A metric of every user before and after, the mean over seeds."""
+    from promax_nb.models.evaluate import user_metrics
+
     k = length_of(metric)
     scene.need('before', 'after')
     sides = []
@@ -52,6 +53,8 @@ def degree_gain_plot(
 ):  # plotly Figure
     """Training interactions of each user against what reshaping gained for it, with means by sparsity group."""
     from plotly.subplots import make_subplots
+
+    from promax_nb.models.evaluate import by_sparsity
 
     before, after = (side[metric] for side in both_sides(scene, metric))
     groups = by_sparsity(scene.before, scene.after, scene.data, metric, mask=scene.settings['mask'])
@@ -131,6 +134,8 @@ def gain_by(
     projection=None,  # for the columns that need a map
 ) -> pd.DataFrame:  # a row a group: group, users, base, ours, difference, low, high, p, helped, hurt (shares of users)
     """What reshaping gained within groups of users: paired difference, 95 % interval, shares gained and lost."""
+    from promax_nb.models.evaluate import paired
+
     before, after = both_sides(scene, metric)
     values = _one_per_user(scene, column, projection).loc[before.index]
     if values.dtype == float and values.nunique() > parts:

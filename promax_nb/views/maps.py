@@ -92,11 +92,11 @@ def described(
 
 
 def _what_is_drawn(record: dict) -> str:
-    asked = record['parameters']
-    nodes = f'{record["shown"]:,} of {record["rows"]:,} nodes ({record["users"]:,} users, {record["items"]:,} items)'
+    nodes = '{shown:,} of {rows:,} nodes ({users:,} users, {items:,} items)'.format(**record)
     sample = ', a random sample' if record['sampled'] else ''
-    umap = f'UMAP {record["versions"]["umap-learn"]}, seed {record["seed"]}, {asked["neighbours"]} neighbours'
-    return f'{nodes}{sample}; {umap}, min_dist {asked["min_dist"]:g}, {asked["epochs"]} epochs.'
+    umap = f'UMAP {record["versions"]["umap-learn"]}, seed {record["seed"]}'
+    asked = '{neighbours} neighbours, min_dist {min_dist:g}, {epochs} epochs'.format(**record['parameters'])
+    return f'{nodes}{sample}; {umap}, {asked}.'
 
 
 def _how_honest(name: str, figures: dict, record: dict) -> str:
@@ -110,10 +110,11 @@ def _how_honest(name: str, figures: dict, record: dict) -> str:
 
 def _which_frame(agreement: dict) -> str:
     best = agreement['chosen']
-    others = [m for m in METHODS if m in agreement and m != best]
-    against = ', '.join(f'{agreement[m]["agreement"]:.2f} by {m!r}' for m in others)
-    score = f'agreement {agreement[best]["agreement"]:.2f} ({agreement["rows"]:,} nodes)'
-    return f'base and reshaped share one frame, method {best!r}: {score}{", against " if against else ""}{against}.'
+    scores = {method: agreement[method]['agreement'] for method in METHODS if method in agreement}
+    score = f'agreement {scores.pop(best):.2f} ({agreement["rows"]:,} nodes)'
+    others = [f'{value:.2f} by {method!r}' for method, value in scores.items()]
+    against = f', against {", ".join(others)}' if others else ''
+    return f'base and reshaped share one frame, method {best!r}: {score}{against}.'
 
 
 def _what_changed(before_after: dict) -> str:
@@ -194,7 +195,7 @@ def checked_spaces(
         raise ValueError(f"spaces is a {given}: pass a dict such as {{'base': (user vectors, item vectors)}}.")
     if not spaces:
         raise ValueError(
-            'there is no space to draw: give profile vectors or trained vectors, '
+            'there is no space to draw: give profile vectors or trained vectors (scores alone have no map), '
             "for example {'base': (user vectors, item vectors)}."
         )
     found = {name: vector_pair(x, str(name)) for name, x in spaces.items()}

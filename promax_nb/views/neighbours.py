@@ -95,18 +95,22 @@ def _in_both(x, y):
         raise ValueError(
             f'x is {x.shape} and y is {y.shape}: pass two tables of points with one row per node, in the same order.'
         )
-    good = np.isfinite(x).all(1) & np.isfinite(y).all(1)
+    good = np.isfinite(x).all(1)
+    good &= np.isfinite(y).all(1)
     return x[good], y[good], good
 
 
 def _ranks_in_space(x, rows, neighbours):
     """(b, k) which nearest of its row each of the `neighbours` (b, k) is, from 1; equal distances share the better."""
     lengths = np.einsum('nd,nd->n', x, x)
-    distances = lengths[rows, None] + lengths - 2 * x[rows] @ x.T
-    distances[np.arange(len(rows)), rows] = np.inf  # nobody is a neighbour of oneself
-    theirs = np.take_along_axis(distances, neighbours, 1)
-    nearer = [(distances < column[:, None]).sum(1) for column in theirs.T]
-    return np.stack(nearer, 1) + 1
+    squared = lengths[rows, None] + lengths - 2 * x[rows] @ x.T
+    oneself = np.arange(len(rows)), rows
+    squared[oneself] = np.inf  # nobody is a neighbour of oneself
+    ranks = np.empty_like(neighbours)
+    for column in range(neighbours.shape[1]):
+        theirs = np.take_along_axis(squared, neighbours[:, [column]], 1)
+        ranks[:, column] = 1 + (squared < theirs).sum(1)
+    return ranks
 
 # %% ../../nbs/views/03_neighbours.ipynb #df09eaa0
 def neighbours_kept(
@@ -127,11 +131,17 @@ def shared(
 ) -> np.ndarray:  # (n,) float32 from 0 to 1
     """Share of each row of `ids` that is in the same row of `others`."""
     n, k = ids.shape
-    row_starts = np.arange(0, n * k + 1, k)
+    both = _as_matrix(ids).multiply(_as_matrix(others))
+    counts = np.asarray(both.sum(1)).ravel()
+    return (counts / k).astype(np.float32)
+
+
+def _as_matrix(ids):
+    """(n, n) sparse: 1 where a column is among the row's ids."""
+    n, k = ids.shape
     ones = np.ones(n * k, np.float32)
-    one, other = (sp.csr_matrix((ones, found.ravel(), row_starts), (n, n)) for found in (ids, others))
-    both = one.multiply(other).sum(1)
-    return (np.asarray(both).ravel() / k).astype(np.float32)
+    row_starts = np.arange(0, n * k + 1, k)
+    return sp.csr_matrix((ones, ids.ravel(), row_starts), (n, n))
 
 # %% ../../nbs/views/03_neighbours.ipynb #57943028
 def procrustes(

@@ -8,11 +8,13 @@ __all__ = ['UNITS', 'WHO', 'colour_values', 'first_entry', 'attribute', 'sparsit
 # %% ../../nbs/views/09_nodes.ipynb #f6f7edba
 import datetime
 from decimal import Decimal
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ..data.cells import cell_values
 from ..retrieval.vectors import unit_rows
 from .distributions import profile_sharpness, profile_weights, temperatures
 from .maps import distance_moved
@@ -23,63 +25,60 @@ from .texts import harmless, missing
 # %% ../../nbs/views/09_nodes.ipynb #a627547a
 def colour_values(
     column,  # Series, array or list: one value per node
-) -> pd.Series:  # float with NaN, or object of str with None
+) -> pd.Series:  # float with NaN, or object of str with None; .attrs['unit'] where it has one
     """A column as numbers or as texts, whatever it held."""
-    column = pd.Series(column).reset_index(drop=True)
-    kind = column.dtype
-    if pd.api.types.is_bool_dtype(kind):
-        return _as_texts(column)
-    if pd.api.types.is_complex_dtype(kind):
-        return _as_texts(column)
-    if pd.api.types.is_numeric_dtype(kind):
-        return pd.Series(column.to_numpy(float, na_value=np.nan))
-    if isinstance(kind, pd.PeriodDtype):
-        column = column.dt.to_timestamp()
+    if getattr(column, 'dtype', None) == np.float64:
+        return pd.Series(np.asarray(column))  # as most columns are
     entries = [first_entry(value) for value in column]
-    known = [value for value in entries if not missing(value)]
-    for kinds, read in _READERS:
-        if known and all(isinstance(value, kinds) and not isinstance(value, bool) for value in known):
-            return pd.Series([np.nan if missing(value) else read(value) for value in entries], dtype=float)
-    return _as_texts(pd.Series(entries, dtype=object))
+    read, unit = _reader([entry for entry in entries if entry is not None])
+    values = [None if entry is None else read(entry) for entry in entries]
+    made = pd.Series(values, dtype=object if read is _text else float)
+    made.attrs = {'unit': unit}
+    return made
 
 
 def first_entry(
     value,  # one cell of a table
 ):
-    """Of a list, a set or an array the first entry that says something, or None; any other value as it is."""
-    if isinstance(value, (set, frozenset)):
-        value = sorted(value, key=str)
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, dict):
+    """Of a list, a set, an array or a dictionary the first entry that says something; any other value; None without."""
+    if missing(value):
         return None
-    if not isinstance(value, (list, tuple)):
-        return None if missing(value) else value
-    entries = (first_entry(entry) for entry in value)
-    return next((entry for entry in entries if entry is not None and entry != ''), None)
+    if not isinstance(value, (list, tuple, set, frozenset, dict, np.ndarray)):
+        return value
+    return next(iter(cell_values(value)), None)
 
 
-def _as_texts(column) -> pd.Series:
-    texts = [None if missing(value) else str(value) for value in column]
-    return pd.Series(texts, dtype=object)
+def _reader(values) -> tuple:
+    """What makes numbers of these values, and their unit; or texts: True and False and a mixture are no numbers."""
+    for kinds, read, unit in _NUMBERS:
+        if values and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values):
+            return read, unit
+    return _text, ''
+
+
+def _text(value) -> str:
+    return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)
 
 
 def _year(date) -> float:
     """A date as a number: 2020.5 is the middle of 2020."""
-    return date.year + (date.timetuple().tm_yday - 1) / 366
+    if isinstance(date, pd.Period):
+        date = date.to_timestamp()
+    date = pd.Timestamp(date)
+    return date.year + (date.day_of_year - 1) / 366
 
 
 def _days(span) -> float:
     return pd.Timedelta(span).total_seconds() / 86_400
 
 
-_READERS = (
-    ((int, float, np.number, Decimal), float),
-    ((datetime.date, np.datetime64), lambda date: _year(pd.Timestamp(date))),
-    ((datetime.timedelta, np.timedelta64), _days),
+_NUMBERS = (  # spans first: numpy's would pass for whole numbers
+    ((datetime.timedelta, np.timedelta64), _days, 'in days'),
+    ((datetime.date, np.datetime64, pd.Period), _year, 'as years'),
+    ((Real, Decimal), float, ''),
 )
 
-# %% ../../nbs/views/09_nodes.ipynb #7176ea0a
+# %% ../../nbs/views/09_nodes.ipynb #df2170af
 def attribute(
     column,  # of the tables `users` and `items` of data
     most: int = 50,  # categories
@@ -95,13 +94,15 @@ def attribute(
     numbers = pd.to_numeric(known, errors='coerce')
     if numbers.notna().mean() >= 0.95:
         return _varied(numbers.reindex(values.index).astype(float))
-    parts = known.str.split(r'\s*[,|]\s*', regex=True).str[0].astype(object)
-    return parts.reindex(values.index) if 2 <= parts.nunique() <= most else None
+    first = known.map(lambda text: next(iter(cell_values(text)), None)).astype(object)
+    if not 2 <= first.nunique() <= most:
+        return None
+    return first.reindex(values.index)
 
 
 def _varied(numbers):
     """Numbers without infinities; None where all are the same."""
-    numbers = numbers.replace([np.inf, -np.inf], np.nan)
+    numbers = numbers.where(np.isfinite(numbers))
     return numbers if numbers.nunique() > 1 else None
 
 # %% ../../nbs/views/09_nodes.ipynb #063d314d
@@ -123,13 +124,14 @@ def _who(scene) -> pd.DataFrame:
     data = scene.data
     m, n = data.n_users, data.n_items
     ids = [str(i) for i in (*data.users['user'], *data.items['item'])]
+    names = scene.names('user') + scene.names('item')
     texts = _profiles(scene.users, m) + _profiles(scene.items, n)
     table = {
         'node': np.arange(m + n),
         'kind': ['user'] * m + ['item'] * n,
         'row': np.r_[:m, :n],
         'id': pd.Series(ids, dtype=object),  # as objects: they may hold what pandas' strings cannot
-        'name': scene.names('user') + scene.names('item'),
+        'name': names,
         'profile': pd.Series(texts, dtype=object),
     }
     return pd.DataFrame(table)
@@ -161,22 +163,26 @@ def node_table(
     neighbours: int | None = 15,  # of 'neighbours kept', where no projection knows it; None: without that slow column
 ) -> pd.DataFrame:  # M + N rows: node, kind, row, id, name, profile, then columns to colour by; .attrs['units']
     """Everything known about each user and item, one row each: what maps are coloured by and selections return."""
-    data, m = scene.data, scene.data.n_users
+    data = scene.data
+    m = data.n_users
     table = _who(scene)
     train = sp.csr_matrix(data.train)
-    counts = train.getnnz(1)
-    table['interactions'] = np.r_[counts, train.getnnz(0)].astype(float)
-    table['sparsity group'] = _of_users(sparsity_groups(counts), len(table))
+    of_users, of_items = train.getnnz(1), train.getnnz(0)
+    table['interactions'] = np.r_[of_users, of_items].astype(float)
+    table['sparsity group'] = _of_users(sparsity_groups(of_users), len(table))
     if scene.vectors is not None:
         _, tau, floor = temperatures(scene)
-        table['confidence weight'] = _of_users(profile_weights(scene, scene.vectors, tau, floor), len(table))
-        table['profile sharpness'] = _of_users(profile_sharpness(scene, scene.vectors, tau), len(table))
+        weights = profile_weights(scene, scene.vectors, tau, floor)
+        sharpness = profile_sharpness(scene, scene.vectors, tau)
+        table['confidence weight'] = _of_users(weights, len(table))
+        table['profile sharpness'] = _of_users(sharpness, len(table))
     if scene.before and scene.after:
         if data.test.nnz:
             rises = rank_change(scene)
-            of_users = rises.groupby('user').rise.mean().reindex(range(m))
-            of_items = rises.groupby('item').rise.mean().reindex(range(data.n_items))
-            table['rank change of held-out items'] = np.r_[of_users, of_items]
+            of_users = rises.groupby('user').rise.mean()
+            of_items = rises.groupby('item').rise.mean()
+            rise = np.r_[of_users.reindex(range(m)), of_items.reindex(range(data.n_items))]
+            table['rank change of held-out items'] = rise
         kept = _neighbours_kept(scene, projection, neighbours)
         if kept is not None:
             table['neighbours kept'] = kept
@@ -202,15 +208,16 @@ def _neighbours_kept(scene, projection, k: int | None):
         return np.asarray(known, float)
     spaces = scene.spaces()
     n = scene.data.n_users + scene.data.n_items
-    if not k or n <= 4:
+    if not k or n <= 4 or not {'base', 'reshaped'} <= set(spaces):
         return None
-    pairs = spaces['base'], spaces['reshaped']
-    base, reshaped = (unit_rows(np.concatenate(pair)) for pair in pairs)
 
     def counted():
-        return neighbours_kept(base, reshaped, min(k, n - 1)).astype(float)
+        base, reshaped = (np.concatenate(spaces[name]) for name in ('base', 'reshaped'))
+        kept = neighbours_kept(unit_rows(base), unit_rows(reshaped), min(k, n - 1))
+        return kept.astype(float)
 
-    return scene.remembered(('neighbours kept', k), (*pairs[0], *pairs[1]), counted)
+    sources = (*spaces['base'], *spaces['reshaped'])
+    return scene.remembered(('neighbours kept', k), sources, counted)
 
 # %% ../../nbs/views/09_nodes.ipynb #701088ed
 def check_projection(
@@ -234,14 +241,16 @@ def _add_places(table, scene, projection):
     if {'base', 'reshaped'} <= set(coords):
         table['distance moved'] = distance_moved(coords['base'], coords['reshaped'])
     labels = getattr(projection, 'labels', None) or {}
-    space = next((name for name in ('profiles', *labels) if len(labels.get(name, ()))), None)
-    if space is None:
+    named = [name for name in ('profiles', *labels) if len(labels.get(name, ()))]
+    if not named:
         return
+    space = named[0]
     regions = labels[space]
-    codes = (getattr(projection, 'clusters', None) or {}).get(space)
+    found = getattr(projection, 'clusters', None) or {}
+    codes = found.get(space)
     if codes is None:  # a projection made by hand
         codes = _nearest_label(coords[space], regions)
-    names = {c: f'{c}: {harmless(text, 80)}' for c, text in zip(regions.cluster, regions.text, strict=True)}
+    names = {r.cluster: f'{r.cluster}: {harmless(r.text, 80)}' for r in regions.itertuples()}
     table['cluster'] = pd.Series(np.asarray(codes)).map(names)
 
 
@@ -249,9 +258,11 @@ def _nearest_label(xy, regions):
     """(n,) cluster whose label is nearest to each node; -1 where it is not shown."""
     xy = np.asarray(xy, np.float64)
     places = regions[['x', 'y']].to_numpy(np.float64)
-    far = np.square(xy[:, None] - places).sum(2)
-    nearest = np.nan_to_num(far, nan=np.inf).argmin(1)
-    return np.where(np.isfinite(xy).all(1), regions.cluster.to_numpy()[nearest], -1)
+    shown = np.isfinite(xy).all(1)
+    far = np.square(xy[shown, None] - places).sum(2)
+    codes = np.full(len(xy), -1)
+    codes[shown] = regions.cluster.to_numpy()[far.argmin(1)]
+    return codes
 
 
 def _add_attributes(table, frame, kind: str, rows: slice):
@@ -261,9 +272,13 @@ def _add_attributes(table, frame, kind: str, rows: slice):
         values = None if name in own else attribute(frame.iloc[:, place])
         if values is None:
             continue
-        column = str(name) if str(name) not in table and str(name) not in UNITS else f'{kind}: {name}'
+        column = str(name)
+        if column in table or column in UNITS:
+            column = f'{kind}: {name}'
         full = np.full(len(table), np.nan, dtype=values.dtype)
         full[rows] = values
         table[column] = full
-        first = '' if values.dtype == float else '; of a list, the first entry'
-        table.attrs['units'][column] = f'of the {kind}s, from the data{first}'
+        notes = [f'of the {kind}s, from the data', values.attrs.get('unit')]
+        if values.dtype != float:
+            notes.append('of a list, the first entry')
+        table.attrs['units'][column] = '; '.join(note for note in notes if note)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ..models.scorers import Scorer
 from ..retrieval.vectors import unit_rows
 from .charts import loss_curves
 from .distributions import entropies, sampled
@@ -94,7 +95,8 @@ def divergence_plot(
     """How far the recommender is from the profiles, for all users, before and after: KL and JS in nats."""
     from plotly.subplots import make_subplots
 
-    scene.need('vectors', 'before', 'after')
+    scene.need('vectors')
+    scene.need_spaces('base', 'reshaped', purpose='a divergence')
     table = entropies(scene)
     fig = make_subplots(1, 2, horizontal_spacing=0.1)
     for col, (key, word) in enumerate((('kl', 'KL(p‖q)'), ('js', 'JS(p, q)')), 1):
@@ -115,7 +117,7 @@ def alignment_uniformity(
     """How near users are to their training items, and how evenly each space is filled; all rows scaled to length 1."""
     runs = [('profiles', 0, scene.vectors)] if scene.vectors is not None else []
     for name, side in (('base', scene.before), ('reshaped', scene.after)):
-        runs += [(name, seed, run) for seed, run in enumerate(side)]
+        runs += [(name, seed, run) for seed, run in enumerate(side) if not isinstance(run, Scorer)]
     if not runs:
         raise ValueError('this scene has no vectors at all: pass vectors=, before= or after= to as_scene.')
     rng = np.random.default_rng(0)
@@ -221,12 +223,13 @@ def population(
 ) -> dict:  # heading -> figure
     """Every figure about the whole population that the scene has the parts for."""
     trained = scene.has('before') and scene.has('after')
+    spaces = {'base', 'reshaped'} <= set(scene.spaces())
     profiles = scene.has('vectors')
     tested = scene.data.test.nnz > 0
     wanted = {
         'How sharp are the distributions?': (entropy_plot, profiles),
-        'How far from the profiles are they?': (divergence_plot, profiles and trained),
-        'Alignment and uniformity': (alignment_uniformity_plot, trained),
+        'How far from the profiles are they?': (divergence_plot, profiles and spaces),
+        'Alignment and uniformity': (alignment_uniformity_plot, spaces),
         'Who gained?': (degree_gain_plot, trained and tested),
         'Do profiles alone find held-out items?': (retrieval_plot, profiles and tested),
     }

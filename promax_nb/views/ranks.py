@@ -5,69 +5,92 @@
 # %% auto #0
 __all__ = ['held_out_ranks', 'rank_change', 'retrieval_table']
 
-# %% ../../nbs/views/08_ranks.ipynb #31e5e51a
+# %% ../../nbs/views/08_ranks.ipynb #141afee7
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ..models.scorers import as_scorer
 from ..retrieval.vectors import unit_rows
 from .scene import is_whole
 
 # %% ../../nbs/views/08_ranks.ipynb #f65d7afc
 def held_out_ranks(
-    scorer,  # what ranks: a pair of vector tables
+    scorer,  # what ranks: a pair of vector tables, a table of scores, or whatever `as_scorer` takes
     truth,  # (M, N) scipy sparse: held-out interactions
     seen=None,  # (M, N) scipy sparse: items that do not compete
 ) -> pd.DataFrame:  # one row per held-out pair: user, item, rank (1 is best; equal scores share their mean rank)
     """The place of every held-out item in its user's ranking."""
-    users, items = scorer
     truth = sp.csr_matrix(truth)
-    seen = sp.csr_matrix(truth.shape) if seen is None else sp.csr_matrix(seen)
+    if seen is None:
+        seen = truth.shape  # nobody has seen anything
+    seen = sp.csr_matrix(seen)
+    scorer = as_scorer(scorer, truth.shape)
     n_users, n_items = truth.shape
-    block = max(1, 2**22 // n_items)
-    parts = [pd.DataFrame({'user': np.zeros(0, np.int64), 'item': np.zeros(0, np.int64), 'rank': np.zeros(0)})]
+    pairs = truth.tocoo()
+    ranks = np.empty(truth.nnz)
+    block = max(1, _NUMBERS // n_items)
     for start in range(0, n_users, block):
-        rows = np.arange(start, min(start + block, n_users))
-        held = truth[rows].tocoo()
-        if held.nnz:
-            scores = users[rows] @ items.T
-            ranks = _ranks_of_block(scores, held, seen[rows].tocoo(), block)
-            parts.append(pd.DataFrame({'user': rows[held.row], 'item': held.col.astype(np.int64), 'rank': ranks}))
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+        end = min(start + block, n_users)
+        first, last = truth.indptr[start], truth.indptr[end]
+        if first == last:
+            continue
+        scores = scorer.scores(np.arange(start, end)).cpu().numpy()
+        rows = pairs.row[first:last] - start
+        columns = pairs.col[first:last]
+        ranks[first:last] = _ranks_of_block(scores, rows, columns, seen[start:end].tocoo())
+    columns = {
+        'user': pairs.row.astype(np.int64),
+        'item': pairs.col.astype(np.int64),
+        'rank': ranks,
+    }
+    return pd.DataFrame(columns)
 
 
-def _ranks_of_block(scores, held, hidden, block: int):
-    """(nnz,) rank of each pair of `held` in the rows of `scores`; those of `hidden` do not compete."""
-    own = scores[held.row, held.col]
+_NUMBERS = 2**22  # in memory at a time
+
+
+def _ranks_of_block(scores, rows, columns, hidden):
+    """(n,) rank of each pair of a row and a column of `scores`; the pairs of `hidden` do not compete."""
+    own = scores[rows, columns]
     scores[hidden.row, hidden.col] = -np.inf
-    ranks = []
-    for start in range(0, held.nnz, block):
-        rows = held.row[start : start + block]
-        mine = own[start : start + block, None]
-        better = (scores[rows] > mine).sum(1)
-        equal = (scores[rows] == mine).sum(1)
-        ranks.append(1 + better + np.maximum(equal - 1, 0) / 2)
-    return np.minimum(np.concatenate(ranks), scores.shape[1])
+    n_items = scores.shape[1]
+    ranks = np.empty(len(rows))
+    block = max(1, _NUMBERS // n_items)
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        theirs = scores[rows[part]]
+        mine = own[part, None]
+        better = (theirs > mine).sum(1)
+        equal = (theirs == mine).sum(1)
+        shared = np.maximum(equal - 1, 0) / 2
+        ranks[part] = 1 + better + shared
+    return np.minimum(ranks, n_items)
 
-# %% ../../nbs/views/08_ranks.ipynb #5861e676
+# %% ../../nbs/views/08_ranks.ipynb #715e0675
 def rank_change(
     scene,  # Scene trained before and after
 ) -> pd.DataFrame:  # one row per held-out pair: user, item, rise (in doublings: +1 is half the rank, better)
     """By how many doublings each held-out item rose from before to after (mean of log2 rank over seeds)."""
-    sources = tuple(run for run in (*scene.before, *scene.after))
+    scene.need('before', 'after')
+    sources = (*scene.before, *scene.after)
     return scene.remembered('rank change', sources, lambda: _rank_change(scene))
 
 
-def _rank_change(scene):
+def _rank_change(scene) -> pd.DataFrame:
     truth, seen = scene.held_out()
+    before = _over_seeds(scene.before, truth, seen)
+    after = _over_seeds(scene.after, truth, seen)
+    pairs = before[['user', 'item']]
+    return pairs.assign(rise=before.doublings - after.doublings)
 
-    def mean_log_rank(runs):
-        ranks = [held_out_ranks(run, truth, seen) for run in runs]
-        return ranks[0], np.mean([np.log2(found['rank']) for found in ranks], axis=0)
 
-    pairs, before = mean_log_rank(scene.before)
-    _, after = mean_log_rank(scene.after)
-    return pairs[['user', 'item']].assign(rise=before - after)
+def _over_seeds(runs, truth, seen) -> pd.DataFrame:
+    """user, item, and the mean over seeds of log2 rank."""
+    tables = [held_out_ranks(run, truth, seen) for run in runs]
+    doublings = [np.log2(table['rank']) for table in tables]
+    mean = np.mean(doublings, axis=0)
+    return tables[0].assign(doublings=mean)
 
 # %% ../../nbs/views/08_ranks.ipynb #205ac44e
 def retrieval_table(
@@ -81,17 +104,22 @@ def retrieval_table(
         raise ValueError(
             'nobody has a held-out interaction in the test split: make a larger one, e.g. ratios=(.7, .1, .2).'
         )
-    ks = _lengths(ks, scene.data.n_items)
+    n_items = scene.data.n_items
+    ks = _lengths(ks, n_items)
     su, si = scene.vectors
-    recall = _recall_by_length((unit_rows(su), unit_rows(si)), truth, seen, ks)
+    profiles = unit_rows(su), unit_rows(si)
+    recall = _recall_by_length(profiles, truth, seen, ks)
     n_users = len(recall)
     mean = recall.mean().to_numpy()
     half = 1.96 * recall.std(ddof=1).to_numpy() / np.sqrt(n_users)
-    competing = scene.data.n_items - sp.csr_matrix(seen)[recall.index].getnnz(1)
-    chance = np.array([np.minimum(k / np.maximum(competing, 1), 1).mean() for k in ks])
-    table = pd.DataFrame(
-        {'k': ks, 'recall': mean, 'low': mean - half, 'high': mean + half, 'chance': chance, 'times': mean / chance}
-    )
+    hidden = sp.csr_matrix(seen)[recall.index].getnnz(1)
+    competing = np.maximum(n_items - hidden, 1)
+    by_chance = [np.minimum(k / competing, 1).mean() for k in ks]
+    table = pd.DataFrame({'k': ks, 'recall': mean})
+    table['low'] = mean - half
+    table['high'] = mean + half
+    table['chance'] = by_chance
+    table['times'] = table.recall / table.chance
     for name, runs in (('base', scene.before), ('reshaped', scene.after)):
         if runs:
             table[name] = _recall_by_length(runs[0], truth, seen, ks).mean().to_numpy()
@@ -104,12 +132,12 @@ def _lengths(ks, n_items: int) -> list:
     ks = list(ks)
     if not ks or not all(is_whole(k, 1) for k in ks):
         raise ValueError(f'ks={ks}: give at least one list length, whole numbers from 1 up, e.g. (5, 10, 20).')
-    short_enough = {int(k) for k in ks if k <= n_items}
-    return sorted(short_enough or {n_items})
+    possible = {int(k) for k in ks if k <= n_items}
+    return sorted(possible or {n_items})
 
 
 def _recall_by_length(scorer, truth, seen, ks) -> pd.DataFrame:
     """Recall of every user with held-out items (rows) in lists of each length (columns)."""
-    ranks = held_out_ranks(scorer, truth, seen).set_index('user')['rank']
-    found = pd.DataFrame({k: ranks <= k for k in ks})
-    return found.groupby(level='user').mean()
+    pairs = held_out_ranks(scorer, truth, seen)
+    found = pd.DataFrame({k: pairs['rank'] <= k for k in ks})
+    return found.groupby(pairs.user).mean()

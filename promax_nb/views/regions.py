@@ -35,7 +35,8 @@ def telling_words(
         return [[]] * n_clusters  # no words at all
 
     def share(rows):
-        return np.asarray(has_word[rows].sum(0)).ravel() / max(1, int(rows.sum()))
+        texts_with_word = np.asarray(has_word[rows].sum(0)).ravel()
+        return texts_with_word / max(1, int(rows.sum()))
 
     in_kinds = [share(groups == kind) for kind in np.unique(groups)]
     furniture = np.max(in_kinds, 0) > 0.5
@@ -82,10 +83,10 @@ def clusters(
     if not shown.any():
         return codes, pd.DataFrame({'cluster': [], 'x': [], 'y': [], 'size': [], 'text': []})
     xy = coords[shown]
-    codes[shown] = _regions(xy, k, seed)
-    texts_shown = [text for text, is_shown in zip(texts, shown, strict=True) if is_shown]
-    words = telling_words(texts_shown, codes[shown], groups[shown])
-    rows = [_region(cluster, xy[codes[shown] == cluster], found) for cluster, found in enumerate(words)]
+    found = _regions(xy, k, seed)
+    codes[shown] = found
+    words = telling_words([texts[i] for i in np.flatnonzero(shown)], found, groups[shown])
+    rows = [_region(cluster, xy[found == cluster], words[cluster]) for cluster in range(len(words))]
     return codes, pd.DataFrame(rows)
 
 
@@ -94,8 +95,10 @@ def _regions(xy, k, seed: int):
     from sklearn.cluster import KMeans
 
     if k is None:
-        k = int(np.clip(round(np.sqrt(len(xy)) / 2), 1, 12))
-    k = min(k, len(np.unique(xy, axis=0)))
+        half_root = round(np.sqrt(len(xy)) / 2)
+        k = min(max(half_root, 1), 12)
+    different = np.unique(xy, axis=0)
+    k = min(k, len(different))
     found = KMeans(k, n_init=4, random_state=seed).fit(xy).labels_
     sizes = np.bincount(found, minlength=k)
     places = np.argsort(np.argsort(-sizes, kind='stable'))
@@ -104,7 +107,13 @@ def _regions(xy, k, seed: int):
 
 def _region(cluster: int, points, words) -> dict:
     """One row of the table: the label sits on the point that is nearest to the middle."""
-    middle = points.mean(0)
-    x, y = points[np.square(points - middle).sum(1).argmin()]
-    text = harmless(', '.join(words), 60) or f'region {cluster + 1}'
-    return {'cluster': cluster, 'x': x, 'y': y, 'size': len(points), 'text': text}
+    far = np.square(points - points.mean(0)).sum(1)
+    x, y = points[far.argmin()]
+    text = harmless(', '.join(words), 60)
+    return {
+        'cluster': cluster,
+        'x': x,
+        'y': y,
+        'size': len(points),
+        'text': text or f'region {cluster + 1}',
+    }

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..data.bookshop import toy_data
 from ..data.interactions import RecData
 from ..data.saved import load
-from ..models.evaluate import held_out as held_out_of
+from ..models.scorers import Scorer, as_scorer, is_table
 from ..retrieval.vectors import check_vectors
 from .texts import harmless, missing
 
@@ -45,7 +45,7 @@ def is_whole(
         return False
     return value >= least and (most is None or value <= most)
 
-# %% ../../nbs/views/02_scene.ipynb #8f870e63
+# %% ../../nbs/views/02_scene.ipynb #c5b7bd4a
 def vector_pair(
     x,  # a fit result, or (user vectors (M, d), item vectors (N, d)): arrays or tensors
     what: str,  # what to call it in an error
@@ -76,7 +76,7 @@ def _profile_table(table, what: str, n: int):
         raise ValueError(f"the {what} table has no column 'profile' (it has {columns}): pass what `write` returned.")
     if len(table) != n:
         raise ValueError(
-            f'{what} has {len(table)} profiles but data has {n} {what}: pass one profile per id, in id order.'
+            f'{what}: {len(table)} profiles are given but data has {n} {what}: pass one profile per id, in id order.'
         )
     table = table.reset_index(drop=True)
     if 'id' not in table:
@@ -94,7 +94,7 @@ class Scene:
     users: pd.DataFrame | None = None  # profiles of users: id, profile, and maybe writer, status, prompt, sources
     items: pd.DataFrame | None = None  # profiles of items
     vectors: tuple | None = None  # (su (M, k), si (N, k)) whitened profile vectors
-    before: list = field(default_factory=list)  # trained without reshaping: (user vectors, item vectors), one per seed
+    before: list = field(default_factory=list)  # trained without reshaping, one per seed: vector pairs, or Scorers
     after: list = field(default_factory=list)  # trained with it
     added: sp.csr_matrix | None = None  # (M, N) added interactions
     provenance: pd.DataFrame | None = None  # from `augment`
@@ -132,12 +132,26 @@ _PARTS = ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance',
 
 
 def _runs(runs, side: str, m: int, n: int) -> list:
-    """One run or a list of runs, one per seed, as a list of vector pairs."""
+    """One run or a list of runs, one per seed, as a list of vector pairs, or of Scorers where there are no vectors."""
     if runs is None:
         return []
     if not isinstance(runs, list):
         runs = [runs]
-    return [vector_pair(run, side, m, n) for run in runs]
+    return [_run(run, side, m, n) for run in runs]
+
+
+def _run(run, side: str, m: int, n: int):
+    if isinstance(run, tuple) or is_table(getattr(run, 'users', None)):
+        return vector_pair(run, side, m, n)
+    scorer = as_scorer(run, (m, n))
+    if scorer.vectors is not None:
+        return vector_pair(scorer.vectors, side, m, n)
+    if scorer.shape != (m, n):
+        raise ValueError(
+            f'{side}: the scores are {scorer.shape} but data has {m} users and {n} items: pass scores of every user '
+            'for every item, or vectors as a pair (users, items).'
+        )
+    return scorer
 
 # %% ../../nbs/views/02_scene.ipynb #0ec8f985
 _CURES = {
@@ -171,7 +185,7 @@ def need(
         if not self.has(part):
             raise ValueError(f'this scene has {_CURES[part]} to as_scene.')
 
-# %% ../../nbs/views/02_scene.ipynb #57268b02
+# %% ../../nbs/views/02_scene.ipynb #9f4938b6
 @patch
 def spaces(self: Scene) -> dict:
     """Name -> (user vectors, item vectors) of every space there is: profiles, base, reshaped (first seed)."""
@@ -179,9 +193,26 @@ def spaces(self: Scene) -> dict:
     if self.vectors is not None:
         found['profiles'] = self.vectors
     for name, runs in (('base', self.before), ('reshaped', self.after)):
-        if runs:
+        if runs and not isinstance(runs[0], Scorer):
             found[name] = runs[0]
     return found
+
+
+@patch
+def need_spaces(
+    self: Scene,
+    *names: str,  # 'base', 'reshaped'
+    purpose: str,  # what they are needed for, e.g. 'a map'
+):
+    """Refuse, in a sentence, where these recommenders are not there or have scores only."""
+    for name in names:
+        side = {'base': 'before', 'reshaped': 'after'}[name]
+        self.need(side)
+        if name not in self.spaces():
+            raise ValueError(
+                f'{purpose} needs vectors of users and items, and the recommender in {side}= has scores only: '
+                'pass a fit result or a pair (users, items).'
+            )
 
 
 @patch
@@ -210,7 +241,9 @@ def name(
 @patch
 def held_out(self: Scene) -> tuple:  # truth (M, N), seen (M, N)
     """The held-out test interactions, and what is masked when they are ranked, as the run was evaluated."""
-    return held_out_of(self.data, 'test', self.settings['mask'])
+    from promax_nb.models import evaluate
+
+    return evaluate.held_out(self.data, 'test', self.settings['mask'])
 
 # %% ../../nbs/views/02_scene.ipynb #c9dd5d60
 @patch

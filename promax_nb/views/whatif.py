@@ -32,18 +32,18 @@ def recommendations(
     seen=None,  # (M, N) items left out; None: as the scene's settings say
 ) -> pd.DataFrame:  # side ('before' or 'after'), rank, item, title, hit (held out for the user)
     """A user's list before and after reshaping, for the first seed."""
-    from promax_nb.models.evaluate import held_out, topk
+    from promax_nb.models.evaluate import topk
+    from promax_nb.models.scorers import as_scorer
 
     if seen is None:
-        seen = held_out(scene.data, 'test', scene.settings['mask'])[1]
+        _, seen = scene.held_out()
     held = scene.data.test[[user]].indices
     lists = []
     for side in ('before', 'after'):
         runs = getattr(scene, side)
         if not runs:
             continue
-        of_users, of_items = runs[0]
-        items = topk(of_users[[user]], of_items, most, seen[[user]])[0]
+        items = topk(as_scorer(runs[0]), most, seen, rows=[user])[0]
         items = items[items >= 0]
         entries = {
             'side': side,
@@ -221,9 +221,7 @@ class DistributionExplorer(Explorer):
 
     @cached_property
     def _seen(self):
-        from promax_nb.models.evaluate import held_out
-
-        return held_out(self.scene.data, 'test', self.scene.settings['mask'])[1]
+        return self.scene.held_out()[1]
 
     @property
     def arguments(self) -> dict:
