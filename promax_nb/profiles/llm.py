@@ -337,7 +337,7 @@ def prepare(self: Chat):
 
 
 class _NotAgain(BaseException):
-    """Raised where the client would try once more and must not. No Exception: the client would take that for trouble."""
+    """Raised where the client would try again and must not. No Exception: the client would take that for trouble."""
 
 
 def _may_cost(
