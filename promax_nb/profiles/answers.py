@@ -499,6 +499,14 @@ def _answer_token(
     return None
 
 
+def _is_likely(
+    entry,  # of `top_logprobs`, as the server sent it
+) -> bool:
+    """Does it hold a log-probability?"""
+    logprob = entry.get('logprob') if isinstance(entry, dict) else None
+    return isinstance(logprob, (int, float)) and -1e4 < logprob <= 0.01
+
+
 def answer_logprobs(
     answer,  # Answer with logprobs
     choices,  # list of str: what was to be chosen from
@@ -509,7 +517,7 @@ def answer_logprobs(
     except ValueError:
         return {}
     token = _answer_token(answer, str(word)) or {}
-    likeliest = token.get('top_logprobs') or []
+    likeliest = [entry for entry in token.get('top_logprobs') or [] if _is_likely(entry)]
     mass = {}
     for entry in likeliest:
         begun = re.sub(r'^\W+|\W+$', '', _spelled(entry.get('token'))).casefold()
