@@ -23,7 +23,7 @@ from ..profiles.replies import LLMError
 from ..data.storage import Store
 from ..profiles.ask import ask
 from ..profiles.questions import writer_name
-from ..profiles.prompts import _item_blocks, fact_fields
+from ..profiles.prompts import item_blocks, fact_fields
 from .histories import SENTIMENTS
 from .builtin import BuiltinJudge
 from .panel import KEYS, checked_profiles, different_questions, panel
@@ -240,7 +240,7 @@ def judge_prompts(
     users = np.unique(profiles['user'].to_numpy())
     items, felt = panel(history, 'recent', users)
     target, _ = panel(history, 'target', users)
-    titles, rest = _item_blocks(data, None, fact_fields(data.items, fields), item_chars)
+    titles, rest = item_blocks(data, None, fact_fields(data.items, fields), item_chars)
     mark = np.array(['liked', 'neutral', 'disliked'], dtype=object)
     past = ['\n'.join(mark[f] + ': ' + titles[i] + rest[i]) for i, f in zip(items, felt, strict=True)]
     asked = [[f'item in question: {titles[j]}{rest[j]}' for j in row] for row in target]
