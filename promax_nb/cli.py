@@ -418,7 +418,7 @@ def with_flags(
     known = everything.choices.get(command)
     flags = known._option_string_actions if known else {}
     free = set(inspect.signature(chat).parameters) | set(inspect.signature(local).parameters)
-    argument = re.compile(r"\b([a-z_]+)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")
+    argument = re.compile(r"\b([a-z_][a-z0-9_]*)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")
     return argument.sub(lambda found: _as_flag(found, flags, free), text)
 
 # %% ../nbs/91_cli.ipynb #7c1c960b

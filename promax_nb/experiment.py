@@ -449,8 +449,6 @@ def make_added(
     purse,  # Purse
 ):  # (M, N) csr; None when S2DR is off
     """Interactions that profiles suggest, each with its origin in augmentation.parquet."""
-    import scipy.sparse as sp
-
     from promax_nb.retrieval.augment import augment
 
     if not config.s2dr:
@@ -461,8 +459,6 @@ def make_added(
         raise ValueError(
             'S2DR needs profile vectors to retrieve with: give texts, use --augment published, or set --s2dr 0.'
         )
-    if not su.any() or not si.any():
-        return sp.csr_matrix(data.train.shape, dtype=np.float32)  # nothing is known of anybody: nothing is added
     choosing = {}
     if config.rerank:
         choosing = dict(llm=make_writer(config), user_profiles=users, item_profiles=items)
@@ -602,8 +598,10 @@ def experiment(
             step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
         su, si = make_vectors(data, users, items, config, out)
         if su is not None:
-            alike = '' if su.any() else '. ALL PROFILES ARE THE SAME: they tell nothing apart, and ProMax is its base'
-            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis{alike}')
+            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
+            if not su.any():
+                step('ALL PROFILES ARE THE SAME: they tell nothing apart, so ProMax is trained as its base')
+                config = dataclasses.replace(config, sdr=0.0, s2dr=0.0)
         added = make_added(data, su, si, users, items, config, out, purse)
         if config.price:
             step(f'spent on answers, earlier starts included: {purse.spent:.4g} USD')
@@ -612,8 +610,6 @@ def experiment(
         save_parts(data, out, added)
         step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     step(_audited(checks))
-    if su is not None and not su.any():
-        config = dataclasses.replace(config, sdr=0.0)  # there is no distribution to reshape after
     if config.tune:
         config = choose_weights(data, su, si, added, config, out)
     step(f'training {config.base} with and without ProMax, seed(s) {", ".join(map(str, config.seeds))}')

@@ -252,6 +252,7 @@ def read_toml(
     return settings
 
 # %% ../../nbs/data/10_settings.ipynb #13a244cf
+@functools.cache
 def helps(
     config,  # a dataclass
 ) -> dict:  # name -> one line
