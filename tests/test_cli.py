@@ -245,7 +245,10 @@ def test_help_names_every_setting(command):
     for config in COMMANDS[command]:
         helps = settings.helps(config)
         for part in dataclasses.fields(config):
-            action = flags[part.name]
+            action = flags.pop(part.name, None)
+            if action is None:  # of two fields with one name the first counts
+                assert config is not COMMANDS[command][0]
+                continue
             assert helps[part.name] and action.help.startswith(helps[part.name].replace('%', '%%')), part.name
             assert action.option_strings[0].startswith('--' + part.name.replace('_', '-').removesuffix('s'))
 
