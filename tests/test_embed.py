@@ -3,6 +3,8 @@
 import shutil
 import sqlite3
 import sys
+import warnings
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from promax_nb.retrieval import embed
+from promax_nb.data.storage import Store
+from promax_nb.retrieval import embed, encoders
 from promax_nb.retrieval.embed import encode, whiten, whitening
+from promax_nb.retrieval.encoders import find_encoder
 from promax_nb.retrieval.vectors import check_vectors, unit_rows
 
 
@@ -198,7 +202,7 @@ def test_built_in_model(tmp_path, monkeypatch):
     v = encode(texts, cache=tmp_path)
     assert v.shape == (4, 384)
     assert v[0] @ v[2] > v[0] @ v[1]
-    monkeypatch.setattr(embed, '_load', lambda *a: pytest.fail('everything was cached, no model is needed'))
+    monkeypatch.setattr(encoders, '_load', lambda *a: pytest.fail('everything was cached, no model is needed'))
     np.testing.assert_array_equal(encode(texts[::-1], cache=tmp_path), v[::-1])
 
 
@@ -206,11 +210,172 @@ def test_folder_is_known_by_content(tmp_path):
     for name in 'ab':
         (tmp_path / name).mkdir()
         (tmp_path / name / 'config.json').write_text('{"x": 1}')
-    ids = [embed._model_id(tmp_path / name) for name in 'ab']
+    ids = [find_encoder(tmp_path / name).id for name in 'ab']
     assert ids[0] == ids[1]
     (tmp_path / 'b' / 'config.json').write_text('{"x": 22}')
-    assert embed._model_id(tmp_path / 'b') != ids[0]
+    assert find_encoder(tmp_path / 'b').id != ids[0]
     shutil.rmtree(tmp_path / 'b')
+
+
+
+# what a model is known by
+
+
+class Settled(Toy):
+    "A model with settings that change its vectors."
+
+    max_seq_length, prompts = 20, {'query': 'find: '}
+
+    def __init__(self, made_of='tin', **kw):
+        super().__init__(**kw)
+        self.made_of = made_of
+
+    def content(self):
+        return self.made_of
+
+    def tokenizer(self, texts, **options):
+        return {'input_ids': [list(text) for text in texts]}
+
+    def encode(self, texts, prompt=''):
+        return super().encode([(prompt + text)[: self.max_seq_length] for text in texts])
+
+
+def test_what_changes_vectors_changes_the_key(tmp_path):
+    uses = [
+        (Settled(), {}),
+        (Settled('zinc'), {}),
+        (Settled(), {'prompt': 'query'}),
+        (Settled(), {'prompt': 'say: '}),
+        (Settled(), {'max_length': 5}),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # some of them do not read everything
+        kept = [encode(TEXTS, model, cache=tmp_path, **use) for model, use in uses]
+    assert all(len(model.read) == 3 for model, _ in uses)
+    for (model, use), vectors in zip(uses, kept, strict=True):
+        fresh = Settled(model.made_of)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            np.testing.assert_array_equal(encode(TEXTS, fresh, cache=tmp_path, **use), vectors)
+        assert fresh.read == []
+    assert kept[2][1, 0] == len('find: bread') and kept[3][1, 0] == len('say: bread') and kept[4][:, 0].max() == 5
+    assert uses[4][0].max_seq_length == 20  # as it was before
+    assert encode(['bread'], Toy(), prompt='say: ')[0, 0] == len('say: bread')  # a model without prompts of its own
+    with pytest.raises(ValueError, match='max_seq_length'):
+        encode(TEXTS, Toy(), max_length=5)
+    with pytest.raises(ValueError, match='max_length=0'):
+        encode(TEXTS, Settled(), max_length=0)
+
+
+def test_a_model_object_is_known_by_its_weights():
+    class Net(torch.nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 3)
+            torch.nn.init.constant_(self.layer.weight, scale)
+            torch.nn.init.zeros_(self.layer.bias)
+
+        def encode(self, texts):
+            return self.layer(torch.ones(len(texts), 2)).detach().numpy()
+
+    one, same, other = Net(1.0), Net(1.0), Net(2.0)
+    assert find_encoder(one).id == find_encoder(same).id != find_encoder(other).id
+    one.max_seq_length = 99
+    assert find_encoder(one).id != find_encoder(same).id
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    "A cache of the hub with two states of one model, made of nothing; `load` counts."
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub'))
+    folder = tmp_path / 'hub' / 'models--a--b'
+    commits = ['1' * 40, '2' * 40]
+    for commit in commits:
+        (folder / 'snapshots' / commit).mkdir(parents=True)
+        (folder / 'snapshots' / commit / 'config.json').write_text('{}')
+    (folder / 'refs').mkdir()
+
+    def push(k):
+        (folder / 'refs' / 'main').write_text(commits[k])
+
+    push(0)
+    loaded = []
+
+    def load(where, revision, *rest):
+        loaded.append(revision)
+        return Toy()
+
+    monkeypatch.setattr(encoders, '_load', load)
+    return push, loaded
+
+
+def test_a_model_of_the_hub_is_known_by_its_revision(hub, tmp_path):
+    push, loaded = hub
+    encode(TEXTS, 'a/b', cache=tmp_path / 'c.db')
+    encode(TEXTS, 'a/b', cache=tmp_path / 'c.db')
+    assert loaded == ['1' * 40]
+    push(1)
+    encode(TEXTS, 'a/b', cache=tmp_path / 'c.db')
+    assert loaded == ['1' * 40, '2' * 40]
+    encode(TEXTS, f'a/b@{"1" * 40}', cache=tmp_path / 'c.db')
+    assert len(loaded) == 2  # the first state is still known
+
+
+def test_vectors_of_an_earlier_version_are_said_or_used(hub, tmp_path):
+    _, loaded = hub
+    old = Toy().encode(TEXTS).astype('<f4')
+    with closing(sqlite3.connect(tmp_path / 'c.db')) as con:  # as 0.1.0 made it
+        con.execute(
+            'create table promax_vectors (model text, text text, vector blob not null, primary key (model, text)) '
+            'without rowid'
+        )
+        rows = {embed.text_key(text): vector.tobytes() for text, vector in zip(TEXTS, old + 1, strict=True)}
+        con.executemany('insert into promax_vectors values (?, ?, ?)', [('name:a/b', k, v) for k, v in rows.items()])
+        con.commit()
+    with pytest.warns(UserWarning, match='2 of 2 texts from an earlier version.*earlier=True'):
+        np.testing.assert_array_equal(encode(TEXTS[:2], 'a/b', cache=tmp_path / 'c.db'), old[:2])
+    taken = encode(TEXTS, 'a/b', cache=tmp_path / 'c.db', earlier=True)
+    np.testing.assert_array_equal(taken, [*old[:3], old[3] + 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        encode(TEXTS, 'a/b', cache=tmp_path / 'c.db')
+    assert len(loaded) == 1
+
+
+# how much is read
+
+
+def test_texts_longer_than_the_model_reads_are_said(tmp_path):
+    texts = ['short', 'a text of more than twenty letters', 'b' * 300, 'short']
+    for cache in (None, tmp_path, tmp_path):  # encoded, encoded and kept, from the cache
+        with pytest.warns(UserWarning, match=r'2 of 4 texts \(50%\).*up to 280 tokens'):
+            encode(texts, Settled(), cache=cache)
+    with pytest.warns(UserWarning, match='up to 286 tokens'):
+        encode(texts, Settled(), prompt='query')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        encode(texts, Settled(), max_length=300)
+        encode(texts[:1], Settled(), cache=tmp_path)
+        encode(texts, Toy())  # nobody can tell
+
+
+def test_texts_kept_by_an_earlier_version_are_counted_once(tmp_path):
+    encode(['b' * 300, 'short'], Settled(), cache=tmp_path / 'c.db', max_length=300)
+    with closing(sqlite3.connect(tmp_path / 'c.db')) as con:
+        con.execute('update promax_vectors set unread = null, model = ?', (find_encoder(Settled()).id,))
+        con.commit()
+    with pytest.warns(UserWarning, match='1 of 2 texts'):
+        encode(['b' * 300, 'short'], Settled(), cache=tmp_path / 'c.db')
+    with Store(tmp_path / 'c.db') as store:
+        assert store.frame('promax_vectors')['unread'].dropna().tolist() == [280]
+
+
+def test_the_built_in_model_says_what_it_does_not_read():
+    text = 'Enjoys slow crime stories set by the sea. ' * 40
+    with pytest.warns(UserWarning, match=r'1 of 2 texts \(50%\) are longer.*tokens'):
+        encode([text, 'Loves trains.'])
 
 
 # whiten
@@ -338,7 +503,8 @@ def test_as_many_directions_as_there_are_is_fine():
 def test_import_is_light():
     import subprocess
 
-    code = "import sys, promax_nb.retrieval.embed; print({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules))"
+    heavy = "{'torch', 'sentence_transformers', 'transformers', 'huggingface_hub'}"
+    code = f'import sys, promax_nb.retrieval.embed; print({heavy} & set(sys.modules))'
     assert (
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
         == 'set()'

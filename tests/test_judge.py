@@ -19,7 +19,8 @@ import pytest
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.lettingo import judge as judge_room
-from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import history_prompts, split_history
 from promax_nb.lettingo.judge import judge, judge_prompts, predictions, scores_of

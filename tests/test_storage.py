@@ -1,5 +1,6 @@
 """Room data/storage: whole files, claimed folders, the content identity, the one store; under Windows' rules too."""
 
+import ast
 import dataclasses
 import datetime
 import errno
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,16 +19,17 @@ import pytest
 import torch
 from scipy import sparse as sp
 
+import promax_nb
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.saved import load, save
 from promax_nb.data.storage import (
     STORE_ID,
     Store,
     claim_folder,
+    close_names,
     few,
     file_name,
     identity,
-    close_names,
     write_atomic,
     write_json,
 )
@@ -377,3 +380,51 @@ def test_a_full_disk_is_a_sentence(tmp_path):
         with pytest.raises(RuntimeError, match='cannot be written.*what was stored before is safe'):
             store.put('t', [('b', b'x' * 10**6)])
         assert store.find('t', ['a', 'b'], ['key']) == {'a': ('a',)}
+
+
+# ---- one room that touches files as a system wants it
+
+
+ROOMS = sorted(p for p in Path(promax_nb.__file__).parent.rglob('*.py') if p.name != '_modidx.py')
+OF_STORAGE = {
+    'open',
+    'fsync',
+    'replace',
+    'rename',
+    'renames',
+    'link',
+    'symlink',
+    'chmod',
+    'chown',
+    'fork',
+    'getuid',
+    'mkfifo',
+}
+POSIX_ONLY = {'fcntl', 'grp', 'posix', 'pty', 'pwd', 'resource', 'termios'}
+
+
+def calls(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Call):
+            yield node, {keyword.arg for keyword in node.keywords}
+
+
+@pytest.mark.parametrize('path', ROOMS, ids=lambda p: p.stem)
+def test_no_room_relies_on_one_system(path):
+    found = []
+    for call, named in calls(path):
+        function = call.func
+        name = getattr(function, 'attr', getattr(function, 'id', ''))
+        if isinstance(function, ast.Attribute) and ast.unparse(function.value) == 'os' and name in OF_STORAGE:
+            found += [f'{call.lineno}: os.{name}: data.storage has it'] if path.stem != 'storage' else []
+        text = name in ('read_text', 'write_text') or (isinstance(function, ast.Name) and name == 'open')
+        binary = any(isinstance(arg, ast.Constant) and 'b' in str(arg.value) for arg in call.args[1:2])
+        if text and not binary and 'encoding' not in named:
+            found.append(f'{call.lineno}: {name} without an encoding')
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    guarded = {id(node) for block in ast.walk(tree) if isinstance(block, ast.Try) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        modules = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+        if modules & POSIX_ONLY and id(node) not in guarded:
+            found.append(f'{node.lineno}: {modules} is not there on Windows')
+    assert not found

@@ -9,6 +9,7 @@ __all__ = ['VOCABULARY', 'FACETS', 'vocabulary_hash', 'attribute_names', 'toy_ut
 import hashlib
 import json
 import re
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -56,37 +57,40 @@ VOCABULARY: dict = {
     ],
     'pace': ['slow-burning', 'brisk', 'episodic', 'breathless'],
 }
-FACETS = tuple(k for k in VOCABULARY if k != 'version')
+FACETS = tuple(key for key in VOCABULARY if key != 'version')
 
 
 def vocabulary_hash() -> str:  # 12 hex digits
-    """Fingerprint of the attribute vocabulary: what is trained on the bookshop carries it, so that old and new worlds are never mixed."""
+    """Fingerprint of the vocabulary: what is trained on the bookshop carries it, so that worlds are never mixed."""
     return hashlib.sha256(json.dumps(VOCABULARY, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def attribute_names() -> list:  # A str such as 'mood: witty'
     """All attributes a book can have, in the order of the truth's columns."""
-    return [f'{f}: {v}' for f in FACETS for v in VOCABULARY[f]]
+    return [f'{facet}: {value}' for facet in FACETS for value in VOCABULARY[facet]]
 
 # %% ../../nbs/data/09_bookshop.ipynb #437e3162
-_TITLES = {
-    k: v.split()
-    for k, v in {
-        'adjective': 'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory Last Lonely Marbled Narrow '
-        'Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin Unsent Velvet Wandering Wooden',
-        'noun': 'Almanac Anchor Atlas Bell Bridge Button Candle Carousel Clock Compass Crown Door Feather Garden Glove Key Kite Ladder Lantern Ledger Letter '
-        'Mirror Needle Orchard Parasol Photograph Postcard Ribbon Shutter Staircase Teacup Thread Umbrella Whistle',
-        'place': 'Alderley Birchend Corran Dunmore Eastwick Fenwold Garrow Holt Inverlee Jessamy Kestrel Larkhill Morrow Netherby Oxley Pell Quarry Ravensby '
-        'Selwyn Thorne Ullin Vane Winslow Yarrow',
-    }.items()
-}
-_NAMES = [
-    v.split()
-    for v in (
-        'Ada Bruno Celia Dario Edith Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pavel Rosa Samir Tilda Yusuf',
-        'Abara Brandt Castell Dunne Ekholm Ferro Galang Hale Ivanov Jarvis Kaplan Lund Marsh Novak Okoye Prior Quist Rao Stern Vidal',
-    )
-]
+_ADJECTIVES = (
+    'Amber Borrowed Broken Copper Crooked Distant Double Empty Eleventh Folded Gilded Hidden Hollow Idle Ivory '
+    'Last Lonely Marbled Narrow Painted Paper Quiet Restless Scarlet Second Silver Sleeping Spare Tangled Tin '
+    'Unsent Velvet Wandering Wooden'
+).split()
+_NOUNS = (
+    'Almanac Anchor Atlas Bell Bridge Button Candle Carousel Clock Compass Crown Door Feather Garden Glove Key '
+    'Kite Ladder Lantern Ledger Letter Mirror Needle Orchard Parasol Photograph Postcard Ribbon Shutter Staircase '
+    'Teacup Thread Umbrella Whistle'
+).split()
+_PLACES = (
+    'Alderley Birchend Corran Dunmore Eastwick Fenwold Garrow Holt Inverlee Jessamy Kestrel Larkhill Morrow '
+    'Netherby Oxley Pell Quarry Ravensby Selwyn Thorne Ullin Vane Winslow Yarrow'
+).split()
+_FIRST_NAMES = (
+    'Ada Bruno Celia Dario Edith Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pavel Rosa Samir Tilda Yusuf'
+).split()
+_LAST_NAMES = (
+    'Abara Brandt Castell Dunne Ekholm Ferro Galang Hale Ivanov Jarvis Kaplan Lund Marsh Novak Okoye Prior Quist '
+    'Rao Stern Vidal'
+).split()
 
 
 def _an(
@@ -101,16 +105,13 @@ def _toy_titles(
     n,  # int
 ) -> list:  # n distinct str, none inside another
     """Readable titles: four shapes over one word list, every combination used at most once."""
-    a, b, p = (_TITLES[k] for k in ('adjective', 'noun', 'place'))
-    every = np.array(
-        [f'The {x} {y}' for x in a for y in b]
-        + [f'{x} and {y}' for x in b for y in b if x < y]
-        + [_an(f'A {y} for {z}') for y in b for z in p]
-        + [f'Nine {x} Days in {z}' for x in a for z in p]
-    )
+    every = [f'The {adjective} {noun}' for adjective, noun in product(_ADJECTIVES, _NOUNS)]
+    every += [f'{one} and {other}' for one, other in combinations(_NOUNS, 2)]
+    every += [_an(f'A {noun} for {place}') for noun, place in product(_NOUNS, _PLACES)]
+    every += [f'Nine {adjective} Days in {place}' for adjective, place in product(_ADJECTIVES, _PLACES)]
     if n > len(every):
         raise ValueError(f'n_items={n} but there are only {len(every)} titles in the bookshop: ask for fewer books')
-    return every[rng.permutation(len(every))[:n]].tolist()
+    return [every[place] for place in rng.permutation(len(every))[:n]]
 
 # %% ../../nbs/data/09_bookshop.ipynb #b969518d
 _FIRST = (
@@ -141,9 +142,10 @@ def _toy_blurb(
     shape,  # three ints: which sentence shapes
 ) -> str:  # two or three sentences that name every attribute
     """What stands on the back of the book."""
-    words = {f: ' and '.join(v) for f, v in facets.items()} | {'author': author}
-    said = [s[k % len(s)].format(**words) for s, k in zip((_FIRST, _SECOND, _THIRD), shape, strict=True)]
-    return _an(' '.join(s[0].upper() + s[1:] for s in said if s))
+    words = {facet: ' and '.join(values) for facet, values in facets.items()} | {'author': author}
+    shapes = zip((_FIRST, _SECOND, _THIRD), shape, strict=True)
+    sentences = [choices[number % len(choices)].format(**words) for choices, number in shapes]
+    return _an(' '.join(sentence[0].upper() + sentence[1:] for sentence in sentences if sentence))
 
 
 def _pick(
@@ -152,58 +154,71 @@ def _pick(
     counts,  # (n,) int: how many to pick in each row
 ) -> np.ndarray:  # (n, v) bool
     """For every row some values without repeats, likelier where the weight is larger."""
-    score = np.log(weights) + rng.gumbel(size=(len(counts), len(weights)))
-    return score.argsort(1).argsort(1) >= len(weights) - np.asarray(counts)[:, None]
+    scores = np.log(weights) + rng.gumbel(size=(len(counts), len(weights)))
+    ranks = scores.argsort(1).argsort(1)
+    return ranks >= len(weights) - np.asarray(counts)[:, None]
 
 # %% ../../nbs/data/09_bookshop.ipynb #84bccbd4
+def _authors(
+    rng,  # numpy Generator
+    genre,  # (n,) int: first genre of each book
+) -> list:  # n str
+    """Who wrote what: every author keeps to one genre, and writes about thirty books of it."""
+    n, names = len(genre), len(_FIRST_NAMES) * len(_LAST_NAMES)
+    pool = rng.permutation(names)
+    who = pool[(genre * 40 + rng.integers(0, min(40, max(2, n // 30)), n)) % names]
+    first, last = np.divmod(who, len(_LAST_NAMES))
+    return [f'{_FIRST_NAMES[one]} {_LAST_NAMES[other]}' for one, other in zip(first, last, strict=True)]
+
+
 def _toy_items(
     rng,  # numpy Generator
     n,  # int
 ) -> tuple:  # (items DataFrame, (n, A) bool attributes)
-    """The shelf: titles, authors (each keeps to one genre), blurbs, and the attributes as readable columns."""
-    titles, blocks = _toy_titles(rng, n), []
-    for f in FACETS:  # some values are more common than others
-        counts = 1 + (rng.random(n) < 0.4) if f in ('genre', 'mood', 'theme') else np.ones(n, int)
-        blocks.append(_pick(rng, 1 / np.arange(3, len(VOCABULARY[f]) + 3), counts))
-    facets = [
-        {f: [v for v, yes in zip(VOCABULARY[f], row, strict=True) if yes] for f, row in zip(FACETS, rows, strict=True)}
-        for rows in zip(*blocks, strict=True)
-    ]
-    first, last = _NAMES
-    pool = rng.permutation(len(first) * len(last))
-    who = pool[(blocks[0].argmax(1) * 40 + rng.integers(0, min(40, max(2, n // 30)), n)) % len(pool)]
-    authors = [f'{first[k // len(last)]} {last[k % len(last)]}' for k in who]
+    """The shelf: titles, authors, blurbs, and the attributes as readable columns."""
+    titles, has, named = _toy_titles(rng, n), {}, {}
+    for facet in FACETS:  # some values are more common than others
+        values = VOCABULARY[facet]
+        counts = 1 + (rng.random(n) < 0.4) if facet in ('genre', 'mood', 'theme') else np.ones(n, int)
+        has[facet] = _pick(rng, 1 / np.arange(3, len(values) + 3), counts)
+        named[facet] = [np.array(values)[row].tolist() for row in has[facet]]
+    authors = _authors(rng, has['genre'].argmax(1))
     shapes = rng.integers(0, 60, (n, 3))
-    table = pd.DataFrame(
-        {
-            'item': [f'b{i:04d}' for i in range(n)],
-            'title': titles,
-            'text': [_toy_blurb(*x) for x in zip(facets, authors, shapes, strict=True)],
-            'author': authors,
-            'year': rng.integers(1950, 2024, n),
-            **{f: [', '.join(x[f]) for x in facets] for f in FACETS},
-        }
-    )
-    return table, np.hstack(blocks)
+    facets = pd.DataFrame(named).to_dict('records')
+    blurbs = [_toy_blurb(*book) for book in zip(facets, authors, shapes, strict=True)]
+    table = pd.DataFrame({'item': [f'b{i:04d}' for i in range(n)], 'title': titles, 'text': blurbs, 'author': authors})
+    table['year'] = rng.integers(1950, 2024, n)
+    for facet in FACETS:
+        table[facet] = [', '.join(values) for values in named[facet]]
+    return table, np.hstack(list(has.values()))
 
 # %% ../../nbs/data/09_bookshop.ipynb #8b2595c2
 def _scaled(
-    x,  # (M, N)
+    values,  # (M, N)
 ) -> np.ndarray:  # (M, N): mean 0 and spread 1
     """Standardise a whole matrix."""
-    return (x - x.mean()) / x.std()
+    return (values - values.mean()) / values.std()
 
 
-def _tastes(
+def _some_tastes(
     rng,  # numpy Generator
     n,  # int: how many
-    a,  # int: attributes
-    likes,  # int: attributes liked
-    dislikes,  # int: attributes disliked
-) -> np.ndarray:  # (n, a): 1 like, -1 dislike, 0 neither
+    attributes,  # int
+    likes=3,  # int: attributes liked
+    dislikes=2,  # int: attributes disliked
+) -> np.ndarray:  # (n, attributes): 1 like, -1 dislike, 0 neither
     """Random tastes over attributes."""
-    order = rng.random((n, a)).argsort(1).argsort(1)
-    return (order < likes) * 1.0 - (order >= a - dislikes)
+    order = rng.random((n, attributes)).argsort(1).argsort(1)
+    return (order < likes) * 1.0 - (order >= attributes - dislikes)
+
+
+def _circles(
+    rng,  # numpy Generator
+    n,  # int: readers or books
+    circles,  # int: hidden factors
+) -> np.ndarray:  # (n, circles)
+    """One circle each, and a little of the others."""
+    return np.eye(circles)[rng.integers(0, circles, n)] * 1.5 + rng.normal(0, 0.5, (n, circles))
 
 # %% ../../nbs/data/09_bookshop.ipynb #a39a4140
 def _toy_truth(
@@ -214,22 +229,21 @@ def _toy_truth(
     circles=6,  # int: hidden factors
 ) -> dict:  # likes, dislikes, weights, factors, popularity
     """What nobody in the shop is told: tastes over attributes, and a second structure that no blurb reveals."""
-    n, a = attributes.shape
-    shared = _tastes(rng, kinds, a, 3, 2)[rng.integers(0, kinds, m)] * (rng.random((m, a)) < 0.8)
-    weights = np.clip(shared + _tastes(rng, m, a, 3, 2), -1, 1) * rng.uniform(0.8, 1.4, (m, a)) + rng.normal(
-        0, 0.1, (m, a)
-    )
-    users = np.eye(circles)[rng.integers(0, circles, m)] * 1.5 + rng.normal(0, 0.5, (m, circles))
-    items = np.eye(circles)[rng.integers(0, circles, n)] * 1.5 + rng.normal(0, 0.5, (n, circles))
+    books, many = attributes.shape
+    of_kinds = _some_tastes(rng, kinds, many)
+    shared = of_kinds[rng.integers(0, kinds, m)] * (rng.random((m, many)) < 0.8)
+    directions = np.clip(shared + _some_tastes(rng, m, many), -1, 1)
+    weights = directions * rng.uniform(0.8, 1.4, (m, many)) + rng.normal(0, 0.1, (m, many))
+    user_factors, item_factors = _circles(rng, m, circles), _circles(rng, books, circles)
     return dict(
         attributes=attribute_names(),
         item_attributes=attributes,
         user_likes=weights > 0.5,
         user_dislikes=weights < -0.5,
         user_weights=weights.astype(np.float32),
-        user_factors=users.astype(np.float32),
-        item_factors=items.astype(np.float32),
-        popularity=rng.permutation(1 / np.arange(1, n + 1) ** 0.5).astype(np.float32),
+        user_factors=user_factors.astype(np.float32),
+        item_factors=item_factors.astype(np.float32),
+        popularity=rng.permutation(1 / np.arange(1, books + 1) ** 0.5).astype(np.float32),
     )
 
 
@@ -245,6 +259,20 @@ def toy_utility(
 _RATED = (0.06, 0.15, 0.29, 0.62)  # shares of events rated at most 1, 2, 3, 4
 
 
+def _reading_times(
+    rng,  # numpy Generator
+    user,  # (E,) int, sorted
+    count,  # (M,) int: events of each reader
+) -> np.ndarray:  # (E,) float: seconds, ascending within each reader
+    """About two years of reading, begun some day in the first half of 2021."""
+    gap = rng.exponential(86400 * 540 / count[user])
+    passed = np.cumsum(gap)
+    first = np.cumsum(count) - count
+    since = passed - (passed - gap)[first][user]
+    begin = pd.Timestamp('2021-01-01').timestamp() + rng.uniform(0, 86400 * 180, len(count))
+    return np.floor(begin[user] + since)
+
+
 def _toy_events(
     rng,  # numpy Generator
     truth,  # dict
@@ -252,32 +280,27 @@ def _toy_events(
 ) -> pd.DataFrame:  # user, item (row ids), rating, time, positive; sorted by user and time
     """Readers meet popular books and books they suspect they like; then they rate what they read."""
     utility = toy_utility(truth)
-    m, n = utility.shape
-    score = np.log(truth['popularity']) + truth['pull'] * utility + rng.gumbel(size=(m, n))
-    user, item = np.nonzero((-score).argsort(1).argsort(1) < counts[:, None])
+    chances = np.log(truth['popularity']) + truth['pull'] * utility + rng.gumbel(size=utility.shape)
+    ranks = (-chances).argsort(1).argsort(1)
+    user, item = np.nonzero(ranks < counts[:, None])
     felt = utility[user, item] + rng.normal(0, truth['noise'], len(user))
     rating = 1.0 + np.searchsorted(np.quantile(felt, _RATED), felt)
     best, count = rank_within(user, -felt)
     rating = np.where(best < 3, np.maximum(rating, 4.0), rating)
     order = np.lexsort((rng.random(len(user)), user))
-    start = np.cumsum(count) - count
-    gap = rng.exponential(86400 * 540 / count[user])
-    since = np.cumsum(gap) - (np.cumsum(gap) - gap)[start][user]
-    begin = pd.Timestamp('2021-01-01').timestamp() + rng.uniform(0, 86400 * 180, m)
-    ev = pd.DataFrame({'user': user, 'item': item, 'rating': rating, 'positive': rating >= 4}).iloc[order]
-    return ev.assign(time=np.floor(begin[user] + since)).sort_values(['user', 'time', 'item'], ignore_index=True)
+    diary = pd.DataFrame({'user': user, 'item': item, 'rating': rating, 'positive': rating >= 4}).iloc[order]
+    diary = diary.assign(time=_reading_times(rng, user, count))
+    return diary.sort_values(['user', 'time', 'item'], ignore_index=True)
 
 # %% ../../nbs/data/09_bookshop.ipynb #b820eba4
-def toy_data(
-    n_users=600,  # int: readers
-    n_items=400,  # int: books
-    seed=0,  # int: everything follows from it
-    density='sparse',  # 'sparse': most readers know 7 to 20 books; 'dense': 150 to 200, more of a large shop
-    reveal=0.7,  # float 0..1: share of taste that the blurbs explain
-    split='random',  # 'random' | 'temporal', within each reader
-    noise=0.5,  # float >= 0: mood in a rating that nothing explains, where the spread of utility is 1
-) -> RecData:  # extras['truth']: the hidden tastes
-    """A generated bookshop whose readers' true tastes are known."""
+def _check_shop(
+    n_users,  # int
+    n_items,  # int
+    density,  # str
+    reveal,  # float
+    noise,  # float
+):
+    """Only shops that can be."""
     if density not in ('sparse', 'dense'):
         raise ValueError(f"density is {density!r}: use 'sparse' or 'dense'")
     if not 0 <= reveal <= 1:
@@ -289,29 +312,30 @@ def toy_data(
         raise ValueError(
             f'n_users={n_users}, n_items={n_items}: a {density} bookshop needs at least 10 readers and {least} books'
         )
-    shelf, readers, reading = (np.random.default_rng([seed, k]) for k in range(3))
+
+
+def toy_data(
+    n_users=600,  # int: readers
+    n_items=400,  # int: books
+    seed=0,  # int: everything follows from it
+    density='sparse',  # 'sparse': most readers know 7 to 20 books; 'dense': 150 to 200, more of a large shop
+    reveal=0.7,  # float 0..1: share of taste that the blurbs explain
+    split='random',  # 'random' | 'temporal', within each reader
+    noise=0.5,  # float >= 0: mood in a rating that nothing explains, where the spread of utility is 1
+) -> RecData:  # extras['truth']: the hidden tastes
+    """A generated bookshop whose readers' true tastes are known; raises ValueError for a shop that is too small."""
+    _check_shop(n_users, n_items, density, reveal, noise)
+    shelf, readers, reading = (np.random.default_rng([seed, part]) for part in range(3))
     items, attributes = _toy_items(shelf, n_items)
     truth = _toy_truth(readers, n_users, attributes) | {'reveal': float(reveal), 'pull': 2.5, 'noise': float(noise)}
-    counts = (
-        reading.integers(max(150, n_items // 2), max(200, n_items * 2 // 3) + 1, n_users)
-        if density == 'dense'
-        else (6 + reading.geometric(1 / 7, n_users)).clip(max=min(60, n_items // 2))
-    )
-    ev = _toy_events(reading, truth, counts)
-    ratios = (0.7, 0.1, 0.2)
-    ev['split'] = split_events(
-        ev['user'].to_numpy(), ev['positive'].to_numpy(), ev['time'].to_numpy(), split, ratios, seed
-    )
+    if density == 'dense':
+        counts = reading.integers(max(150, n_items // 2), max(200, n_items * 2 // 3) + 1, n_users)
+    else:
+        counts = (6 + reading.geometric(1 / 7, n_users)).clip(max=min(60, n_items // 2))
+    diary, ratios = _toy_events(reading, truth, counts), (0.7, 0.1, 0.2)
+    columns = (diary[column].to_numpy() for column in ('user', 'positive', 'time'))
+    diary['split'] = split_events(*columns, split, ratios, seed)
     users = pd.DataFrame({'user': [f'r{i:04d}' for i in range(n_users)]})
-    meta = dict(
-        source='toy_data',
-        seed=seed,
-        density=density,
-        reveal=reveal,
-        threshold=4,
-        kcore=0,
-        split=split,
-        ratios=ratios,
-        vocabulary_hash=vocabulary_hash(),
-    )
-    return assemble(ev, users, items, name=f'bookshop-{density}', meta=meta, extras={'truth': truth})
+    meta = dict(source='toy_data', seed=seed, density=density, reveal=reveal, threshold=4, kcore=0)
+    meta.update(split=split, ratios=ratios, vocabulary_hash=vocabulary_hash())
+    return assemble(diary, users, items, name=f'bookshop-{density}', meta=meta, extras={'truth': truth})

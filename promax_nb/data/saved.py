@@ -7,7 +7,6 @@ __all__ = ['SAVE_VERSION', 'save', 'load']
 
 # %% ../../nbs/data/04_saved.ipynb #3fd6b18a
 import json
-import os
 import re
 import shutil
 import uuid
@@ -17,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
+from .interactions import SPLITS, RecData, json_values
 from .storage import flush, replace_file
-from .interactions import RecData, SPLITS, json_values
 
 # %% ../../nbs/data/04_saved.ipynb #99d6a177
 SAVE_VERSION = 1
@@ -40,15 +39,15 @@ def _pack(
             return _pack(value.tolist(), place, arrays, matrices)
         arrays.append(value)
         return {'__array__': len(arrays) - 1}
-    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
-        return {k: _pack(v, f'{place}.{k}', arrays, matrices) for k, v in value.items()}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _pack(part, f'{place}.{key}', arrays, matrices) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_pack(v, f'{place}[{i}]', arrays, matrices) for i, v in enumerate(value)]
+        return [_pack(part, f'{place}[{i}]', arrays, matrices) for i, part in enumerate(value)]
     if value is None or isinstance(value, (str, int, float, bool, np.generic)):
         return json_values(value)
     raise ValueError(
-        f'{place} is a {type(value).__name__}, which cannot be saved: keep arrays, sparse matrices, texts, numbers, lists, '
-        'dicts with text keys'
+        f'{place} is a {type(value).__name__}, which cannot be saved: keep arrays, sparse matrices, texts, numbers, '
+        'lists, dicts with text keys'
     )
 
 
@@ -59,14 +58,14 @@ def _unpack(
 ):  # the extra
     """The reverse of `_pack`."""
     if isinstance(value, list):
-        return [_unpack(v, arrays, matrices) for v in value]
+        return [_unpack(part, arrays, matrices) for part in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {'__array__'}:
         return arrays[value['__array__']]
     if set(value) == {'__csr__'}:
         return matrices[value['__csr__']]
-    return {k: _unpack(v, arrays, matrices) for k, v in value.items()}
+    return {key: _unpack(part, arrays, matrices) for key, part in value.items()}
 
 # %% ../../nbs/data/04_saved.ipynb #9203101c
 def _write_parts(
@@ -74,39 +73,52 @@ def _write_parts(
     folder,  # Path: new and empty
 ):
     """Everything but the index: parquet, npz, JSON."""
-    for s in SPLITS:
-        sp.save_npz(folder / f'{s}.npz', getattr(data, s))
-    for t in ('users', 'items', 'events'):
+    for split in SPLITS:
+        sp.save_npz(folder / f'{split}.npz', getattr(data, split))
+    for name in ('users', 'items', 'events'):
         try:
-            getattr(data, t).to_parquet(folder / f'{t}.parquet', index=False)
+            getattr(data, name).to_parquet(folder / f'{name}.parquet', index=False)
         except (ValueError, TypeError) as e:
-            raise ValueError(f'{t} cannot be saved as parquet ({e}): give every column one kind of value') from None
+            raise ValueError(f'{name} cannot be saved as parquet ({e}): give every column one kind of value') from None
     arrays, matrices = [], []
     tree = _pack(data.extras, 'extras', arrays, matrices)
-    np.savez(folder / 'arrays.npz', **{f'a{i}': a for i, a in enumerate(arrays)})
-    for i, m in enumerate(matrices):
-        sp.save_npz(folder / f'matrix{i}.npz', m)
-    (folder / 'extras.json').write_text(
-        json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)}), encoding='utf-8'
-    )
-    for f in (*folder.iterdir(), folder):
-        flush(f)
+    np.savez(folder / 'arrays.npz', **{f'a{i}': array for i, array in enumerate(arrays)})
+    for i, matrix in enumerate(matrices):
+        sp.save_npz(folder / f'matrix{i}.npz', matrix)
+    index = json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)})
+    (folder / 'extras.json').write_text(index, encoding='utf-8')
+    for path in (*folder.iterdir(), folder):
+        flush(path)
 
 
 def _saved(
     folder,  # Path
-) -> dict:  # the index of a save, or None if the folder holds none
+) -> dict | None:  # the index of a save, or None if the folder holds none
     """Is this one of ours?"""
     try:
         note = json.loads((folder / _INDEX).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return None
-    ours = (
-        isinstance(note, dict)
-        and note.get('format') == 'promax_nb.RecData'
-        and re.fullmatch(r'parts-\w+', str(note.get('parts')))
-    )
-    return note if ours else None
+    if not isinstance(note, dict) or note.get('format') != 'promax_nb.RecData':
+        return None
+    return note if re.fullmatch(r'parts-\w+', str(note.get('parts'))) else None
+
+# %% ../../nbs/data/04_saved.ipynb #21e42de8
+def _check_place(
+    folder,  # Path
+    overwrite,  # bool: also write into a folder that holds other things
+) -> dict | None:  # the index of an earlier save
+    """May a save be written here? Raises ValueError where it would land in something else."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f'{folder.name} is a file: give a folder to save into')
+    old = _saved(folder)
+    foreign = folder.is_dir() and old is None and any(folder.iterdir())
+    if foreign and (not overwrite or (folder / _INDEX).exists()):
+        raise ValueError(
+            f'{folder.name} holds something that is not an earlier save: choose another folder, or pass overwrite=True '
+            f'to put the save beside what is there (unless that is a {_INDEX} of another kind)'
+        )
+    return old
 
 # %% ../../nbs/data/04_saved.ipynb #21e42df8
 def save(
@@ -116,35 +128,20 @@ def save(
 ) -> Path:  # the folder
     """Keep data as parquet, npz and JSON. Readers see the old save or the new one, never half of one."""
     folder = Path(folder)
-    stamp = uuid.uuid4().hex[:12]
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f'{folder.name} is a file: give a folder to save into')
-    old = _saved(folder)
-    foreign = folder.is_dir() and old is None and any(folder.iterdir())
-    if foreign and (not overwrite or (folder / _INDEX).exists()):
-        raise ValueError(
-            f'{folder.name} holds something that is not an earlier save: choose another folder, or pass overwrite=True to put the save '
-            f'beside what is there (unless that is a {_INDEX} of another kind)'
-        )
+    old, stamp = _check_place(folder, overwrite), uuid.uuid4().hex[:12]
     home = folder if folder.is_dir() else folder.parent / f'.{folder.name}.{stamp}'
     parts, index = home / f'parts-{stamp}', home / f'parts-{stamp}.json'
     parts.mkdir(parents=True)
+    note = {'format': 'promax_nb.RecData', 'version': SAVE_VERSION, 'parts': parts.name}
     try:
         _write_parts(data, parts)
-        note = {
-            'format': 'promax_nb.RecData',
-            'version': SAVE_VERSION,
-            'parts': parts.name,
-            'name': data.name,
-            'hash': data.hash(),
-            'meta': data.meta,
-        }
+        note.update(name=data.name, hash=data.hash(), meta=json_values(data.meta))
         index.write_text(json.dumps(note, indent=1), encoding='utf-8')
         flush(index)
         replace_file(index, home / _INDEX)
         flush(home)  # from here on the new save is the save
         if home != folder:
-            os.rename(home, folder)
+            replace_file(home, folder)
             flush(folder.parent)
     except BaseException:
         if (_saved(folder) or {}).get('parts') != parts.name:  # it did not come that far: leave nothing behind
@@ -162,21 +159,14 @@ def _read_parts(
 ) -> RecData:
     """What `_write_parts` wrote; npz files are opened without pickle."""
     parts = folder / note['parts']
-    mats = [sp.csr_matrix(sp.load_npz(parts / f'{s}.npz')) for s in SPLITS]
-    users, items, events = (pd.read_parquet(parts / f'{t}.parquet') for t in ('users', 'items', 'events'))
+    splits = [sp.csr_matrix(sp.load_npz(parts / f'{split}.npz')) for split in SPLITS]
+    tables = [pd.read_parquet(parts / f'{name}.parquet') for name in ('users', 'items', 'events')]
     extra = json.loads((parts / 'extras.json').read_text(encoding='utf-8'))
-    with np.load(parts / 'arrays.npz', allow_pickle=False) as z:
-        arrays = [z[f'a{i}'] for i in range(extra['arrays'])]
+    with np.load(parts / 'arrays.npz', allow_pickle=False) as stored:
+        arrays = [stored[f'a{i}'] for i in range(extra['arrays'])]
     matrices = [sp.csr_matrix(sp.load_npz(parts / f'matrix{i}.npz')) for i in range(extra['matrices'])]
-    data = RecData(
-        *mats,
-        users,
-        items,
-        events,
-        name=note['name'],
-        meta=note['meta'],
-        extras=_unpack(extra['tree'], arrays, matrices),
-    )
+    extras = _unpack(extra['tree'], arrays, matrices)
+    data = RecData(*splits, *tables, name=note['name'], meta=note['meta'], extras=extras)
     if data.hash() != note['hash']:
         raise ValueError('its matrices are not those that were saved')
     return data
@@ -185,13 +175,14 @@ def _read_parts(
 def load(
     folder,  # path of an earlier save
 ) -> RecData:
-    """What `save` kept, or a sentence if the folder is no save, newer than this version, or damaged."""
+    """What `save` kept; raises FileNotFoundError or ValueError if the folder holds none, a newer or a damaged one."""
     folder = Path(folder)
     note = _saved(folder)
     while True:
         if note is None:
             raise FileNotFoundError(
-                f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() wrote'
+                f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() '
+                'wrote'
             )
         if note['version'] > SAVE_VERSION:
             raise ValueError(

@@ -206,7 +206,8 @@ def _dict_content(
 ):  # dict with text or number keys, or a list of pairs
     """A dict as JSON sorts it; other keys than texts or numbers become sorted pairs."""
     pairs = [(key.item() if isinstance(key, np.generic) else key, _content(part)) for key, part in value.items()]
-    if all(isinstance(key, str) for key, _ in pairs) or all(isinstance(key, (int, float)) for key, _ in pairs):
+    kinds = {str if isinstance(key, str) else float if isinstance(key, (int, float)) else object for key, _ in pairs}
+    if kinds in (set(), {str}, {float}):
         return dict(pairs)
     sortable = [json.dumps([_content(key), part], sort_keys=True) for key, part in pairs]
     return {'content of': ['dict', sorted(sortable)]}
@@ -235,7 +236,7 @@ def _column_content(
 ):
     """Numbers by their bytes; everything else value by value, so that one text is one text in every kind of column."""
     if isinstance(column.dtype, np.dtype) and column.dtype != object:
-        return _content(column.to_numpy())
+        return {'content of': _array_content(column.to_numpy())}
     values = column.astype(object)
     return [_cell_content(value) for value in values]
 
@@ -499,7 +500,7 @@ def put(
     if not rows:
         return
     names = list(rows[0]) if isinstance(rows[0], dict) else None
-    values = [tuple(row[name] for name in names) for row in rows] if names else rows
+    values = [tuple(map(row.get, names)) for row in rows] if names else rows
     places = ', '.join('?' * len(values[0]))
     columns = f' ({_quoted(names)})' if names else ''
     verb = 'replace' if replace else 'ignore'

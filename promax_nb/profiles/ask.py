@@ -6,7 +6,6 @@
 __all__ = ['CHARS_A_TOKEN', 'Gate', 'Asking', 'result_table', 'read_in_part', 'dry_plan', 'ask']
 
 # %% ../../nbs/profiles/08_ask.ipynb #43b11f76
-import inspect
 import json
 import threading
 import time
@@ -25,7 +24,7 @@ from .replies import env_secrets, hide
 from .purse import Purse, check_money, longest_answer, paid_for, usd, worst_case
 from promax_nb.profiles.questions import (
     Outcome, adopt, earlier_answers, is_deterministic, known_outcomes, open_answers, outcome_of, question_table,
-    store_frame, writable, writer_name,
+    store_frame, takes, writable, writer_name,
 )
 from .template import estimate_tokens
 
@@ -121,17 +120,6 @@ class Asking:
         self.secrets = [secret for secret in env_secrets() if len(secret) >= 16]
         self._reading = threading.Lock()  # a check may not be made for threads
 
-
-def _takes(
-    function,  # callable
-    name,  # str
-) -> bool:
-    """Does a function take this argument?"""
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-
 # %% ../../nbs/profiles/08_ask.ipynb #4163c2a3
 @patch
 def fetch(
@@ -156,7 +144,7 @@ def _one(self: Asking, prompt, sample):
         if not hasattr(self.llm, 'complete'):
             return as_answer(self.llm(prompt))
         options = {} if sample is None else {'sample': sample}
-        if self.schema is not None and _takes(self.llm.complete, 'schema'):
+        if self.schema is not None and takes(self.llm.complete, 'schema'):
             options['schema'] = self.schema
         return as_answer(self.llm.complete(prompt, **options))
     except Exception as error:

@@ -8,6 +8,8 @@ __all__ = ['check_vectors', 'unit_rows']
 # %% ../../nbs/retrieval/00_vectors.ipynb #cc184cd6
 import numpy as np
 
+from ..data.storage import few
+
 # %% ../../nbs/retrieval/00_vectors.ipynb #9f1d92bc
 def check_vectors(
     x,  # (n, d) numbers: array, tensor, DataFrame or list of rows, row i = id i
@@ -28,10 +30,9 @@ def check_vectors(
         raise ValueError(f'{name} has {len(x)} rows but {n} are needed: pass one vector per id, in id order.')
     broken = np.flatnonzero(~np.isfinite(x).all(1))
     if len(broken):
-        ids = ', '.join(map(str, broken[:5])) + (f' and {len(broken) - 5} more' if len(broken) > 5 else '')
         raise ValueError(
-            f'{name} holds NaN or infinite numbers in {len(broken)} of {len(x)} rows (ids {ids}): '
-            'encode these texts again.'
+            f'{name} holds NaN or infinite numbers in {len(broken)} of {len(x)} rows (ids {few(broken)}): '
+            'make these vectors again.'
         )
     return x
 
