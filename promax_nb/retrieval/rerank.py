@@ -11,10 +11,9 @@ import inspect
 import numpy as np
 import pandas as pd
 
-from ..profiles.answers import all_ranked, parse_ranking, ranking_schema, why_cut
+from ..profiles.answers import all_ranked, parse_ranking, ranking_schema, whole_number, why_cut
 from ..profiles.fence import fence, plain
 from ..profiles.ask import ask
-from .search import whole_number
 
 # %% ../../nbs/retrieval/04_rerank.ipynb #87b93a45
 _ASK = (
