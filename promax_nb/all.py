@@ -78,8 +78,9 @@ from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
 
 # the whole chain, and teaching
-from promax_nb.experiment import DataConfig, RunConfig, as_table, experiment, load_data, verdict
-from promax_nb.cli import write_map
+from promax_nb.experiment import DataConfig, RunConfig, experiment, load_data
+from promax_nb.report import as_table, verdict
+from promax_nb.report import write_map
 from promax_nb.teach import exercise, predict
 
 __all__ = [
