@@ -18,7 +18,8 @@ from promax_nb.data.published import from_rlmrec
 from promax_nb.models.bases import GCCF, LightGCN, SimGCL
 from promax_nb.models.evaluate import evaluate, held_out
 from promax_nb.models.objectives import BPR, ProMax
-from promax_nb.models.train import fit, versions
+from promax_nb.models.train import fit
+from promax_nb.models.results import versions
 
 PUBLISHED = {  # Recall@20, NDCG@20, and where the number is from
     'lightgcn': (0.1411, 0.0856, 'published baseline'),

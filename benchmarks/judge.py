@@ -15,7 +15,8 @@ import pandas as pd
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.loaders import from_atomic
-from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.claims import faithfulness, true_tastes
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import _evidence, attribute_values, split_history, value_table

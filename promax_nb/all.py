@@ -51,7 +51,8 @@ from promax_nb.lettingo.histories import split_history
 from promax_nb.lettingo.styles import styled
 from promax_nb.lettingo.claims import claims, faithfulness, true_tastes
 from promax_nb.lettingo.explore import diversity, explore
-from promax_nb.lettingo.builtin import fit_judge, no_profile
+from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.judge import judge, predictions
 from promax_nb.lettingo.reports import sentiment_report
 from promax_nb.lettingo.pairs import best_profiles, make_pairs, preflight
@@ -77,8 +78,9 @@ from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
 
 # the whole chain, and teaching
-from promax_nb.experiment import DataConfig, RunConfig, as_table, experiment, load_data, verdict
-from promax_nb.cli import write_map
+from promax_nb.experiment import DataConfig, RunConfig, experiment, load_data
+from promax_nb.report import as_table, verdict
+from promax_nb.report import write_map
 from promax_nb.teach import exercise, predict
 
 __all__ = [

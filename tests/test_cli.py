@@ -12,7 +12,7 @@ import pytest
 from promax_nb import cli
 from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
-from promax_nb.experiment import RunConfig, experiment, still_improving, verdict
+from promax_nb.experiment import RunConfig, experiment
 from promax_nb.models.results import load_fit, load_tensors
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']

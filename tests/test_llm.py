@@ -1,4 +1,4 @@
-"""Writers and `ask`: answers are kept, aligned and paid for once; keys stay hidden; what goes wrong is a row with a reason."""
+"""Writers, hosted, local and without a model: keys stay hidden, draws can be repeated, errors are sentences."""
 
 import copy
 import os
@@ -16,7 +16,7 @@ from stage import CANARY, Echo
 from promax_nb.profiles import fence as fence_room
 from promax_nb.profiles import llm as llm_room
 from promax_nb.profiles import template as template_room
-from promax_nb.profiles.answers import Answer, one_of
+from promax_nb.profiles.answers import Answer, one_of, read_answer, without_thoughts
 from promax_nb.profiles.ask import ask, store_frame
 from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
@@ -188,7 +188,7 @@ def test_pickled_chat_works_again(serve):
 
 def test_scrub_leaves_ordinary_words():
     for text in ['a basic understanding of tea', 'bearer of bad news', 'she risks a lot', 'token of love']:
-        assert scrub(text) == text or 'bearer' in text
+        assert scrub(text) == text
     assert scrub('Authorization: Bearer abc.def-123456') == f'Authorization: {HIDDEN}'
     assert scrub('x%2Fsecret%2B12', ['/secret+12']) == f'x{HIDDEN}'
 
@@ -309,6 +309,78 @@ def test_local_uses_the_chat_format(tiny):
     assert local((model, tok), max_new_tokens=2)._ids('w0 w1') == [3, 5, 6, 4]
 
 
+THINKS = "{{ messages[0]['content'] }}{% if enable_thinking is not defined %} <think>{% endif %}"
+
+
+@pytest.fixture
+def thinker(tiny):
+    """The tiny model with a chat format that opens a thought unless it is told otherwise; the marks are tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tok = AutoModelForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
+    tok.add_tokens(['<think>', '</think>'])
+    model.resize_token_embeddings(len(tok), mean_resizing=False)
+    tok.chat_template = THINKS
+    return model, tok
+
+
+def test_local_passes_options_to_the_chat_format_and_remembers_them(thinker, tiny):
+    plain = local(thinker, max_new_tokens=4)
+    told = local(thinker, max_new_tokens=4, chat_template_kwargs={'enable_thinking': False})
+    assert plain.formed('w1') == 'w1 <think>' and told.formed('w1') == 'w1'
+    assert 'chat_template_kwargs' not in plain.params  # the key of an answer stays what it was
+    assert told.params['chat_template_kwargs'] == {'enable_thinking': False} and 'enable_thinking' in repr(told)
+    for options in (['x'], {3: 1}):
+        with pytest.raises(ValueError, match='give a dict'):
+            local(thinker, max_new_tokens=4, chat_template_kwargs=options)
+    with pytest.raises(ValueError, match='no chat format'):
+        local(tiny, max_new_tokens=4, chat_template_kwargs={'enable_thinking': False})
+
+
+def test_a_local_thought_that_the_format_opened_is_no_answer(thinker):
+    torch = pytest.importorskip('torch')
+    llm = local(thinker, max_new_tokens=8)
+
+    def says(text):
+        """The model generates this text, whatever it is asked."""
+        ids = llm.tok(text, add_special_tokens=False)['input_ids']
+        llm.model.generate = lambda x, **kw: torch.cat([x, torch.tensor([ids])], 1)
+        return llm.complete('w1')
+
+    whole = says('w7 w8 </think> w9 </s>')
+    assert whole.finish == 'stop' and without_thoughts(whole.text) == 'w9'
+    cut = says('w7 w8 w9 w7')
+    assert cut.finish == 'length' and without_thoughts(cut.text) == '' and 'thoughts' in read_answer(cut)[1]
+    out = ask(llm, ['w1'])
+    assert out['status'][0] == 'failed' and 'thoughts' in out['error'][0]
+
+
+def test_marks_of_thoughts_survive_where_they_are_special_tokens(tiny):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tok = AutoModelForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
+    marks = ['[THINK]', '[/THINK]', '<|channel|>', '<|message|>', '<|end|>', '<|start|>', '<|return|>']
+    tok.add_special_tokens({'additional_special_tokens': marks})
+    model.resize_token_embeddings(len(tok), mean_resizing=False)
+    llm = local((model, tok), max_new_tokens=8)
+    for text, answer in (('[THINK] w7 [/THINK] w9 </s>', 'w9'), ('<|channel|> w7 <|message|> w8 <|end|>', '')):
+        kept = llm.as_text('w1', tok(text, add_special_tokens=False)['input_ids'])
+        assert '</s>' not in kept and without_thoughts(kept) == answer
+
+
+def test_the_answer_comes_next_where_labels_are_scored(thinker):
+    llm = local(thinker, max_new_tokens=4)
+    close = llm.tok.convert_tokens_to_ids('</think>')
+    assert llm.token_ids('w1')[-1] != close and llm.token_ids('w1', answering=True)[-1] == close
+    told = local(thinker, max_new_tokens=4, chat_template_kwargs={'enable_thinking': False})
+    assert told.token_ids('w1', answering=True) == told.token_ids('w1')
+
+
+def test_who_would_answer_the_same_again(tiny):
+    assert local(tiny, max_new_tokens=4).deterministic and template().deterministic
+    assert not local(tiny, max_new_tokens=4, temperature=0.5).deterministic and not template(seed=1).deterministic
+
+
 def test_local_retrained_weights_are_another_model(tiny, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -421,7 +493,8 @@ def test_plain():
 
 
 def test_import_is_light():
-    code = 'import sys, promax_nb.profiles.llm; print([m for m in ("torch", "transformers", "openai") if m in sys.modules])'
+    heavy = '("torch", "transformers", "openai")'
+    code = f'import sys, promax_nb.profiles.llm; print([m for m in {heavy} if m in sys.modules])'
     assert (
         subprocess.run(
             [sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(__file__).parent.parent

@@ -1,5 +1,6 @@
-"""Prompts show training events only and keep foreign text fenced; profiles come one per id, or somebody says what stands in."""
+"""Prompts show training events only and fence foreign text; profiles come one per id, or it is said what stands in."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 from scipy import sparse as sp
 
 from promax_nb.data.bookshop import toy_data
+from promax_nb.data.frames import from_frame
 from promax_nb.data.interactions import RecData
 from promax_nb.profiles.answers import clean_profile
 from promax_nb.profiles.ask import ask, store_frame
 from promax_nb.profiles.fence import CLOSE, OPEN, material
 from promax_nb.profiles.missing import check_profiles
-from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, user_prompts
+from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, training_history, user_prompts
 from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.template import tastes, template
 from promax_nb.profiles.write import write
@@ -113,6 +115,39 @@ def test_facts_from_every_shape_of_cell():
         ('also', 'Other'),
     ]
     assert len(facts(items[['item', 'title', 'text']])) == 0
+
+
+@pytest.mark.parametrize(
+    'cells',
+    [
+        ["['sea', 'drama']", "['crime']", '[]', "['sea']"],
+        ['["sea", "drama"]', '["crime"]', '[]', '["sea"]'],
+        ["[{'id': 1, 'name': 'sea'}, {'name': 'drama'}]", "[{'name': 'crime'}]", '[]', "[{'name': 'sea'}]"],
+        ['sea|drama', 'crime', '', 'sea'],
+        [['sea', 'drama'], ['crime'], [], ['sea']],
+    ],
+)
+def test_lists_are_one_value_each_however_they_are_written(cells):
+    items = pd.DataFrame({'title': list('abcd'), 'text': '', 'genre': pd.Series(cells, dtype=object)})
+    assert facts(items).groupby('item')['value'].agg(list).to_dict() == {0: ['sea', 'drama'], 1: ['crime'], 3: ['sea']}
+
+
+def test_items_without_a_rating_are_not_called_disliked():
+    data = small()
+    events = data.events.copy()
+    events.loc[[2, 4], 'rating'] = np.nan  # one that is in no matrix, and one that is
+    prompts = user_prompts(replace(data, events=events))['prompt']
+    assert '\nnot liked' not in prompts[0] and 'Fog' not in prompts[0]
+    assert 'liked: Tea' in prompts[1] and 'not liked: Tea' not in prompts[1]
+    history = training_history(replace(data, events=events))
+    assert history['liked'].all() and len(history) == 4
+    for sign in (0, -1):
+        rows = [(f'u{u}', f'i{i}', sign if i % 3 == 0 else 8) for u in range(12) for i in range(u % 3, 24, 2)]
+        shelf = pd.DataFrame({'item': [f'i{i}' for i in range(24)], 'title': [f'Book {i}' for i in range(24)]})
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            read = from_frame(pd.DataFrame(rows, columns=['user', 'item', 'rating']), shelf, kcore=0, threshold=7)
+        assert not user_prompts(read)['prompt'].str.contains('\nnot liked').any()
 
 
 def test_long_columns_are_not_facts_and_fields_choose(data):

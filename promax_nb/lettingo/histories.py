@@ -15,7 +15,7 @@ from scipy import sparse as sp
 
 from ..profiles.fence import fence, plain
 from ..data.storage import few
-from ..profiles.prompts import _item_blocks, _tastes, _value_matrix, fact_fields, facts
+from ..profiles.prompts import item_blocks, taste_lines, value_matrix, fact_fields, facts
 
 # %% ../../nbs/lettingo/00_histories.ipynb #1f47705b
 SENTIMENTS = ('like', 'neutral', 'dislike')
@@ -200,7 +200,7 @@ def _full_prompts(
 ) -> tuple:  # (dict user -> prompt, dict user -> list of items shown)
     """The broad form, for language models that read: counts of what stands out, then the items themselves."""
     fields = fact_fields(data.items, fields)
-    titles, rest = _item_blocks(data, None, fields, item_chars)
+    titles, rest = item_blocks(data, None, fields, item_chars)
     i = older['item'].to_numpy()
     shown = older.assign(
         line=older['sentiment'].map(_MARK).astype(object) + ': ' + titles[i] + rest[i],
@@ -209,7 +209,7 @@ def _full_prompts(
     length = shown['line'].str.len() + 1  # the newest that fit, at least one
     left = length[::-1].groupby(shown['user'][::-1]).cumsum()[::-1]
     shown = shown[(left <= max_chars) | (_from_end(shown['user'].to_numpy(), np.ones(len(shown), bool)) == 0)]
-    told = _tastes(shown, *_value_matrix(facts(data.items, fields), data.n_items), data.shape)
+    told = taste_lines(shown, *value_matrix(facts(data.items, fields), data.n_items), data.shape)
     lines, seen = shown.groupby('user')['line'].agg('\n'.join), shown.groupby('user')['item'].agg(list)
     prompts = {
         u: f"{EXPLORE_ASK}\n{fence(['kind: user', *([told[u]] if u in told else []), text])}"

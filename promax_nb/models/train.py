@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..data.interactions import binary
 from ..data.storage import identity
-from .evaluate import evaluate, split_identity
-from .graph import binary
+from .evaluate import evaluate, metric_length, split_identity
 from .results import FitResult, load_tensors, save_tensors, versions
 from .sameness import Unreadable, differences, training_parts
 
@@ -49,10 +49,7 @@ class TrainConfig:
                 raise ValueError(f'{name}={getattr(self, name)} must be at least 1.')
         if self.lr <= 0 or self.reg < 0:
             raise ValueError(f'lr={self.lr} must be positive and reg={self.reg} must not be negative.')
-        if '@' not in self.metric:
-            raise ValueError(
-                f"metric={self.metric!r} is unknown: use a name with its list length, such as 'recall@20'."
-            )
+        metric_length(self.metric)
 
 # %% ../../nbs/models/09_train.ipynb #da123f69
 class PairSampler:
@@ -62,7 +59,7 @@ class PairSampler:
         self,
         train,  # (M, N) scipy sparse: training interactions
     ):
-        train = binary(train)
+        train = binary(train, 'the training matrix')
         counts = np.diff(train.indptr)
         if not train.nnz:
             raise ValueError('there is no training interaction: lower the rating threshold or k-core of the data.')
@@ -327,8 +324,8 @@ def _train_epoch(run: _Run, objective, sampler: PairSampler) -> dict:
 def _validate(run: _Run, data) -> float:
     """The watched metric on validation data, training items masked."""
     run.model.eval()
-    k = int(run.config.metric.split('@')[1])
-    scores = evaluate(tuple(run.model()), data.valid, data.train, (k,))
+    ks = (metric_length(run.config.metric),)
+    scores = evaluate(tuple(run.model()), data.valid, data.train, ks)
     return scores[run.config.metric]
 
 # %% ../../nbs/models/09_train.ipynb #f198744d

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Answer', 'why_cut', 'without_thoughts', 'opens_thought', 'closing_mark', 'text_of', 'as_answer', 'read_answer',
-           'json_in', 'choice_schema', 'ranking_schema', 'one_of', 'parse_ranking', 'all_ranked', 'first_sentences',
-           'clean_profile', 'answer_logprobs']
+           'json_in', 'choice_schema', 'ranking_schema', 'one_of', 'whole_number', 'parse_ranking', 'all_ranked',
+           'first_sentences', 'clean_profile', 'answer_logprobs']
 
 # %% ../../nbs/profiles/01_answers.ipynb #9139662e
 import json
@@ -373,11 +373,11 @@ def _entry(
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _count(
+def whole_number(
     value,  # int
-    name,  # str
+    name,  # str: what it is, for the sentence
 ) -> int:
-    """A checked whole number, 1 or more."""
+    """A checked whole number, 1 or more; raises ValueError."""
     if isinstance(value, bool) or not hasattr(value, '__index__') or value < 1:
         raise ValueError(f'{name}={value!r}: use a whole number, 1 or more.')
     return operator.index(value)
@@ -391,7 +391,7 @@ def parse_ranking(
 ) -> tuple:  # order: list of at most k positions 0 to n-1, best first; problems: list of str, empty if all was well
     """Read a ranking out of an answer, defensively. An empty order means that nothing in it can be trusted."""
     order, problems = all_ranked(answer, n, k, cut)
-    return order[: _count(k, 'k')], problems
+    return order[: whole_number(k, 'k')], problems
 
 
 def all_ranked(
@@ -401,7 +401,7 @@ def all_ranked(
     cut=False,
 ) -> tuple:  # order: all positions that the answer names, best first; problems: list of str
     """Read a ranking as `parse_ranking` does, and keep what it names beyond the k asked for."""
-    n, k = _count(n, 'n'), min(_count(k, 'k'), _count(n, 'n'))
+    n, k = whole_number(n, 'n'), min(whole_number(k, 'k'), whole_number(n, 'n'))
     text = without_thoughts(answer) if isinstance(answer, str) else ''
     if not text.strip():
         return [], ['no answer']
@@ -499,6 +499,14 @@ def _answer_token(
     return None
 
 
+def _is_likely(
+    entry,  # of `top_logprobs`, as the server sent it
+) -> bool:
+    """Does it hold a log-probability?"""
+    logprob = entry.get('logprob') if isinstance(entry, dict) else None
+    return isinstance(logprob, (int, float)) and -1e4 < logprob <= 0.01
+
+
 def answer_logprobs(
     answer,  # Answer with logprobs
     choices,  # list of str: what was to be chosen from
@@ -509,7 +517,7 @@ def answer_logprobs(
     except ValueError:
         return {}
     token = _answer_token(answer, str(word)) or {}
-    likeliest = token.get('top_logprobs') or []
+    likeliest = [entry for entry in token.get('top_logprobs') or [] if _is_likely(entry)]
     mass = {}
     for entry in likeliest:
         begun = re.sub(r'^\W+|\W+$', '', _spelled(entry.get('token'))).casefold()

@@ -337,7 +337,7 @@ def prepare(self: Chat):
 
 
 class _NotAgain(BaseException):
-    """Raised where the client would try once more and must not. No Exception: the client would take that for trouble."""
+    """Raised where the client would try again and must not. No Exception: the client would take that for trouble."""
 
 
 def _may_cost(
@@ -422,8 +422,9 @@ def _reply(
         raise Trouble(e.status_code, e.response.text) from None
     reply = json.loads(raw.http_response.text)
     if wrong := error_in(reply):
-        code = said_by(wrong, ('code', 'status')).partition(';')[0]
-        raise Trouble(int(code) if re.fullmatch('[45][0-9]{2}', code) else None, wrong)
+        codes = said_by(wrong, ('code', 'status')).split('; ')
+        status = next((int(code) for code in codes if re.fullmatch('[45][0-9]{2}', code)), None)
+        raise Trouble(status, wrong)
     return reply
 
 

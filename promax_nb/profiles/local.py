@@ -157,7 +157,7 @@ Local._ids = Local.token_ids  # its name in 0.1.0
 
 # %% ../../nbs/profiles/04_local.ipynb #071a7149
 @patch
-def _text(
+def as_text(
     self: Local,
     prompt,  # str
     tokens,  # list of int: what was generated
@@ -189,7 +189,7 @@ def complete_many(
     draws = [(prompts[i], samples[i] or 0) for i in rows]
     written = _generate(self, [ids[i] for i in rows], draws) if rows else []
     for i, (tokens, finish) in zip(rows, written, strict=True):
-        text = self._text(prompts[i], tokens)
+        text = self.as_text(prompts[i], tokens)
         answer = Answer(text, len(ids[i]), len(tokens), finish=finish)
         nothing = 'the model answered with nothing: try another prompt or temperature'
         answers[i] = answer if text else LLMError(nothing, billed=False, answer=answer)

@@ -153,8 +153,9 @@ def _why_empty(
             f'the model wanted to call a tool instead of answering (finish reason: {answer.finish}): ask another model'
         )
     only = 'the model thought but gave no answer' if answer.thoughts else 'the answer is empty'
-    cut = why_cut(answer.finish) is not None
-    todo = 'raise max_tokens' if cut or 'thought' in only else 'ask again, or rephrase'
+    todo = 'raise max_tokens' if why_cut(answer.finish) else 'ask again, or rephrase'
+    if answer.thoughts:
+        todo += ', or turn thinking off (options of the server go into extra_body)'
     return f'{only} (finish reason: {answer.finish}): {todo}'
 
 
@@ -171,13 +172,14 @@ def read_reply(
     message = choices[0].get('message')
     message = message if isinstance(message, dict) else {'content': choices[0].get('text')}
     logprobs = choices[0].get('logprobs')
-    tokens = logprobs.get('content') if isinstance(logprobs, dict) else None
+    listed = logprobs.get('content') if isinstance(logprobs, dict) else None
+    tokens = [token for token in listed if isinstance(token, dict)] if isinstance(listed, list) else []
     finish = str(choices[0].get('finish_reason') or 'stop')
     text = hide(text_of(message.get('content')), secrets)
     read, written, thoughts = used(reply.get('usage'))
     if thoughts is None and (unseen := _thoughts(message)):
         thoughts = len(unseen) // 4 + 1  # nobody counted them: as in `estimate_tokens`
-    answer = Answer(text, read, written, thoughts, finish, tuple(tokens or ()))
+    answer = Answer(text, read, written, thoughts, finish, tuple(tokens))
     if refusal := _refusal(message):
         raise LLMError(f'the model refused: {scrub(refusal, secrets)[:200]}', answer=answer)
     if not text.strip():
@@ -191,7 +193,8 @@ def error_in(
     """An error that calls itself a success."""
     if not isinstance(reply, dict):
         return None
-    first = next(iter(reply.get('choices') or []), None)
+    choices = reply.get('choices')
+    first = choices[0] if isinstance(choices, list) and choices else None
     if not first:
         return reply if said_by(reply) else None
     message = first.get('message') if isinstance(first, dict) else None
@@ -258,5 +261,5 @@ def options_refused(
         if named[0] in extras or named[0] in _DISPENSABLE:
             return dict.fromkeys(_partners(named[0]))
     if extras and trouble.status in (400, 403, 404, 415, 422, 501) and not trouble.about('money'):
-        return dict.fromkeys(extras)
+        return dict.fromkeys(_partners(next(iter(extras))))  # nobody says which: one after the other
     return None

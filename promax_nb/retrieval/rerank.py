@@ -11,10 +11,9 @@ import inspect
 import numpy as np
 import pandas as pd
 
-from ..profiles.answers import all_ranked, parse_ranking, ranking_schema, why_cut
+from ..profiles.answers import all_ranked, parse_ranking, ranking_schema, whole_number, why_cut
 from ..profiles.fence import fence, plain
 from ..profiles.ask import ask
-from .search import _whole
 
 # %% ../../nbs/retrieval/04_rerank.ipynb #87b93a45
 _ASK = (
@@ -34,7 +33,7 @@ def rerank_prompt(
 ) -> str:  # the prompt
     """Ask for the numbers of the k candidates that fit the user best. Profiles are fenced as untrusted material."""
     n = len(candidate_profiles)
-    k = min(_whole(k, 'k'), n)
+    k = min(whole_number(k, 'k'), n)
     numbered = [f'{i}: {plain(profile, max_chars)}' for i, profile in enumerate(candidate_profiles, 1)]
     material = fence(['kind: choice', f'user: {plain(user_profile, max_chars)}', *numbered])
     return _ASK.format(n=n, k=k, s='s' * (k > 1), material=material)
@@ -110,7 +109,7 @@ def _aligned(
         )
     if not all(shown):
         raise ValueError('a user has no candidates: leave such users out, there is nothing to choose from.')
-    wanted = [_whole(x, 'k') for x in (k if np.ndim(k) else [k] * len(users))]
+    wanted = [whole_number(x, 'k') for x in (k if np.ndim(k) else [k] * len(users))]
     ids = list(range(len(users))) if ids is None else [int(i) for i in ids]
     if not len(ids) == len(wanted) == len(users):
         raise ValueError(f'{len(users)} users, {len(ids)} ids, {len(wanted)} values of k: pass one of each per user.')

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.interactions import RecData
-from ..profiles.prompts import _history
+from ..profiles.prompts import training_history
 from .html import Safe, content_words, grid, marked, tag
 from .scene import Scene
 from .texts import harmless
@@ -27,7 +27,7 @@ class Histories:
     @cached_property
     def events(self) -> pd.DataFrame:
         """All training events, newest first: user, item, rating, time, liked."""
-        events = _history(self.data)
+        events = training_history(self.data)
         return events.sort_values('time', ascending=False, kind='stable', na_position='last', ignore_index=True)
 
     @cached_property

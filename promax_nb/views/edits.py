@@ -6,7 +6,7 @@
 __all__ = ['EDITABLE', 'edited_scene', 'profile_change', 'Placed', 'Placer', 'Edit', 'Change', 'Edits', 'write_table',
            'distribution_html', 'change_html']
 
-# %% ../../nbs/views/25_edits.ipynb #9bb4b1d3
+# %% ../../nbs/views/25_edits.ipynb #f7c17121
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..data.storage import write_atomic
 from ..models.distributions import kl
+from ..retrieval.vectors import unit_rows
 from .cards import Histories
 from .html import Safe, grid, tag
 from .lookup import Lookup, check_node
@@ -101,7 +102,8 @@ class Placed:
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Cosine of two vectors; 0 where one of them is zero."""
-    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
+    one, other = unit_rows([a, b], dtype=np.float64)
+    return float(one @ other)
 
 
 class Placer:

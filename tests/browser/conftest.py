@@ -1,6 +1,7 @@
 """Chromium, JupyterLab and pages for the tests here.
 
-Everything is closed when the last test of this folder is over: an open browser would leave a running event loop to other tests of the process.
+Everything is closed when the last test of this folder is over: an open browser would leave a running event loop
+to other tests of the process.
 """
 
 import pytest
@@ -78,7 +79,10 @@ def open_notebook(browser, lab, request):
 
 @pytest.fixture(scope='module')
 def open_file(browser):
-    """open_file(path) -> a Watched page of a file on disk, with the network off; browser= and options of a context (color_scheme='dark') open it elsewhere."""
+    """open_file(path) -> a Watched page of a file on disk, with the network off.
+
+    browser= and options of a context (color_scheme='dark') open it elsewhere.
+    """
     contexts, pages = {}, []
 
     def open_one(path, browser=browser, **kw):

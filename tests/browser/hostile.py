@@ -1,4 +1,4 @@
-"""Texts that try to become something else, and small scenes made of random arrays: one full of such texts, one with mild ones."""
+"""Texts that try to become something else, and small scenes of random arrays: one full of them, one with mild ones."""
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,8 @@ TEXTS = {
     'css': '<style>@import "http://evil.example/i.css"; body{display:none}</style>css',
     'css-value': 'red;}</style>*{background:url(http://evil.example/b.png)}',
     'plotly-bold': '<b>bold</b><br>next<sub>low</sub><i>it</i><span style="font-size:90px">huge</span>',
-    'plotly-link': '<a href="javascript:__hit(\'plotly-link\')">p</a><a href="https://evil.example/" target="_self">q</a>',
+    'plotly-link': '<a href="javascript:__hit(\'plotly-link\')">p</a>'
+    '<a href="https://evil.example/" target="_self">q</a>',
     'plotly-template': '%{x} %{customdata} %{customdata[0]} %{meta.constructor} <extra></extra>',
     'mathjax': r'$\href{javascript:__hit("mathjax")}{x}$ and $$\require{html}\style{background:url(http://evil.example/)}{y}$$',
     'mathjax-paren': r'\(\href{javascript:__hit(1)}{x}\) \[ \unicode{x1F600} \] \begin{equation}z\end{equation}',
@@ -93,7 +94,7 @@ def _world(n_users: int, n_items: int, seed: int, width: int = 16):
 
 
 def _profiles(texts: list, sources: list, mild: bool) -> pd.DataFrame:
-    """A profile table as `write` returns it; texts of type object, because pandas' own text type refuses lone surrogates."""
+    """A profile table as `write` returns it; texts are objects, because pandas' text type refuses lone surrogates."""
     n = len(texts)
 
     def column(values):
@@ -175,9 +176,11 @@ def _scene(user_ids, item_ids, titles, texts, profiles, columns, mild, seed, **n
 
 
 def hostile_scene(n_users: int = 60, n_items: int = 60, seed: int = 0, lone: bool = True):
-    """A scene whose ids, titles, texts, profiles, prompts, writers, statuses, attribute names and values, data name and training names are hostile.
+    """A scene in which every text is hostile.
 
-    `lone` puts lone surrogates into the profiles (the data's own tables cannot hold them). 1 MB texts: two profiles, an item's text, a title.
+    These are ids, titles, texts, profiles, prompts, writers, statuses, names and values of attributes, the data's name
+    and those of trainings. `lone` puts lone surrogates into the profiles (the data's own tables cannot hold them).
+    Two profiles, an item's text and a title are 1 MB long.
     """
     all_texts = list(TEXTS.values())
 
@@ -234,7 +237,7 @@ def small_scene(n_users: int = 60, n_items: int = 60, seed: int = 0):
 
 
 def flat_maps(scene, hostile: bool = False):
-    """A Projection made without UMAP (which would compile for half a minute): the first two principal directions of each space."""
+    """A Projection without UMAP (which would compile for half a minute): two principal directions of each space."""
     from promax_nb.views import maps as maps_room
 
     class Flat(maps_room.Projection):

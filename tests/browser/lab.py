@@ -21,7 +21,8 @@ ARTIFACTS = Path(__file__).resolve().parent.parent / 'artifacts'
 WAIT = int(
     os.environ.get('PROMAX_BROWSER_WAIT', 90)
 )  # seconds before a wait gives up: far more than a quiet machine needs; no test asserts on it
-# The last rule leads every name and address but this machine's nowhere: the browser has no network, so a planted outside request fails at once.
+# The last rule leads every name and address but this machine's nowhere: the browser has no network, so a planted
+# outside request fails at once.
 ARGS = [
     '--no-sandbox',
     '--disable-gpu',
@@ -34,19 +35,26 @@ ARGS = [
     '--enable-unsafe-swiftshader',
     '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost',
 ]
-# Patterns of console errors that JupyterLab or Chromium write by themselves, without any of our code: none was seen (warnings are not judged).
+# Patterns of console errors that JupyterLab or Chromium write by themselves, without any of our code: none was seen
+# (warnings are not judged).
 NOISE: tuple = ()
 DETECTOR = """
 (() => {
   if (window.__hits) return;
   window.__hits = [];
   window.__pwned = {alert: 0, confirm: 0, prompt: 0, print: 0, hit: 0};
-  const trip = (how, why) => { window.__pwned[how]++; window.__hits.push(how + ' ' + (why ?? '')); console.error('SCRIPT-HIT ' + how + ' ' + (why ?? '')); };
+  const trip = (how, why) => {
+    const text = how + ' ' + (why ?? '');
+    window.__pwned[how]++;
+    window.__hits.push(text);
+    console.error('SCRIPT-HIT ' + text);
+  };
   for (const how of ['alert', 'confirm', 'prompt', 'print']) window[how] = why => { trip(how, why); return null; };
   window.__hit = why => trip('hit', why);
 })();
 """
-# Markup that came alive without running (yet): anything that carries the hostile strings' own words, or javascript:, in an attribute that acts.
+# Markup that came alive without running (yet): anything that carries the hostile strings' own words, or javascript:,
+# in an attribute that acts.
 ALIVE = """
 () => {
   const found = [], roots = [document];
@@ -54,11 +62,13 @@ ALIVE = """
     if (e.shadowRoot) roots.push(e.shadowRoot);
     for (const a of e.attributes) {
       const name = a.name.toLowerCase(), value = a.value.replace(/[\\s\\x00-\\x1f]/g, '').toLowerCase();
-      const acts = /^(on.*|href|xlink:href|src|srcset|srcdoc|action|formaction|data|style|content|poster|background)$/.test(name);
+      const loads = /^(href|xlink:href|src|srcset|srcdoc|data|content|poster|background)$/.test(name);
+      const acts = loads || /^(on.*|action|formaction|style)$/.test(name);
       const bad = /__hit|evil\\.example/.test(value) || /^(javascript|vbscript):/.test(value);
       if (acts && bad) found.push(e.tagName.toLowerCase() + '[' + name + '=' + a.value.slice(0, 80) + ']');
     }
-    if (e.tagName === 'STYLE' && /__hit|evil\\.example/.test(e.textContent)) found.push('style ' + e.textContent.slice(0, 80));
+    const styled = e.tagName === 'STYLE' && /__hit|evil\\.example/.test(e.textContent);
+    if (styled) found.push('style ' + e.textContent.slice(0, 80));
   }
   return found;
 }
@@ -163,7 +173,7 @@ def assert_clean(watched: Watched):
 
 
 def assert_keeps_data(watched: Watched):
-    """No button of a figure offers to send its data away, and none leads to another site (plotly has both unless told otherwise)."""
+    """No button of a figure sends its data away or leads to another site (plotly has both unless told otherwise)."""
     bars = watched.page.locator('.modebar-btn')
     assert bars.count(), 'there is no figure with a bar of buttons on this page'
     away = watched.page.locator(
@@ -314,16 +324,20 @@ class LabServer:
 
 
 PANEL = "(window.jupyterapp?.shell?.currentWidget)"
-READY = f"() => {{ const p = {PANEL}; return !!(p?.sessionContext?.isReady && p.context?.isReady && p.sessionContext.session?.kernel?.status === 'idle'); }}"
+READY = f"""() => {{ const p = {PANEL};
+  if (!p?.sessionContext?.isReady || !p.context?.isReady) return false;
+  return p.sessionContext.session?.kernel?.status === 'idle'; }}"""
 DONE = f"""() => {{ const p = {PANEL}; if (p.sessionContext.session?.kernel?.status !== 'idle') return false;
-  return p.content.widgets.every(c => c.model.type !== 'code' || !c.model.sharedModel.getSource().trim() || Number.isInteger(c.model.executionCount)); }}"""
+  const empty = c => c.model.type !== 'code' || !c.model.sharedModel.getSource().trim();
+  return p.content.widgets.every(c => empty(c) || Number.isInteger(c.model.executionCount)); }}"""
 EXECUTE = f"""async code => {{
   const future = {PANEL}.sessionContext.session.kernel.requestExecute({{code, store_history: false}});
   const said = {{text: '', error: ''}};
   future.onIOPub = m => {{
     if (m.header.msg_type === 'stream') said.text += m.content.text;
     if (m.header.msg_type === 'execute_result') said.text += m.content.data['text/plain'];
-    if (m.header.msg_type === 'error') said.error = m.content.ename + ': ' + m.content.evalue + '\\n' + m.content.traceback.join('\\n');
+    if (m.header.msg_type !== 'error') return;
+    said.error = m.content.ename + ': ' + m.content.evalue + '\\n' + m.content.traceback.join('\\n');
   }};
   await future.done;
   return said;
@@ -356,8 +370,9 @@ class Notebook(Watched):
         except Exception as e:
             with contextlib.suppress(Exception):
                 screenshot(self, f'stuck-{Path(self.name).stem}')
-            why = f'waited {WAIT} s in vain for {what} (screenshot kept); {e}\nerrors: {self.problems()}\n{self.server.tail(20)}'
-            raise AssertionError(f'{self.name}: {why}') from None
+            why = f'waited {WAIT} s in vain for {what} (screenshot kept); {e}'
+            seen = f'errors: {self.problems()}\n{self.server.tail(20)}'
+            raise AssertionError(f'{self.name}: {why}\n{seen}') from None
 
     def outputs(self) -> list:
         """Outputs of each cell, as the notebook document has them."""
@@ -388,7 +403,7 @@ class Notebook(Watched):
         )
 
     def until(self, expression: str, test=bool):
-        """Ask the kernel for a value until it passes the test (widget messages may run beside the cells, so once is not enough)."""
+        """Ask the kernel for a value until it passes the test: widget messages may run beside the cells."""
         end = time.monotonic() + WAIT
         while True:
             got = self.value(expression)
@@ -465,7 +480,8 @@ class Plot:
     def labels(self, most: int = 80) -> list:
         """The texts of the labels of all points, one after the other (asked of plotly, not of the mouse)."""
         ask = """async (gd, most) => {
-          const seen = [], own = gd._fullLayout._uid;  // plotly answers each figure once in 50 ms: a new name for each question goes around that
+          // plotly answers each figure once in 50 ms: a new name for each question goes around that
+          const seen = [], own = gd._fullLayout._uid;
           for (let c = 0; c < gd._fullData.length; c++) {
             const t = gd._fullData[c];
             if (!t.x || t.hoverinfo === 'skip' || t.visible !== true) continue;

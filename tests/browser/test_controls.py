@@ -76,8 +76,13 @@ def test_errors_trip(see):
 
 CELLS = [
     "print('hello')",
-    "import ipywidgets as w\nfrom IPython.display import display, HTML\nmenu = w.Dropdown(options=['a', 'b'], description='letter')\n"
-    "shown = w.Label('none')\nmenu.observe(lambda c: setattr(shown, 'value', 'picked ' + c.new), 'value')\nslot = w.HTML()\ndisplay(menu, shown, slot)",
+    """import ipywidgets as w
+from IPython.display import display, HTML
+menu = w.Dropdown(options=['a', 'b'], description='letter')
+shown = w.Label('none')
+menu.observe(lambda c: setattr(shown, 'value', 'picked ' + c.new), 'value')
+slot = w.HTML()
+display(menu, shown, slot)""",
 ]
 
 

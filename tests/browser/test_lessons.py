@@ -1,4 +1,4 @@
-"""Lessons in JupyterLab, as a class meets them: all cells run, hints seen, answers typed into their cells, the green boxes seen.
+"""Lessons in JupyterLab, as a class meets them: all cells run, hints seen, answers typed, the green boxes seen.
 
 The first lesson in every run, all of them with PROMAX_FULL=1 (each takes a kernel of its own).
 """

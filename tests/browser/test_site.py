@@ -8,9 +8,11 @@ from .lab import Plot, assert_clean, assert_keeps_data, screenshot
 PHONE = {'width': 390, 'height': 844}
 # What stands out of the window at its right, and is not inside of a box that scrolls
 STANDS_OUT = """() => [...document.querySelectorAll('article *, .mobile-header *, footer *')].filter(e => {
-  if (e.closest('svg, mjx-container, .js-plotly-plot') || e.getBoundingClientRect().right <= innerWidth + 1 || !e.getClientRects().length) return false;
+  if (e.closest('svg, mjx-container, .js-plotly-plot')) return false;
+  if (e.getBoundingClientRect().right <= innerWidth + 1 || !e.getClientRects().length) return false;
   for (let p = e.parentElement; p && p.tagName !== 'ARTICLE'; p = p.parentElement) {
-    if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX) && p.getBoundingClientRect().right <= innerWidth + 1) return false;
+    const within = p.getBoundingClientRect().right <= innerWidth + 1;
+    if (within && ['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)) return false;
   }
   return true;
 }).map(e => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 60)).slice(0, 5)"""
@@ -90,7 +92,8 @@ def test_formulas_are_drawn(open_file, folder):
 
 
 def test_light_dark_and_phone(open_file, folder):
-    shade = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
+    colour = 'getComputedStyle(document.body).backgroundColor'
+    shade = f"() => {colour}.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
     light, dark = open_file(folder / 'index.html'), open_file(folder / 'index.html', color_scheme='dark')
     assert light.page.evaluate(shade) > 230 and dark.page.evaluate(shade) < 60
     for name, page, watched in (

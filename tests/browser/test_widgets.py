@@ -1,12 +1,17 @@
-"""The widgets in JupyterLab: controls are used with mouse and keyboard, and what Python sees changes; hostile texts stay texts; errors are shown."""
+"""The widgets in JupyterLab: controls are used with mouse and keyboard, and what Python sees changes.
+
+Hostile texts stay texts, and errors are shown.
+"""
 
 import pytest
 
 from .hostile import TEXTS
 from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
-IMPORTS = 'from browser.hostile import hostile_scene, small_scene\nfrom promax_nb.all import CandidateExplorer, DistributionExplorer, ProfileBrowser'
-SHOW = """{p}browser, {p}dist, {p}cand = ProfileBrowser({p}scene), DistributionExplorer({p}scene), CandidateExplorer({p}scene)
+IMPORTS = '''from browser.hostile import hostile_scene, small_scene
+from promax_nb.all import CandidateExplorer, DistributionExplorer, ProfileBrowser'''
+SHOW = """{p}browser, {p}dist = ProfileBrowser({p}scene), DistributionExplorer({p}scene)
+{p}cand = CandidateExplorer({p}scene)
 for name in ('{p}browser', '{p}dist', '{p}cand'): globals()[name].add_class('t-' + name)
 display({p}browser, {p}dist, {p}cand)"""
 CELLS = [IMPORTS, 'scene, bad_scene = small_scene(), hostile_scene()', SHOW.format(p=''), SHOW.format(p='bad_')]
@@ -80,7 +85,8 @@ def test_browser_edit_changes_vector_neighbours_and_distribution(book, browser_)
 def test_a_broken_callback_shows_its_error(book, browser_):
     """The positive control of the alert: a method that raises on purpose."""
     book.run(
-        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(9)> fault')\nbrowser.finder.lookup.find = broken"
+        "def broken(*a, **k): raise RuntimeError('planted <img src=x onerror=__hit(9)> fault')\n"
+        'browser.finder.lookup.find = broken'
     )
     browser_.get_by_role('button', name='Search').click()
     alert = browser_.get_by_role('alert').filter(has_text='fault')
