@@ -34,6 +34,7 @@ from promax_nb.lettingo.histories import (
 from promax_nb.lettingo.styles import STYLES, styled
 from promax_nb.profiles.ask import store_frame
 from promax_nb.profiles.fence import CLOSE
+from promax_nb.profiles.llm import chat
 from promax_nb.profiles.template import template
 
 
@@ -460,3 +461,23 @@ def test_diversity_by_hand():
         ((1 + 0 + 0) / 3 + 2 / 4) / 2
     )  # 'a b' and 'b a' share two words, not the pair
     assert diversity(t.assign(status='failed', profile=None)).loc['w', ['profiles', 'failed']].tolist() == [0, 5]
+
+
+@pytest.mark.parametrize('n', [2, 10])
+def test_equal_draws_are_not_bought(data, history, n):
+    """A writer that always answers the same is not asked n times (it billed the history ten times)."""
+    asked = []
+
+    def frozen(prompt):
+        asked.append(prompt)
+        return 'Enjoys the sea.'
+
+    frozen.deterministic = True
+    with pytest.raises(ValueError, match=f"'frozen' would write the same text {n} times"):
+        explore(frozen, data, history, n=n, progress=False)
+    assert not asked
+    cold = chat('m', 'http://127.0.0.1:9/v1', None)
+    assert cold.deterministic
+    with pytest.raises(ValueError, match='temperature=1.0'):
+        explore([styled('true'), cold], data, history, n=n, progress=False)
+    assert len(explore(frozen, data, history, n=1, progress=False)) == history['user'].nunique()

@@ -18,12 +18,12 @@ import pandas as pd
 import pytest
 
 from promax_nb.data.bookshop import toy_data
-from promax_nb.lettingo import judge as judge_room
+from promax_nb.lettingo import llm_judge as llm_judge_room
 from promax_nb.lettingo.builtin import fit_judge
-from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import history_prompts, split_history
-from promax_nb.lettingo.judge import judge, judge_prompts, predictions, scores_of
+from promax_nb.lettingo.judge import judge, predictions, scores_of
+from promax_nb.lettingo.llm_judge import judge_prompts
 from promax_nb.lettingo.pairs import (
     PreflightError,
     best_profiles,
@@ -33,6 +33,7 @@ from promax_nb.lettingo.pairs import (
     save_pairs,
     shuffle_preferences,
 )
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.reports import paired_difference, sentiment_report, transfer
 from promax_nb.lettingo.styles import STYLES, styled
 from promax_nb.profiles.ask import store_frame
@@ -250,6 +251,7 @@ import sys, time
 import numpy as np
 from promax_nb.lettingo import builtin as builtin_room
 from promax_nb.lettingo import judge as judge_room
+from promax_nb.lettingo import llm_judge as llm_judge_room
 from promax_nb.data.bookshop import toy_data
 from promax_nb.lettingo.styles import STYLES, styled; from promax_nb.lettingo.explore import explore; from promax_nb.lettingo.histories import split_history
 data = toy_data(n_users=240, n_items=260, density='dense', reveal=.95, split='temporal', seed=5)
@@ -257,7 +259,7 @@ history = split_history(data, recent=5, older=90, targets=7, dislike=3, like=5)
 profiles = explore([styled(s) for s in STYLES], data, history, n=2, progress=False)
 if sys.argv[2] == 'builtin':
     by = builtin_room.fit_judge(data, history, profiles[profiles['writer'] == 'style:true'], np.arange(140))
-    judge_room._builtin.__defaults__ = (100,); scored = by.scored
+    judge_room.judged_by_builtin.__defaults__ = (None, True, 100); scored = by.scored
     def slow(*args): time.sleep(.1); return scored(*args)
     by.scored = slow
 else:
@@ -420,7 +422,7 @@ def test_a_local_judge_adds_up_log_probabilities(tiny, few, data, history):
     both = p.merge(few[[*KEYS, 'profile']], on=KEYS)
     row = both[(both[['user', 'item', 'profile']] == q[['user', 'item', 'profile']]).all(axis=1)].iloc[0]
     assert np.allclose(row[['p_like', 'p_neutral', 'p_dislike']].to_numpy(float), want / want.sum(), atol=1e-5)
-    long = judge_room._label_logprobs(
+    long = llm_judge_room.label_logprobs(
         llm, [ids, ids[-9:]], [[3], [4, 5], [5, 6, 7]]
     )  # labels of several tokens, prompts of several lengths
     for k, prompt in enumerate((ids, ids[-9:])):
