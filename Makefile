@@ -41,7 +41,7 @@ docs-readme: install
 
 # time and memory of every lesson, into its badge
 measure-lessons: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m promax_nb.teach --measure nbs/lessons --badges nbs/lessons
+	OMP_NUM_THREADS=1 $(BIN)/python docs/measure_lessons.py --measure nbs/lessons --badges nbs/lessons
 
 # run every notebook and keep its outputs (text and still pictures, no widget state)
 execute: install
