@@ -468,7 +468,7 @@ def test_another_version_of_umap_is_another_map(small, kept_map, no_umap, monkey
 
     no_umap()
     assert project({'base': small['base']}, cache=kept_map[0], progress=False).record == kept_map[1].record
-    monkeypatch.setattr(maps_room, 'versions', lambda: {'umap-learn': '9.9'})
+    monkeypatch.setattr(maps_room, 'map_versions', lambda: {'umap-learn': '9.9'})
     with pytest.raises(AssertionError, match='asked again'):
         project({'base': small['base']}, cache=kept_map[0], progress=False)
 
