@@ -50,7 +50,7 @@ def _flag(
     """One field as one flag."""
     flag = '--' + part.name.replace('_', '-')
     default = ','.join(map(str, part.default)) if isinstance(part.default, tuple) else part.default
-    how = {'default': argparse.SUPPRESS, 'help': f'{help} (default: {default})'.replace('%', '%%')}
+    how: dict = {'default': argparse.SUPPRESS, 'help': f'{help} (default: {default})'.replace('%', '%%')}
     items = settings.items_of(kind)
     if kind is bool:
         how['action'] = argparse.BooleanOptionalAction
