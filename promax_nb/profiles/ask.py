@@ -13,6 +13,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from .template import estimate_tokens
 class Ticket:
     """What a job was let through with."""
 
-    job: object  # what is asked in one go: a list of questions
+    job: Any  # what is asked in one go: a list of questions
     numbers: list = field(default_factory=list)  # reservations: the first try, and further ones that may cost again
 
 
@@ -121,9 +122,9 @@ def settle(
 class Asking:
     """One run of `ask`."""
 
-    llm: object  # callable
-    store: object = None  # Store | None
-    check: object = None  # callable text -> value | None
+    llm: Any  # callable
+    store: Any = None  # Store | None
+    check: Any = None  # callable text -> value | None
     whole: bool = False  # an answer that was cut is no answer
     price: tuple | None = None  # US dollars per million tokens read, written
     schema: dict | None = None  # JSON schema for the answer, where the writer takes one
@@ -144,7 +145,8 @@ def fetch(
     """Ask one job."""
     if len(job) > 1:
         try:
-            answers = self.llm.complete_many([prompt for _, prompt, _ in job], [sample or 0 for *_, sample in job])
+            _, prompts, samples = zip(*job, strict=True)
+            answers = self.llm.complete_many(list(prompts), [sample or 0 for sample in samples])
             if len(answers) == len(job):
                 return list(answers)
         except Exception:

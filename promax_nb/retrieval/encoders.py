@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastcore.basics import patch
@@ -24,13 +25,13 @@ from ..profiles.questions import takes
 class Encoder:
     """A text model, and how it is to be used. Make one with `find_encoder`."""
 
-    where: object  # Path of a folder | str: name on the hub | an object with a method encode
+    where: Any  # Path of a folder | str: name on the hub | an object with a method encode
     revision: str | None = None  # of a name on the hub: the commit
     prompt: str | None = None  # text before every text, or the name of one of the model's own prompts
     max_length: int | None = None  # tokens read of a text; None: as the model has it
     device: str | None = None
     download: bool = False
-    model: object = None  # once it is loaded
+    model: Any = None  # once it is loaded
 
 
 def find_encoder(
