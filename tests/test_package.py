@@ -346,9 +346,9 @@ def test_the_front_is_short_and_true():
 
 def test_a_name_from_elsewhere_says_where():
     """What 0.1.0 brought by the front still comes, with the room it lives in; what nobody has is refused."""
-    with pytest.warns(FutureWarning, match='write `from promax_nb.views.maps import clusters`'):
+    with pytest.warns(FutureWarning, match='write `from promax_nb.views.regions import clusters`'):
         from promax_nb.all import clusters
-    assert clusters is importlib.import_module('promax_nb.views.maps').clusters
+    assert clusters is importlib.import_module('promax_nb.views.regions').clusters
     with pytest.raises(AttributeError, match='neither has any room'):
         front.no_such_name
     with pytest.raises(ImportError):
