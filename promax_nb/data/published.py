@@ -193,4 +193,7 @@ def from_rlmrec(
     splits = _read_splits(folder, meta)
     extras = _extras(folder, splits[0], meta)
     meta['extras'] = sorted(extras)
+    cold = int((splits[0].getnnz(1) == 0).sum())
+    if cold and allow_cold:
+        tell(meta, f'{cold} of {splits[0].shape[0]} users have no training item: nothing is learned about them')
     return RecData(*splits, name=name or folder.resolve().name, meta=meta, extras=extras)
