@@ -1,4 +1,5 @@
-"""What README, CONTRIBUTING, the prose of the notebooks and the command line's help name in code letters exists: files, commands, options, extras, names."""
+"""What README, CONTRIBUTING, the prose of the notebooks and the command line's help name in code letters exists:
+files, commands, options, extras, names."""
 
 import ast
 import builtins
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = {  # placeholders, files that a recipe makes, names of the data sets' files, what `make docs` writes
     'nbs/NN_name.ipynb',
     'promax_nb/name.py',
-    'nbs/models/08_train.py',
+    'nbs/models/09_train.py',
     '/NN_name.ipynb',  # nbs/<wing>/NN_name.ipynb
     '/name.py',
     'nbs/lessons/7_counting.ipynb',
