@@ -15,6 +15,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import sparse as sp
 
+from ..data.storage import Patched
 from .claims import profile_parts, value_finder
 from .histories import value_table
 from .panel import checked_profiles, different_questions, panel
@@ -189,7 +190,7 @@ def part_vectors(
     return sides
 
 # %% ../../nbs/lettingo/05_builtin.ipynb #485d9f3b
-class BuiltinJudge:
+class BuiltinJudge(Patched):
     """A judge that needs no language model. Make one with `fit_judge`."""
 
     def __init__(self, kind, shelf, history, encode=None):
