@@ -22,14 +22,16 @@ test: export OMP_WAIT_POLICY ?= passive
 test: install
 	$(BIN)/python tests/frame.py
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --skip_file_re '^([_.]|story)'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
-# what takes too long for every change: LettinGo at full size, three seeds (about 15 minutes); the demo and the README's session from the wheel
+# what takes too long for every change: LettinGo at full size, three seeds (about 15 minutes); the demo and the README's session from the wheel;
+# the story (its functions have their tests in test_figures and test_project)
 test-full: install
 	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_package.py -k full
 	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser/test_lessons.py
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --path nbs/story.ipynb
 
 # the site in _docs: by Quarto where it is installed, else by Sphinx; pages of the latter need no network
 docs: install
@@ -41,7 +43,7 @@ docs-readme: install
 
 # time and memory of every lesson, into its badge
 measure-lessons: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m promax_nb.teach --measure nbs/lessons --badges nbs/lessons
+	OMP_NUM_THREADS=1 $(BIN)/python docs/measure_lessons.py --measure nbs/lessons --badges nbs/lessons
 
 # run every notebook and keep its outputs (text and still pictures, no widget state)
 execute: install

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['CORE', 'ALIGN', 'SERVE', 'ALL', 'DEV', 'PARTS', 'FULL', 'EXPECTED', 'add_flags', 'doctor', 'lessons', 'parser',
-           'with_flags', 'sentence', 'main']
+           'with_flags', 'sentence', 'plain_warnings', 'main']
 
 # %% ../nbs/91_cli.ipynb #7c3125de
 import argparse
+import contextlib
 import dataclasses
 import errno
 import importlib.metadata
@@ -17,6 +18,7 @@ import os
 import re
 import sqlite3
 import sys
+import warnings
 from pathlib import Path
 
 from .data import settings
@@ -48,7 +50,7 @@ def _flag(
     """One field as one flag."""
     flag = '--' + part.name.replace('_', '-')
     default = ','.join(map(str, part.default)) if isinstance(part.default, tuple) else part.default
-    how = {'default': argparse.SUPPRESS, 'help': f'{help} (default: {default})'.replace('%', '%%')}
+    how: dict = {'default': argparse.SUPPRESS, 'help': f'{help} (default: {default})'.replace('%', '%%')}
     items = settings.items_of(kind)
     if kind is bool:
         how['action'] = argparse.BooleanOptionalAction
@@ -402,7 +404,9 @@ def _as_flag(
     word = 'none' if value == 'None' else value.strip('\'"')
     if flag in flags:
         is_switch = isinstance(flags[flag], argparse.BooleanOptionalAction)
-        return flag if is_switch and value == 'True' else f'{flag} {word}'.rstrip()
+        if is_switch and value in ('True', 'False'):
+            return flag if value == 'True' else flag.replace('--', '--no-', 1)
+        return f'{flag} {word}'.rstrip()
     return f'--llm-option {name}={word}' if name in free and '--llm-option' in flags else found[0]
 
 
@@ -418,7 +422,7 @@ def with_flags(
     known = everything.choices.get(command)
     flags = known._option_string_actions if known else {}
     free = set(inspect.signature(chat).parameters) | set(inspect.signature(local).parameters)
-    argument = re.compile(r"\b([a-z_]+)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")
+    argument = re.compile(r"\b([a-z_][a-z0-9_]*)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")
     return argument.sub(lambda found: _as_flag(found, flags, free), text)
 
 # %% ../nbs/91_cli.ipynb #7c1c960b
@@ -446,6 +450,26 @@ def sentence(
     return with_flags(text, command)
 
 # %% ../nbs/91_cli.ipynb #19c9b6ea
+@contextlib.contextmanager
+def plain_warnings(
+    command: str,
+):
+    """Warnings as sentences too, without the file and the line that they come from."""
+    shown = warnings.showwarning
+
+    def show(message, category, *where, **how):
+        if issubclass(category, UserWarning):
+            print(f'promax: {with_flags(str(message), command)}', file=sys.stderr)
+        else:
+            shown(message, category, *where, **how)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
 def _no_reader():
     """Whoever read the output has gone: nothing more is printed, not even at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -457,7 +481,8 @@ def main(argv=None) -> int:
     command = next((word for word in argv if not word.startswith('-')), '')
     try:
         args = parser(command in ('lettingo', 'align')).parse_args(argv)
-        code = args.do(args)
+        with plain_warnings(command):
+            code = args.do(args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -45,7 +45,7 @@ class DataConfig:
     text_column: str | None = option(None, "column of the text in the item file; none: 'text', if there is one")
     threshold: float | None = option(4.0, 'rating from which an interaction is a positive; none: every one is')
     unrated: tuple[float, ...] | None = option(
-        None, 'ratings that mean that none was given, e.g. 0,-1; none: found by themselves'
+        None, "ratings that mean that none was given, e.g. 0,-1; '': there are no such; none: found", empty=True
     )
     kcore: int = option(5, 'keep users and items with at least this many positives', least=0)
     split: typing.Literal['random', 'temporal'] = option('random', 'how each user is split')
@@ -77,6 +77,9 @@ class RunConfig:
     )
     workers: int = option(8, 'questions under way at once', least=1, most=1000)
     max_failures: int | None = option(None, 'stop asking after so many failures in a step; none: go on', least=1)
+    failures_in_a_row: int | None = option(20, 'stop asking after so many failures in a row; none: go on', least=1)
+    retry: bool = option(False, 'ask a deterministic writer again for what it could not answer')
+    whole: bool = option(True, 'an answer that was cut at its limit is no profile')
     price: tuple[float, float] | None = option(None, 'USD per million input and output tokens, e.g. .15,.6', least=0)
     budget: float | None = option(
         None, 'stop asking the LLM before this many USD are spent, in all steps and all starts of this run', least=0
@@ -173,7 +176,10 @@ def load_data(
     return _from_files(config, split)
 
 # %% ../nbs/90_experiment.ipynb #769e505c
-FREE = ('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'max_failures', 'download')
+FREE = (
+    *('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'download'),
+    *('max_failures', 'failures_in_a_row', 'retry'),
+)
 BROUGHT = ('user_profiles', 'item_profiles', 'user_vectors', 'item_vectors', 'augmented')  # extras that a run uses
 OPTIONS = ('source', 'threshold', 'kcore', 'split', 'ratios', 'seed')  # of the data, as its notes call them
 
@@ -297,8 +303,10 @@ def asking(
     purse,  # Purse
 ) -> dict:
     """How every step of a run asks: the same store, the same price, the same purse."""
-    shared = dict(store=out / 'profiles.db', price=config.price, workers=config.workers, earlier=True)
-    return shared | dict(max_failures=config.max_failures, purse=purse)
+    earlier = config.base_url is not None  # the folder notes the address, so answers of 0.1.0 in it come from there
+    shared = dict(store=out / 'profiles.db', price=config.price, purse=purse, workers=config.workers, earlier=earlier)
+    patience = dict(max_failures=config.max_failures, patience=config.failures_in_a_row, retry=config.retry)
+    return shared | patience
 
 # %% ../nbs/90_experiment.ipynb #77fe9e41
 def _came_with(
@@ -343,7 +351,8 @@ def make_profiles(
             )
         return None, None, None
     else:
-        llm, how = make_writer(config), dict(missing=config.missing, **asking(config, out, purse))
+        how = dict(missing=config.missing, whole=config.whole, **asking(config, out, purse))
+        llm = make_writer(config)
         about_items = item_prompts(data)
         items = write(llm, about_items, **how)
         about_users = user_prompts(data, items)
@@ -449,8 +458,6 @@ def make_added(
     purse,  # Purse
 ):  # (M, N) csr; None when S2DR is off
     """Interactions that profiles suggest, each with its origin in augmentation.parquet."""
-    import scipy.sparse as sp
-
     from promax_nb.retrieval.augment import augment
 
     if not config.s2dr:
@@ -461,8 +468,6 @@ def make_added(
         raise ValueError(
             'S2DR needs profile vectors to retrieve with: give texts, use --augment published, or set --s2dr 0.'
         )
-    if not su.any() or not si.any():
-        return sp.csr_matrix(data.train.shape, dtype=np.float32)  # nothing is known of anybody: nothing is added
     choosing = {}
     if config.rerank:
         choosing = dict(llm=make_writer(config), user_profiles=users, item_profiles=items)
@@ -597,13 +602,16 @@ def experiment(
     step(repr(data))
     save_parts(data, out)
     with open_purse(config, out) as purse:
-        users, items, prompts = make_profiles(data, config, out, purse)
+        with settings_named(patience='failures_in_a_row'):
+            users, items, prompts = make_profiles(data, config, out, purse)
         if users is not None:
             step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
         su, si = make_vectors(data, users, items, config, out)
         if su is not None:
-            alike = '' if su.any() else '. ALL PROFILES ARE THE SAME: they tell nothing apart, and ProMax is its base'
-            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis{alike}')
+            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
+            if not su.any():
+                step('ALL PROFILES ARE THE SAME: they tell nothing apart, so ProMax is trained as its base')
+                config = dataclasses.replace(config, sdr=0.0, s2dr=0.0)
         added = make_added(data, su, si, users, items, config, out, purse)
         if config.price:
             step(f'spent on answers, earlier starts included: {purse.spent:.4g} USD')
@@ -612,8 +620,6 @@ def experiment(
         save_parts(data, out, added)
         step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     step(_audited(checks))
-    if su is not None and not su.any():
-        config = dataclasses.replace(config, sdr=0.0)  # there is no distribution to reshape after
     if config.tune:
         config = choose_weights(data, su, si, added, config, out)
     step(f'training {config.base} with and without ProMax, seed(s) {", ".join(map(str, config.seeds))}')

@@ -373,6 +373,30 @@ def test_what_was_reserved_and_never_settled_is_spent(tmp_path):
         assert purse.before == 0.6 and purse.reserve(0.5) is None and purse.reserve(0.4) is not None
 
 
+def test_a_try_that_may_cost_again_is_paid_for_or_not_made(tmp_path):
+    class Slow(Echo):
+        def complete(self, prompt, sample=0, before_retry=None):
+            for lost in range(4):
+                answer = super().complete(prompt, sample)  # what the server charges for
+                if lost == 3 or not before_retry():
+                    break
+            if lost < 3:
+                raise LLMError('no answer in time', answer=None)
+            return replace(answer, lost=lost)
+
+    for budget in (0.04, 0.1, 0.2, 0.5, 1.0):
+        llm, store = Slow(), tmp_path / f'{budget}.db'
+        out = ask(llm, [f'{i:04d}' for i in range(20)], store, price=PRICE, budget=budget, workers=5)
+        with Purse(budget, store) as purse:
+            assert len(llm.asked) * 0.007 <= purse.spent <= budget
+            assert purse.spent == pytest.approx(out['cost'].sum()) and not store_frame_of(purse)['paid'].isna().any()
+    assert (out['status'] == 'ok').any() and len(llm.asked) > 20
+
+
+def store_frame_of(purse):
+    return purse.store.frame('spending')
+
+
 def test_spending_that_is_not_known_is_said(tmp_path):
     ask(Echo(), ['a', 'b'], tmp_path / 's.db')
     with pytest.warns(UserWarning, match='2 answers from runs that did not write down'):

@@ -1,8 +1,12 @@
 """The commands, from files to a run folder; settings, refusals, doctor."""
 
+import dataclasses
 import json
+import math
+import sqlite3
 import subprocess
 import sys
+import typing
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +15,13 @@ import pytest
 
 from promax_nb import cli
 from promax_nb.cli import main
+from promax_nb.data import settings
 from promax_nb.data.bookshop import toy_data
-from promax_nb.experiment import RunConfig, experiment
+from promax_nb.experiment import DataConfig, RunConfig, experiment
+from promax_nb.lettingo.align import AlignConfig
+from promax_nb.lettingo.story import LettingoConfig
 from promax_nb.models.results import load_fit, load_tensors
+from promax_nb.report import still_improving, verdict
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']
 
@@ -229,12 +237,20 @@ def test_import_is_light():
     )
 
 
-def test_help_names_every_setting():
-    code = 'from promax_nb.cli import main; main(["run", "--help"])'
-    helptext = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    for name in ('events', 'format', 'epochs', 'base', 'seeds', 'teacher-tau', 'confidence', 'min-steps'):
-        assert f'--{name}' in helptext
-    assert np.all([f.metadata['help'] for f in cli.dataclasses.fields(RunConfig)])
+@pytest.mark.parametrize('command', ['run', 'lettingo'])
+def test_help_names_every_setting(command):
+    """Every field of every dataclass that the command reads has a flag and a help."""
+    (sub,) = (a.choices[command] for a in cli.parser()._actions if a.choices and a.dest == 'command')
+    flags = {action.dest: action for action in sub._actions}
+    for config in COMMANDS[command]:
+        helps = settings.helps(config)
+        for part in dataclasses.fields(config):
+            action = flags.pop(part.name, None)
+            if action is None:  # of two fields with one name the first counts
+                assert config is not COMMANDS[command][0]
+                continue
+            assert helps[part.name] and action.help.startswith(helps[part.name].replace('%', '%%')), part.name
+            assert action.option_strings[0].startswith('--' + part.name.replace('_', '-').removesuffix('s'))
 
 
 def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
@@ -275,3 +291,206 @@ def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
     assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
     toml.write_text(toml.read_text() + 'loss = "nonsense"\n')
     assert main(['align', '--config', str(toml)]) == 2 and 'nonsense' in capsys.readouterr().err
+
+
+# every setting, in every wrong kind -----------------------------------------------------------------------------------
+
+COMMANDS = {'run': (DataConfig, RunConfig), 'lettingo': (LettingoConfig, DataConfig), 'align': (AlignConfig,)}
+TOML = (
+    '"many"', '""', '"5"', '"-1"', '3', '-1', '0', '512.5', '1e400', 'nan', '-inf', 'true', '[]', '[1, "a"]', '[[1]]', '{}',
+    '{a = 1}', '1979-05-27', '07:32:00', '9' * 400, '"\\u0000"', '"a\\nb"', '""" """',
+)  # fmt: skip
+TYPED = ('', ' ', 'many', 'nan', 'inf', '-inf', '1e999', '9' * 400, '1,2,', ',', '\x00', '0.5.5', 'none', '[1]', '{"a": 1}')
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """The commands up to the point where work would begin."""
+
+    def stop(*given, **settings):
+        raise ValueError('understood')
+
+    def understood(config):
+        raise ValueError('understood')
+
+    monkeypatch.setattr(cli, 'experiment', stop)
+    monkeypatch.setattr(cli, 'load_data', understood)
+    monkeypatch.setattr('promax_nb.lettingo.story.lettingo', stop)
+    monkeypatch.setattr('promax_nb.lettingo.align.align', stop)
+    monkeypatch.setattr('promax_nb.lettingo.align.load_pairs', stop)
+
+
+def one_sentence(argv, capsys) -> str:
+    """What a command says to a person: it ends with 2 (what was understood is stopped there), never with a traceback."""
+    try:
+        code = main(argv)
+    except SystemExit as ended:  # argparse
+        code = ended.code
+    said = capsys.readouterr().err
+    assert code == 2 and 'Traceback' not in said and 'nobody foresaw' not in said, (argv, code, said)
+    return said.strip().splitlines()[-1]
+
+
+def fields(command):
+    """(dataclass field, its type) of every setting of a command."""
+    for config in COMMANDS[command]:
+        kinds = settings.kinds_of(config)
+        for part in dataclasses.fields(config):
+            yield config, part, kinds[part.name]
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_every_key_of_a_file_in_every_kind(command, tmp_path):
+    """Each value is read as the type of its field, or refused by name."""
+    file, read, refused = tmp_path / 'c.toml', 0, 0
+    for config, part, kind in fields(command):
+        inner, optional = settings.without_none(kind)
+        for value in TOML:
+            file.write_text(f'{part.name} = {value}')
+            try:
+                found = settings.read_toml(file, config)[part.name]
+            except ValueError as error:
+                assert part.name in str(error) or 'not valid TOML' in str(error), (part.name, value, str(error))
+                refused += 1
+                continue
+            read += 1
+            plain = typing.get_origin(inner) or inner
+            assert (found is None and optional) or plain is typing.Literal or isinstance(found, plain), (part.name, value)
+            assert not isinstance(found, float) or math.isfinite(found)
+    assert read > len(COMMANDS[command]) and refused > read
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_a_wrong_key_of_a_file_at_the_command_line(command, nothing_runs, tmp_path, capsys):
+    file = tmp_path / 'c.toml'
+    rest = {'align': 'model = "x"\npairs = "y"\nout = "z"\n'}.get(command, '')
+    for k, (_, part, _) in enumerate(fields(command)):
+        file.write_text(f'{part.name} = {TOML[k % len(TOML)]}\n{rest}')
+        one_sentence([command, '--config', str(file), *(['--out', 'R'] if command != 'align' else [])], capsys)
+
+
+@pytest.mark.parametrize('command', ['run', 'lettingo'])
+def test_every_flag_in_every_kind(command, nothing_runs, tmp_path, capsys):
+    (sub,) = (a.choices[command] for a in cli.parser()._actions if a.choices and a.dest == 'command')
+    turn = 0
+    for action in sub._actions:
+        if action.dest in ('help', 'config', 'out') or action.nargs == 0:
+            continue
+        for text in TYPED:  # argparse reads each of them, or refuses it with the code 2
+            words = [text] * (action.nargs or 1)
+            try:
+                sub.parse_args([action.option_strings[0], *words])
+            except SystemExit as ended:
+                assert ended.code == 2
+        turn += 1
+        words = [TYPED[turn % len(TYPED)]] * (action.nargs or 1)
+        one_sentence([command, '--out', 'R', action.option_strings[0], *words], capsys)
+
+
+@pytest.mark.parametrize(
+    'argv',
+    [
+        ['map', 'x', '--seed', '1.5'],
+        ['map', 'x', '--sample', '0'],
+        ['map', 'x', '--method', 'best'],
+        ['map', ''],
+        ['map', '\x00'],
+        ['demo', '--seeds', 'a'],
+        ['demo', '--world', '-1'],
+        ['align', '--config', '.'],
+        ['align', '--config', 'c.toml', '--max-steps', 'x'],
+        ['doctor', 'x'],
+        ['run', '--config', '.', '--out', 'R'],
+        ['run', '--config', '', '--out', 'R'],
+        ['run', '--events', '.', '--out', 'R'],
+        ['run', '--events', '\x00', '--out', 'R'],
+        ['lettingo', '--config', 'c.toml'],
+        ['--no-such'],
+        [],
+    ],
+)
+def test_other_mistakes_are_one_sentence(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one_sentence(argv, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_given_twice_and_a_file_that_is_no_text(tmp_path, capsys):
+    file = tmp_path / 'c.toml'
+    file.write_text('min-steps = 1\nmin_steps = 2\n')
+    assert 'stands twice' in one_sentence(['run', '--config', str(file), '--out', 'R'], capsys)
+    file.write_bytes(b'\xff\xfe\x00')
+    assert 'not valid TOML' in one_sentence(['run', '--config', str(file), '--out', 'R'], capsys)
+
+
+def test_flags_and_tables_of_a_file_meet(nothing_runs, monkeypatch, tmp_path, capsys):
+    file, given = tmp_path / 'c.toml', {}
+
+    def look(data, out, config, say):
+        given['config'] = config
+        raise ValueError('understood')
+
+    monkeypatch.setattr(cli, 'load_data', lambda config: None)
+    monkeypatch.setattr(cli, 'experiment', look)
+    file.write_text('llm = "m"\nseeds = 3\nepochs = "5"\n[llm-options]\ntop_p = 0.5\nseed = 1\n')
+    argv = ['run', '--config', str(file), '--out', 'R', '--llm-option', 'top_p=.9', '--llm-option', 'stop=END']
+    assert 'understood' in one_sentence([*argv, '--max-tokens', 'none', '--temperature', '0.3'], capsys)
+    config = given['config']
+    assert config.llm_options == {'top_p': '.9', 'seed': 1, 'stop': 'END'} and config.seeds == (3,)
+    assert config.epochs == 5 and config.max_tokens is None and config.temperature == 0.3
+
+
+@pytest.mark.parametrize(
+    'error,code,words',
+    [
+        (KeyboardInterrupt(), 130, 'type the same command again'),
+        (OSError(28, 'No space left on device', 'R/x'), 2, 'the disk is full'),
+        (PermissionError(13, 'Permission denied', 'R/x'), 2, 'R/x may not be read or written'),
+        (MemoryError(), 2, 'the memory of this machine'),
+        (sqlite3.OperationalError('database or disk is full'), 2, 'the disk is full'),
+        (RuntimeError('CUDA out of memory'), 2, 'CUDA out of memory'),
+        (KeyError('recall'), 2, 'PROMAX_DEBUG=1'),
+        (BrokenPipeError(), 141, ''),
+    ],
+)
+def test_whatever_happens_is_one_sentence(error, code, words, monkeypatch, capsys):
+    def fail(config):
+        raise error
+
+    monkeypatch.setattr(cli, 'load_data', fail)
+    monkeypatch.setattr(cli, '_no_reader', lambda: None)
+    assert run('--out', 'R') == code
+    said = capsys.readouterr().err
+    assert words in said and 'Traceback' not in said and len(said.strip().splitlines()) <= 1
+
+
+def test_who_looks_for_a_fault_gets_the_traceback(monkeypatch):
+    def fail(config):
+        raise KeyError('recall')
+
+    monkeypatch.setattr(cli, 'load_data', fail)
+    monkeypatch.setenv('PROMAX_DEBUG', '1')
+    with pytest.raises(KeyError):
+        run('--out', 'R')
+
+
+def test_a_reader_who_goes_away_ends_the_command_in_silence():
+    code = 'from promax_nb.cli import main; import sys; sys.exit(main(["doctor"]))'
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 141 and said == ''
+
+
+@pytest.mark.parametrize('command', ['run', 'lettingo', 'demo', 'map', 'align'])
+def test_a_cure_names_what_the_command_line_has(command):
+    """An argument in a sentence becomes the flag, where there is one; else it stays as it is."""
+    (sub,) = (a.choices[command] for a in cli.parser()._actions if a.choices and a.dest == 'command')
+    for action in sub._actions:
+        flag = next((option for option in action.option_strings if option.startswith('--')), None)
+        if flag in (None, '--help'):
+            continue
+        name = flag[2:].replace('-', '_')
+        assert flag in cli.with_flags(f'set {name}=3, please', command)
+    assert cli.with_flags('pass such_a_thing=3', command) == 'pass such_a_thing=3'
+    assert cli.with_flags('it is 3 >= 2 and a == b', command) == 'it is 3 >= 2 and a == b'

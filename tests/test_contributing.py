@@ -13,6 +13,7 @@ from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import split_history
 from promax_nb.lettingo.judge import judge, predictions
 from promax_nb.lettingo.styles import styled
+from promax_nb.models.bases import MF
 from promax_nb.models.evaluate import compare
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.train import fit
@@ -32,15 +33,34 @@ def recipe(heading, mark='```'):
     return cell
 
 
+def run_the_contract(heading, space):
+    """The line that ends a recipe, as it prints it."""
+    part = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8').split(f'\n## {heading}\n')[1].split('\n## ')[0]
+    (call,) = re.findall(r'^Run the contract: `(promax_nb\.testing\..+?\))`', part, re.M)
+    exec(f'import promax_nb.testing\n{call}', space)
+
+
 def test_a_fifth_base_in_one_cell():
     space = {}
     exec(recipe('Add a base recommender in one cell'), space)
+    run_the_contract('Add a base recommender in one cell', space)
     data, rng = toy_data(120, 60), np.random.default_rng(0)
     su, si, extra = rng.normal(size=(120, 8)), rng.normal(size=(60, 8)), data.train * 0
     for objective in (BPR(), ProMax(su, si, extra)):
         result = fit(space['OneHop'](data, dim=8), objective, data, epochs=6, batch=256, lr=0.01)
         assert result.history.bpr.iloc[-1] < result.history.bpr.iloc[0] and result.model.mix.item() != 0
     assert 'recall@20' in compare(result, result, data).index
+
+
+def test_an_objective_in_one_cell():
+    space = {}
+    exec(recipe('Add an objective in one cell'), space)
+    run_the_contract('Add an objective in one cell', space)
+    data = toy_data(120, 60)
+    how = dict(epochs=6, batch=256, lr=0.01)
+    free, dear = (fit(MF(data, dim=8), space['Popular'](price), data, **how) for price in (0, 1.0))
+    assert np.linalg.norm(dear.items) < np.linalg.norm(free.items) and 'length' in dear.history
+    assert dear.card['objective'] == {'objective': 'Popular', 'price': 1.0}
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +72,7 @@ def world():
 def test_a_writer_in_one_cell(world):
     space = {}
     exec(recipe('Add a writer in one cell'), space)
+    run_the_contract('Add a writer in one cell', space)
     data, history = world
     items = write(template(), item_prompts(data))
     users = write(space['three_titles'], user_prompts(data, items))
@@ -72,6 +93,7 @@ def lambda_named(name, f):
 def test_a_judge_in_one_cell(world):
     space = {}
     exec(recipe('Add a judge in one cell'), space)
+    run_the_contract('Add a judge in one cell', space)
     data, history = world
     profiles = explore([styled('true'), styled('vague')], data, history, n=1, progress=False)
     answers = predictions(profiles, data, history, space['overlap'], progress=False)

@@ -1100,3 +1100,13 @@ def test_half_a_surrogate_pair_in_a_text_is_replaced(tmp_path):
     assert odd.items.title[0] == 'bad ? title' and odd.items.text[1] == '?' and odd.users.user[0] == 'u?'
     save(odd, tmp_path / 'odd')
     assert load(tmp_path / 'odd').items.title[0] == 'bad ? title'
+
+
+def test_binary_refuses_what_is_no_number_and_drops_what_adds_up_to_nothing():
+    from promax_nb.data.interactions import binary
+
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match='the graph holds NaN or infinite'):
+            binary(sp.csr_matrix([[1.0, bad]]), 'the graph')
+    nothing = sp.coo_matrix(([1.0, -1.0, 0.0, 2.0], ([0, 0, 0, 0], [0, 0, 1, 2])), shape=(1, 3))
+    assert binary(nothing).nnz == 1 and binary(nothing)[0, 2] == 1 and nothing.data.tolist() == [1, -1, 0, 2]

@@ -312,6 +312,8 @@ def test_missing_times(told):
     assert seconds(some).events.time.isna().sum() == 28
     assert seconds(['' if t is None else t for t in some]).events.time.isna().sum() == 28
     assert not sentences(told)
+    assert seconds([None] * 140).events.time.isna().all() and seconds([float('inf')] * 140).events.time.isna().all()
+    assert sorted(seconds(pd.Series(pd.to_timedelta(range(140), unit='h'))).events.time)[:2] == [0, 3600]
     zero = seconds([0 if j % 5 == 0 else t for j, t in enumerate(TIMES['seconds'])])
     assert zero.events.time.isna().sum() == 28 and '28 of 140 times are 0 or -1' in sentences(told)[0]
 
@@ -371,8 +373,22 @@ def test_what_looks_like_no_rating_may_be_one():
     assert 'unrated' not in said.meta and len(said.events) == 140
     other = from_frame(log(rating=lambda j: 99 if j % 3 == 0 else 3 + j % 7), kcore=0, threshold=7, unrated=99)
     assert other.meta['unrated'] == 47 and other.events.rating.max() == 9
+    assert positives(from_frame(marked, kcore=0, threshold=0)) == 140
     with pytest.raises(ValueError, match="unrated is 'zero'"):
         from_frame(marked, unrated='zero')
+
+
+def test_a_lowest_rating_that_may_mean_none_is_said(told):
+    data = from_frame(log(rating=lambda j: 0.5 * (j % 11)), kcore=0, threshold=3)
+    assert 'lowest rating, 0' in sentences(told)[0] and 'unrated=0' in sentences(told)[0] and len(data.events) == 140
+    assert len(from_frame(log(rating=lambda j: 0.5 * (j % 11)), kcore=0, threshold=3, unrated=0).events) == 127
+
+
+def test_a_threshold_without_ratings_is_said(told):
+    from_frame(log(), kcore=0, threshold=7)
+    assert 'threshold=7 has nothing to part' in sentences(told)[0]
+    from_frame(log(), kcore=0)
+    assert len(sentences(told)) == 1
 
 
 def test_ratings_that_are_not_there_are_refused():
@@ -783,6 +799,16 @@ def test_files_that_do_not_belong_are_refused(file, raw, sentence, tmp_path):
 def test_vectors_of_every_kind(raw, tmp_path):
     published(tmp_path, usr_emb_np=raw)
     assert (from_rlmrec(tmp_path).extras['user_vectors'] == np.ones((12, 4), np.float32)).all()
+
+
+def test_users_without_a_training_item_are_said(tmp_path, told):
+    made = published(tmp_path)
+    train = sp.lil_matrix(made['trn_mat'])
+    train[5] = 0
+    published(tmp_path, trn_mat=sp.coo_matrix(train))
+    with pytest.raises(ValueError, match='1 of 12 users have no training item.*allow_cold=True'):
+        from_rlmrec(tmp_path)
+    assert from_rlmrec(tmp_path, allow_cold=True).train[5].nnz == 0 and '1 of 12 users' in sentences(told)[0]
 
 
 def test_the_folder_above_says_what_is_in_it(tmp_path):

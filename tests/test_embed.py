@@ -319,7 +319,7 @@ def test_a_model_of_the_hub_is_known_by_its_revision(hub, tmp_path):
     push(1)
     encode(TEXTS, 'a/b', cache=tmp_path / 'c.db')
     assert loaded == ['1' * 40, '2' * 40]
-    encode(TEXTS, f'a/b@{"1" * 40}', cache=tmp_path / 'c.db')
+    encode(TEXTS, 'a/b', cache=tmp_path / 'c.db', revision='1' * 40)
     assert len(loaded) == 2  # the first state is still known
 
 

@@ -496,6 +496,25 @@ def test_lists_of_a_saved_run_are_drawn(scene, tmp_path):
     assert fresh.tags.isna().equals(back.tags.isna())
 
 
+@pytest.mark.parametrize('spaces', [['base'], ['base', 'reshaped'], None])
+def test_the_legend_of_a_still_is_not_cut(scene, monkeypatch, spaces):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn, draw = [], FigureCanvasAgg.print_png
+
+    def watched(canvas, file):
+        draw(canvas, file)
+        drawn.append(canvas.figure)
+
+    monkeypatch.setattr(FigureCanvasAgg, 'print_png', watched)
+    still_map(scene, maps(), 'genre', spaces)
+    (fig,) = drawn
+    box = fig.legends[0].get_window_extent()
+    label = fig.axes[0].xaxis.label.get_window_extent()
+    assert len(fig.legends[0].get_texts()) == 2 + 8
+    assert 0 <= box.x0 and box.x1 <= fig.bbox.x1 and 0 <= box.y0 and box.y1 <= label.y0
+
+
 @pytest.mark.parametrize('nothing', [None, float('nan'), pd.NA, pd.NaT, ''], ids=repr)
 def test_what_has_no_title_is_called_by_its_id(scene, nothing):
     titles = pd.Series([nothing, 'Salt', *scene.data.items.title[2:]], dtype=object)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,9 @@ import pytest
 from promax_nb import teach
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'docs'))
+import measure_lessons  # noqa: E402
+
 FOLDER = ROOT / 'nbs' / 'lessons'
 LESSONS = sorted(FOLDER.glob('[0-9]*.ipynb'))
 COLAB = 'https://colab.research.google.com/github/promax-nb/promax_nb/blob/main/nbs/lessons/'
@@ -111,8 +115,8 @@ def test_badges_say_what_was_measured(tmp_path):
     known = json.loads((FOLDER / 'measured.json').read_text(encoding='utf-8'))
     assert sorted(known) == [p.stem for p in LESSONS]
     for p in LESSONS:
-        assert f'<!-- badge --> {teach.badge(known[p.stem])}\n' in read(p).cells[1].source, (
-            'run python -m promax_nb.teach --badges nbs/lessons'
+        assert f'<!-- badge --> {measure_lessons.badge(known[p.stem])}\n' in read(p).cells[1].source, (
+            'run python docs/measure_lessons.py --badges nbs/lessons'
         )
     assert max(m['seconds'] for m in known.values()) <= 120 and sum(m['seconds'] for m in known.values()) <= 600
 
@@ -140,7 +144,7 @@ def test_lesson_in_a_kernel(path):
 
     book, seen = read(path), {}
     known = json.loads((FOLDER / 'measured.json').read_text(encoding='utf-8'))[path.stem]
-    for source in (GUARD, teach.USED):
+    for source in (GUARD, measure_lessons.USED):
         book.cells.append(nbformat.v4.new_code_cell(source))
     guard, used = book.cells[-2:]
     client = NotebookClient(book, timeout=600, store_widget_state=False, resources={'metadata': {'path': str(FOLDER)}})
@@ -222,12 +226,12 @@ def test_measure_and_command_line(tmp_path, capsys):
         ]
     )
     nbformat.write(book, tmp_path / '1_tiny.ipynb')
-    assert teach.main(['--measure', str(tmp_path), '--badges', str(tmp_path)]) == 0
+    assert measure_lessons.main(['--measure', str(tmp_path), '--badges', str(tmp_path)]) == 0
     got = json.loads((tmp_path / 'measured.json').read_text())['1_tiny']
     assert got['seconds'] > 0 and 90 < got['memory_mb'] < 2000 and 'badges changed: 1_tiny' in capsys.readouterr().out
     nbformat.write(book, tmp_path / '2_new.ipynb')
     with pytest.raises(ValueError, match='2_new was never measured'):
-        teach.refresh(tmp_path)
+        measure_lessons.refresh(tmp_path)
 
 
 def test_answers_need_a_place():

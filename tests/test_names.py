@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = {  # placeholders, files that a recipe makes, names of the data sets' files, what `make docs` writes
     'nbs/NN_name.ipynb',
     'promax_nb/name.py',
-    'nbs/models/08_train.py',
+    'nbs/models/09_train.py',
     '/NN_name.ipynb',  # nbs/<wing>/NN_name.ipynb
     '/name.py',
     'nbs/lessons/7_counting.ipynb',

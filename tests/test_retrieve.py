@@ -157,7 +157,7 @@ def test_similar_users(world):
         ((np.ones(3), np.ones((2, 3)), 1), 'queries has shape'),
         ((np.ones((2, 3)), [['a'] * 3], 1), 'keys is not a matrix'),
         ((np.ones((2, 3)), np.full((2, 3), np.inf), 1), 'keys holds NaN or infinite'),
-        ((np.ones((2, 3)), np.ones((2, 3)), 1, identity(3)), r'exclude has shape \(3, 3\), \(2, 2\) is needed'),
+        ((np.ones((2, 3)), np.ones((2, 3)), 1, identity(3)), 'exclude is 3 x 3: it should be 2 x 2'),
     ],
 )
 def test_search_refuses(args, words):
@@ -657,7 +657,7 @@ def test_provenance_survives_parquet(world, tmp_path):
         ((['a'] * 30, None), 'pass item_profiles'),
         ((['a'] * 29, ['b'] * 25), 'user_profiles has 29 rows but data has 30 users'),
         ((['a'] * 30, ['b'] * 3), 'item_profiles has 3 rows but data has 25 items'),
-        ((['a'] * 30, ['b'] * 24 + [np.nan]), r'item_profiles holds 1 .*id 24'),
+        ((['a'] * 30, ['b'] * 24 + [np.nan]), r'item_profiles holds 1 .*\(ids 24\)'),
         (('one text', ['b'] * 25), 'user_profiles has 1 rows'),
     ],
 )
@@ -677,6 +677,18 @@ def test_unknown_options_are_refused(world):
         with pytest.raises(ValueError, match=words):
             rerank(Judge(), 'ann', ['a', 'b'], 1, **options)
     rerank(Judge(), 'ann', ['a', 'b'], 1, workers=1, max_chars=50)
+
+
+@pytest.mark.parametrize('zero', ['users', 'items', 'both'])
+def test_where_nothing_is_known_nothing_is_added(world, zero):
+    R, su, si = world
+    su, si = (np.zeros_like(x) if zero in (name, 'both') else x for name, x in (('users', su), ('items', si)))
+    found = candidates(R, su, si)
+    assert found.dtypes.astype(str).tolist() == ['int64', 'int64', 'float32', 'int64', 'int64', 'object']
+    assert (len(found) > 0) == (zero == 'items')
+    added, why = augment(R, su, si)
+    assert added.shape == R.shape and added.nnz == why['kept'].sum() and (added.nnz > 0) == (zero == 'items')
+    assert augment(R, su, si, Judge(), ['a'] * 30, ['b'] * 25)[0].nnz == added.nnz
 
 
 def test_augment_checks_vectors(world):

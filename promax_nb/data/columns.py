@@ -127,7 +127,7 @@ def _written_dates(
     """Years, 20240501 and 20240501123000, if every number is one."""
     known = numbers[np.isfinite(numbers)]
     for form, low, high in _WRITTEN:
-        if not len(known) or not ((known >= low) & (known <= high) & (known == np.floor(known))).all():
+        if not ((known >= low) & (known <= high) & (known == np.floor(known))).all():
             continue
         texts = pd.Series([None if number != number else str(int(number)) for number in numbers], dtype=object)
         when = pd.to_datetime(texts, format=form, utc=True, errors='coerce')
@@ -142,11 +142,14 @@ def _read_numbers(
     meta,  # dict | None
 ) -> tuple:  # ((E,) float64 seconds, str: the unit)
     """Numbers as seconds: by their size epochs in some unit, or as they are."""
-    known = np.abs(numbers[np.isfinite(numbers)])
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    known = np.abs(numbers[~np.isnan(numbers)])
+    if not len(known):
+        return numbers, 'numbers'
     written = _written_dates(numbers)
     if written is not None:
         return written, 'dates'
-    if len(known) and known.min() >= 20_000 and known.max() <= 60_000:
+    if known.min() >= 20_000 and known.max() <= 60_000:
         raise ValueError(
             f"{what} looks like a spreadsheet's day numbers ({known.min():g} to {known.max():g}): convert it with "
             "pd.to_datetime(column, unit='D', origin='1899-12-30')"
@@ -154,12 +157,12 @@ def _read_numbers(
     fits = {unit: (known >= 1e8 * size) & (known < 1e10 * size) for unit, size in _UNITS.items()}
     unit = max(fits, key=lambda name: fits[name].sum())
     stray = known[~fits[unit]]
-    if not len(stray) and len(known):
+    if not len(stray):
         return numbers / _UNITS[unit], unit
     if fits[unit].mean() > 0.5 and np.isin(stray, (0, 1)).all():  # 0 and -1 stand for "no time"
         tell(meta, f'{what}: {len(stray)} of {len(known)} times are 0 or -1 and count as missing')
         return np.where(np.abs(numbers) <= 1, np.nan, numbers) / _UNITS[unit], unit
-    if len(known) and known.max() >= 1e11:
+    if known.max() >= 1e11:
         raise ValueError(
             f'{what} mixes units or holds no times (from {known.min():g} to {known.max():g}): '
             'give seconds since 1970 throughout'
@@ -205,6 +208,8 @@ def read_times(
     """Times of any kind as seconds; raises ValueError for what is no time, or can be read in two ways."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object)
+    if pd.api.types.is_timedelta64_dtype(column):
+        column = column.dt.total_seconds()
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.to_numpy(np.float64, na_value=np.nan)
     elif pd.api.types.is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
@@ -225,20 +230,53 @@ def read_times(
 # %% ../../nbs/data/01_columns.ipynb #a0c00016
 def _no_ratings(
     ratings,  # (E,) float64
+    threshold,  # float | None
     unrated,  # 'auto' | number | list of numbers: ratings that mean "none was given"
-) -> list:  # the values that mean "none was given" here
+) -> tuple:  # (values that mean "none was given" here, values that may mean it)
     """Which values stand for a rating that was never given."""
-    if unrated is None:
-        return []
     if not isinstance(unrated, str):
-        return [float(value) for value in np.atleast_1d(unrated)]
+        return [float(value) for value in np.atleast_1d([] if unrated is None else unrated)], []
     if unrated != 'auto':
         raise ValueError(f"unrated is {unrated!r}: use 'auto', a number, or a list of numbers ([] for none)")
     for value in (-1.0, 0.0):
-        others = ratings[np.isfinite(ratings) & (ratings != value)]
-        if (ratings == value).any() and len(others) and others.min() > value and others.max() >= 5:
-            return [value] if others.min() >= value + 1 else []
-    return []
+        others = np.unique(ratings[np.isfinite(ratings) & (ratings != value)])
+        if not (ratings == value).any() or not len(others) or others[0] < value:
+            continue
+        if threshold is not None and threshold <= value:
+            return [], []
+        if others[0] >= value + 1 and others[-1] >= 5:
+            return [value], []
+        return [], [value] if len(others) > 2 else []
+    return [], []
+
+
+def _never_given(
+    ratings,  # (E,) float64
+    threshold,  # float | None
+    unrated,  # 'auto' | number | list of numbers
+    what,  # str: what to call the column
+    meta,  # dict | None: notes are kept here
+) -> np.ndarray:  # (E,) bool
+    """Which events have no rating although a number stands there; told, and told where it is doubtful."""
+    codes, doubtful = _no_ratings(ratings, threshold, unrated)
+    none_given, maybe = np.isin(ratings, codes), np.isin(ratings, doubtful)
+    if maybe.any():
+        tell(
+            meta,
+            f'{maybe.sum()} of {len(ratings)} events in {what} have the lowest rating, {doubtful[0]:g}, and count as '
+            f'disliked; if it means that none was given, pass unrated={doubtful[0]:g}',
+        )
+    if none_given.any():
+        shown = few(f'{code:g}' for code in codes)
+        left_out = 'count as positives without a rating' if threshold is None else 'are left out'
+        tell(
+            meta,
+            f'{none_given.sum()} of {len(ratings)} events in {what} have the rating {shown}, which here means that none '
+            f'was given: they {left_out}; pass unrated=[] if it is a rating',
+        )
+        if meta is not None:
+            meta.update(unrated=int(none_given.sum()), unrated_values=codes)
+    return none_given
 
 
 def _tell_share(
@@ -283,18 +321,8 @@ def read_ratings(
             f'{empty} events have no rating: fill them, drop them, or pass threshold=None to take every row as a '
             'positive'
         )
-    codes = _no_ratings(ratings, unrated)
-    none_given = np.isin(ratings, codes)
+    none_given = _never_given(ratings, threshold, unrated, what, meta)
     ratings[none_given] = np.nan
-    if none_given.any():
-        left_out = 'count as positives without a rating' if threshold is None else 'are left out'
-        tell(
-            meta,
-            f'{none_given.sum()} of {len(ratings)} events in {what} have the rating {few(map(int, codes))}, which here '
-            f'means that none was given: they {left_out}; pass unrated=[] if it is a rating',
-        )
-        if meta is not None:
-            meta.update(unrated=int(none_given.sum()), unrated_values=codes)
     if threshold is None:
         return ratings, np.ones(len(ratings), bool)
     given = ratings[~none_given]

@@ -337,6 +337,8 @@ def from_frame(
     columns['rating'] = _column(events, rating, 'rating', 'events')
     columns['time'] = _column(events, time, 'time', 'events')
     _tell_alike(events, columns, meta)
+    if columns['rating'] is None and threshold not in (None, 4):
+        tell(meta, f'threshold={threshold} has nothing to part: events has no ratings, so every row is a positive')
     diary = _clean_events(events.reset_index(drop=True), columns, keep, threshold, unrated, meta)
     diary = _keep_core(_settle_repeats(diary, dup, meta), kcore, meta)
     user_table = _table_of(users, user, 'users', diary['user'], meta)

@@ -37,8 +37,11 @@ def binary(
         raise ValueError(f'{name} is {matrix.shape[0]} x {matrix.shape[1]}: it should be {shape[0]} x {shape[1]}')
     out = sp.csr_matrix(matrix, copy=True)
     out.eliminate_zeros()
+    if not np.isfinite(out.data).all():
+        raise ValueError(f'{name} holds NaN or infinite numbers: drop these cells, or write 1 there')
     stored = out.nnz
     out.sum_duplicates()
+    out.eliminate_zeros()  # what adds up to nothing is nothing
     if strict and (out.nnz != stored or not (out.data == 1).all()):
         raise ValueError(
             f'{name} is not binary: every interaction is a single 1; cut ratings with a threshold (from_frame does) '

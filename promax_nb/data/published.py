@@ -113,10 +113,10 @@ def _vectors(
     """One vector per row; raises ValueError where rows are missing or numbers are not finite."""
     if isinstance(raw, dict):
         raw = [row for row in _by_row(raw, n, file, 'vector') if row is not None]
+    if isinstance(raw, np.ndarray) and raw.dtype.hasobject:
+        raw = raw.tolist()
     try:
-        vectors = np.asarray(
-            raw.tolist() if getattr(raw, 'dtype', np.dtype(float)).hasobject else raw, dtype=np.float32
-        )
+        vectors = np.asarray(raw, dtype=np.float32)
     except (ValueError, TypeError) as e:
         raise ValueError(f'{file} does not hold one vector per row ({e})') from None
     if vectors.ndim == 3 and vectors.shape[1] == 1:
@@ -193,4 +193,7 @@ def from_rlmrec(
     splits = _read_splits(folder, meta)
     extras = _extras(folder, splits[0], meta)
     meta['extras'] = sorted(extras)
+    cold = int((splits[0].getnnz(1) == 0).sum())
+    if cold and allow_cold:
+        tell(meta, f'{cold} of {splits[0].shape[0]} users have no training item: nothing is learned about them')
     return RecData(*splits, name=name or folder.resolve().name, meta=meta, extras=extras)

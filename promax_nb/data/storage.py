@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -407,6 +408,12 @@ def _quoted(
 # %% ../../nbs/data/00_storage.ipynb #8c440004
 class Store:
     """One SQLite file for what has cost money or time. Threads and processes may share it; use it in a `with`."""
+
+    commit: Callable  # these five have cells of their own below
+    table: Callable
+    put: Callable
+    find: Callable
+    frame: Callable
 
     def __init__(
         self,

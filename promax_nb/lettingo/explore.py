@@ -13,6 +13,7 @@ from scipy import sparse as sp
 from ..profiles.answers import clean_profile
 from ..profiles.ask import ask
 from ..profiles.questions import is_deterministic, writer_name
+from ..profiles.template import Template
 from ..data.storage import few
 from .histories import history_prompts
 
@@ -35,7 +36,7 @@ def checked_writers(
                 f'two writers are called {name!r}, and their profiles could not be told apart: '
                 'give one another name (writer.name = ...)'
             )
-        if n > 1 and is_deterministic(writer):
+        if n > 1 and is_deterministic(writer) and not isinstance(writer, Template):  # which costs nothing
             raise ValueError(
                 f'{name!r} would write the same text {n} times and, at a server, bill the history {n} times: '
                 'pass n=1, or make it with temperature=1.0 (chat, local)'

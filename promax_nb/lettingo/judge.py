@@ -111,7 +111,7 @@ def predictions(
         out[f'p_{sentiment}'] = p[..., k].ravel()
     of_truth = np.take_along_axis(p, truth[row][..., None], 2)
     out['logp'] = np.log(np.clip(of_truth, 1e-6, 1)).ravel()
-    out['status'] = np.where(out['predicted'].isna(), 'failed', 'ok')
+    out['status'] = pd.array(np.where(out['predicted'].isna(), 'failed', 'ok'), dtype='string')
     out['reason'] = reason.ravel()
     choices = {name: history.attrs.get(name) for name in ('recent', 'older', 'targets', 'dislike', 'like')}
     name = by.name if isinstance(by, BuiltinJudge) else writer_name(by)

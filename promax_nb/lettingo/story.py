@@ -154,9 +154,7 @@ class LettingoConfig:
     lr: float = 5e-4  # of SFT and DPO
     beta: float = 0.5  # of DPO
     start: str = 'SFT'  # what DPO begins with: the writer after 'SFT', or 'as is', as published
-    loss: str = (
-        'sigmoid+sft'  # of DPO: 'sigmoid' is as published; with 'sft' the chosen texts stay likely, at the same gain
-    )
+    loss: str = 'sigmoid+sft'  # of DPO: 'sigmoid' is as published; with 'sft' the chosen texts stay likely
     sft_weight: float = 0.3  # weight of 'sft' where the loss has it
     batch: int = 16  # pairs a step
     retrain: bool = False  # train the small writer anew even where one comes with the package

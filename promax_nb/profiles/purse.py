@@ -68,6 +68,7 @@ def paid_for(
         read = estimate_tokens(prompt)
     if written is None:
         written = estimate_tokens(came.text) if isinstance(came.text, str) else 0
+        written += came.thoughts or 0
     return getattr(answer, 'lost', 0) * worst + usd(price, read, written)
 
 # %% ../../nbs/profiles/06_purse.ipynb #a71be66c

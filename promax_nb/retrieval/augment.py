@@ -12,64 +12,78 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from .search import _train, candidates, level_shift
+from ..data.storage import few
+from .search import candidates, level_shift, training_matrix
 from .rerank import check_options, rerank
 
 # %% ../../nbs/retrieval/05_augment.ipynb #7fde79f5
-def _profiles(profiles, name, n):
-    "A list of n profile texts; empty ones are allowed, missing ones are not."
+def _profile_texts(
+    profiles,  # list of str | DataFrame with a column profile | None
+    name,  # 'user_profiles' | 'item_profiles'
+    n,  # int
+) -> list:  # n str; empty ones are allowed, missing ones are not
+    """Profiles as a language model will read them."""
     if profiles is None:
         raise ValueError(
-            f"the llm reads texts: pass {name}, one per id in id order, or llm=None to keep the retrieval order."
+            f'the llm reads texts: pass {name}, one per id in id order, or llm=None to keep the retrieval order.'
         )
-    texts = profiles['profile'] if hasattr(profiles, 'columns') and 'profile' in profiles.columns else profiles
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    if hasattr(profiles, 'columns') and 'profile' in profiles.columns:
+        profiles = profiles['profile']
+    texts = [profiles] if isinstance(profiles, str) else list(profiles)
     if len(texts) != n:
+        what = name.split('_')[0]
         raise ValueError(
-            f"{name} has {len(texts)} rows but data has {n} {name.split('_')[0]}s: pass one profile per id, in id order."
+            f'{name} has {len(texts)} rows but data has {n} {what}s: pass one profile per id, in id order.'
         )
-    if bad := [i for i, t in enumerate(texts) if not isinstance(t, str)]:
+    odd = [row for row, text in enumerate(texts) if not isinstance(text, str)]
+    if odd:
         raise ValueError(
-            f"{name} holds {len(bad)} entries that are not texts (first: id {bad[0]}): write these profiles or pass '' for unknown."
+            f"{name} holds {len(odd)} entries that are not texts (ids {few(odd)}): "
+            "write these profiles or pass '' for unknown."
         )
     return texts
 
 
-def _choose(found, shift, llm, user_profiles, item_profiles, store, seed, options):
-    "Final order of each candidate by the llm: 1 = best, 0 = not named; and per user whether it fell back, and why."
-    order, notes = found['rank'].to_numpy().copy(), {}
-    user, item = found['user'].to_numpy(), found['item'].to_numpy()
-    who, start, size = np.unique(user, return_index=True, return_counts=True)  # candidates of one user stand together
-    pick = np.flatnonzero(size > shift[who])  # the others leave nothing to choose
-    if not len(pick):
-        return order, notes
-    mixed = [
-        start[p] + np.random.default_rng([seed, who[p]]).permutation(size[p]) for p in pick
-    ]  # rows, in the order shown to the model
-    got = rerank(
-        llm,
-        [user_profiles[u] for u in who[pick]],
-        [[item_profiles[j] for j in item[rows]] for rows in mixed],
-        shift[who[pick]],
-        who[pick],
-        store=store,
-        **options,
-    )
-    for rows, row in zip(mixed, got.itertuples(), strict=True):
-        notes[row.id] = row
-        if row.fallback:
-            continue
-        order[rows] = 0
-        order[rows[row.ranked]] = np.arange(1, len(row.ranked) + 1)
-    return order, notes
+def _chosen(
+    found,  # DataFrame from `candidates`; those of one user stand together
+    shift,  # (M,) int: how many edges each user is to get
+    llm,  # callable
+    user_profiles,  # M str
+    item_profiles,  # N str
+    store,  # path | Store | None
+    seed,  # int: order in which the llm sees the candidates
+    options,  # dict: passed on to `rerank`
+) -> tuple:  # (rows of found,) place in the order of the llm, 1 = best, 0 = not named; dict user -> row of `rerank`
+    """The llm's order of the candidates of every user who has more of them than places."""
+    place, item = found['rank'].to_numpy().copy(), found['item'].to_numpy()
+    users, start, size = np.unique(found['user'].to_numpy(), return_index=True, return_counts=True)
+    asked = np.flatnonzero(size > shift[users])
+    if not len(asked):
+        return place, {}
+    mixed = [start[k] + np.random.default_rng([seed, users[k]]).permutation(size[k]) for k in asked]
+    users = users[asked]
+    readers = [user_profiles[user] for user in users]
+    shown = [[item_profiles[i] for i in item[rows]] for rows in mixed]
+    answers = rerank(llm, readers, shown, shift[users], users, store=store, **options)
+    for rows, answer in zip(mixed, answers.itertuples(), strict=True):
+        if not answer.fallback:
+            place[rows] = 0
+            place[rows[answer.ranked]] = np.arange(1, len(answer.ranked) + 1)
+    return place, {answer.id: answer for answer in answers.itertuples()}
 
-# %% ../../nbs/retrieval/05_augment.ipynb #afde596a
-def _summary(train, shift, why, notes, llm):
-    "Counts of what happened, plain numbers only."
-    given = np.bincount(why['user'][why['kept']], minlength=len(shift)) if len(why) else np.zeros(len(shift), int)
-    had = np.bincount(why['user'], minlength=len(shift)) if len(why) else given
-    fell, wanted = [n for n in notes.values() if n.fallback], shift > 0
-    reasons = pd.Series([re.sub(r'\d+', '#', n.problems) for n in fell], dtype=object).value_counts()
+# %% ../../nbs/retrieval/05_augment.ipynb #e5d1517b
+def _summary(
+    train,  # csr (M, N)
+    shift,  # (M,) int
+    why,  # DataFrame: the provenance
+    answers,  # dict user -> row of `rerank`
+    llm,  # callable | None
+) -> dict:  # plain numbers and texts
+    """Counts of what happened."""
+    given = np.bincount(why['user'][why['kept']], minlength=len(shift))
+    had = np.bincount(why['user'], minlength=len(shift))
+    wanted, fallbacks = shift > 0, [answer for answer in answers.values() if answer.fallback]
+    reasons = pd.Series([re.sub(r'\d+', '#', answer.problems) for answer in fallbacks], dtype=object).value_counts()
     return {
         'users': len(shift),
         'users_wanting': int(wanted.sum()),
@@ -81,13 +95,13 @@ def _summary(train, shift, why, notes, llm):
         'edges_added': int(given.sum()),
         'candidates': len(why),
         'ranked_by': 'retrieval' if llm is None else str(getattr(llm, 'name', None) or getattr(llm, '__name__', 'llm')),
-        'asked': sum(bool(n.asked) for n in notes.values()),
-        'fallbacks': len(fell),
-        'incomplete': sum(not n.fallback and bool(n.problems) for n in notes.values()),
-        'fallback_reasons': {str(k)[:200]: int(v) for k, v in reasons.head(10).items()},
+        'asked': sum(bool(answer.asked) for answer in answers.values()),
+        'fallbacks': len(fallbacks),
+        'incomplete': sum(not answer.fallback and bool(answer.problems) for answer in answers.values()),
+        'fallback_reasons': {str(reason)[:200]: int(count) for reason, count in reasons.head(10).items()},
     }
 
-# %% ../../nbs/retrieval/05_augment.ipynb #c8e56351
+# %% ../../nbs/retrieval/05_augment.ipynb #ea4e56a7
 def augment(
     data,  # RecData, or the (M, N) training matrix; only training interactions are read
     users,  # (M, d) user vectors
@@ -102,27 +116,24 @@ def augment(
     seed=0,  # order in which the llm sees the candidates
     **options,  # passed on to `rerank` and `ask`: max_chars, workers, price, budget, ...
 ) -> tuple:  # added (M, N) csr float32, only new edges; provenance DataFrame, one row per user and candidate
-    """Extra interactions for sparse users, and where each came from (ProMax, augmentation). Never a training edge; never looks at held-out data."""
+    """Extra interactions for sparse users, and where each came from (ProMax, augmentation)."""
     check_options(options)
-    train = _train(data)
-    M, N = train.shape
+    train = training_matrix(data)
     if getattr(llm, 'name', None) == 'template':
         llm = None
-    texts = (
-        (None, None)
-        if llm is None
-        else (_profiles(user_profiles, 'user_profiles', M), _profiles(item_profiles, 'item_profiles', N))
-    )
+    if llm is not None:
+        user_profiles = _profile_texts(user_profiles, 'user_profiles', train.shape[0])
+        item_profiles = _profile_texts(item_profiles, 'item_profiles', train.shape[1])
     shift = level_shift(np.diff(train.indptr))
     why = candidates(train, users, items, k_users, n_candidates, history_weight, only=np.flatnonzero(shift))
-    order, notes = (
-        (why['rank'].to_numpy(), {}) if llm is None else _choose(why, shift, llm, *texts, store, seed, options)
-    )
+    order, answers = why['rank'].to_numpy(), {}
+    if llm is not None:
+        order, answers = _chosen(why, shift, llm, user_profiles, item_profiles, store, seed, options)
     why = why.rename(columns={'rank': 'retrieval_rank'}).assign(shift=shift[why['user'].to_numpy()], order=order)
     why['kept'] = (order > 0) & (order <= why['shift'])
     why['dropped'] = np.select([why['kept'], order == 0], ['', 'not in ranking'], 'beyond shift')
-    why['fallback'] = np.isin(why['user'], [u for u, n in notes.items() if n.fallback])
+    why['fallback'] = np.isin(why['user'], [user for user, answer in answers.items() if answer.fallback])
+    why.attrs['summary'] = _summary(train, shift, why, answers, llm)
     kept = why[why['kept']]
-    added = csr_matrix((np.ones(len(kept), np.float32), (kept['user'], kept['item'])), shape=(M, N))
-    why.attrs['summary'] = _summary(train, shift, why, notes, llm)
+    added = csr_matrix((np.ones(len(kept), np.float32), (kept['user'], kept['item'])), shape=train.shape)
     return added, why

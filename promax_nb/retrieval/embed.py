@@ -136,8 +136,8 @@ def _say_what_was_not_read(
     if beyond:
         warnings.warn(
             f'{len(beyond)} of {len(unread)} texts ({len(beyond) / len(unread):.0%}) are longer than what the text '
-            f'model reads: up to {max(beyond):,} tokens at their end are in no vector. Shorten them (write(max_chars=...)), '
-            'let the model read more (max_length=...), or use one that does',
+            f'model reads: up to {max(beyond):,} tokens at their end are in no vector. '
+            'Shorten them (write(max_chars=...)), let the model read more (max_length=...), or use one that does',
             stacklevel=3,
         )
 
@@ -155,8 +155,8 @@ def _earlier_vectors(
     if found and not use:
         warnings.warn(
             f'{store.path.name} holds vectors of {len(found)} of {len(keys)} texts from an earlier version, which did '
-            'not note the revision of the model: these texts are encoded again. If it is the same, earlier=True uses '
-            'them',
+            'not note the revision of the model: these texts are encoded again. '
+            'If it is the same, earlier=True uses them',
             stacklevel=3,
         )
         return {}
@@ -190,6 +190,7 @@ def encode(
     normalize=False,  # True: scale each vector to length 1 (the cache always holds the model's own output)
     empty='error',  # what to do with an empty text: 'error', or 'zero' for a zero vector ("nothing known")
     download=False,  # True: a model name that is not on this machine may be fetched from the hub
+    revision=None,  # str | None: branch, tag or commit of a hub name; None: the one that is on this machine
     prompt=None,  # str | None: text before every text, or the name of one of the model's own prompts
     max_length=None,  # int | None: tokens read of a text; None: as the model has it
     earlier=False,  # bool: use vectors of version 0.1.0, which did not note the revision of a hub model
@@ -200,7 +201,7 @@ def encode(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f'batch_size={batch_size}: use 1 or more texts per pass.')
     texts = check_texts(texts, empty)
-    encoder = find_encoder(model, prompt, max_length, device, download)
+    encoder = find_encoder(model, prompt, max_length, device, download, revision)
     keys = [text_key(text) for text in texts]
     different = {key: text for key, text in zip(keys, texts, strict=True) if text.strip()}
     different = different or {text_key('-'): '-'}  # all empty: one text to learn the width

@@ -34,11 +34,12 @@ class Encoder:
 
 
 def find_encoder(
-    model=None,  # None: the built-in one; a folder, a hub name ('name' or 'name@revision'), an object with .encode
+    model=None,  # None: the built-in one; a folder, a name on the hub, an object with .encode
     prompt=None,  # str | None: text before every text, or the name of one of the model's own prompts
     max_length=None,  # int | None: tokens read of a text
     device=None,  # str | None: 'cpu', 'cuda', ...; None lets sentence-transformers choose
     download=False,  # bool: a name that is not on this machine may be fetched from the hub
+    revision=None,  # str | None: branch, tag or commit of a hub name
 ) -> Encoder:  # nothing is loaded yet
     """Where a text model is; raises OSError where it is nowhere."""
     if max_length is not None and max_length < 1:
@@ -51,12 +52,11 @@ def find_encoder(
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Encoder(folder, **options)
-    if not re.fullmatch(r'[\w-][\w.-]*(/[\w-][\w.-]*)?(@[\w./-]+)?', str(model)):
+    if not re.fullmatch(r'[\w-][\w.-]*(/[\w-][\w.-]*)?', str(model)):
         raise FileNotFoundError(
             f'model folder {str(model)!r} does not exist: check the path, or leave model=None for the built-in model.'
         )
-    name, _, revision = str(model).partition('@')
-    return Encoder(name, local_revision(name, revision or None) or revision or None, **options)
+    return Encoder(str(model), local_revision(str(model), revision) or revision, **options)
 
 # %% ../../nbs/retrieval/01_encoders.ipynb #ce2edd76
 def _built_in() -> Path:

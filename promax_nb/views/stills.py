@@ -106,7 +106,11 @@ def _add_legend(fig, categories: dict):
     marks = [('users', 'o', _KEY), ('items', 'D', _KEY)]
     marks += [(_drawable(name), 's', colour) for name, colour in categories.items()]
     keys = [Line2D([], [], ls='', marker=marker, color=colour, label=text) for text, marker, colour in marks]
-    fig.legend(handles=keys, loc='lower center', ncols=10, frameon=False, fontsize=8)
+    columns = min(10, 4 * len(fig.axes))
+    rows = -(-len(keys) // columns)
+    if rows > 1:
+        fig.subplots_adjust(bottom=0.11 + 0.04 * rows)
+    fig.legend(handles=keys, loc='lower center', ncols=columns, frameon=False, fontsize=8)
 
 
 def _drawable(text) -> str:
