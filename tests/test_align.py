@@ -39,6 +39,7 @@ from promax_nb.lettingo.tiny import reading, tiny_lm, writer
 from promax_nb.models.sameness import differences
 from promax_nb.profiles import local as local_room
 from promax_nb.profiles.local import weights_mark
+from promax_nb.profiles.purse import Purse
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='full size: set PROMAX_FULL=1')
@@ -560,6 +561,7 @@ def test_a_config_file_trains_and_wrong_ones_get_a_sentence(pairs, tmp_path):
         align_from_config(tmp_path / 'none.toml')
 
 
+@FULL  # in every run the configuration files are checked, and that one process trains
 def test_two_processes_train_together(pairs, tmp_path):
     """accelerate launch with two CPU processes: one result, the same as one process with twice the batch."""
     pairs.head(64).to_parquet(tmp_path / 'p.parquet')
@@ -736,6 +738,34 @@ def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
     with pytest.raises(ValueError, match='no training has seen'):
         history = split_history(toy_data(20, 250, density='dense', split='temporal'), 5, 20, 3)
         ablation_room.ablation(None, history, None, None, r['pairs'], users=list(r['pairs'].user[:2]))
+
+
+class Clerk:
+    """A writer that costs money."""
+
+    name, form, params = 'clerk', 'slots', {'max_tokens': 5}
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, prompt):
+        self.asked.append(prompt)
+        return f'Enjoys witty, {len(self.asked)}.'
+
+
+def test_a_budget_holds_over_a_killed_call_and_the_next(tmp_path, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story_room, '_judged', killed)
+    how = dict(users=8, test_users=4, samples=1, budget=0.15, price=(500.0, 500.0), say=lambda text: None)
+    clerks = Clerk(), Clerk()
+    for clerk in clerks:
+        with pytest.raises(KeyboardInterrupt):
+            story_room.lettingo(tmp_path / 'run', others=[clerk], **how)
+    with Purse(0.15, store=tmp_path / 'run' / 'profiles.db') as purse:
+        assert 0 < purse.spent <= 0.15
+    assert 0 < len(clerks[0].asked) < 8 and clerks[1].asked == []  # the first call has used it up
 
 
 # ---- a server of the ecosystem

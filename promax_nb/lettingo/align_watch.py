@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['training_curves', 'alarms', 'in_notebook', 'watcher']
 
-# %% ../../nbs/lettingo/13_align_watch.ipynb #84268da6
+# %% ../../nbs/lettingo/13_align_watch.ipynb #0f045afe
 import sys
 import warnings
 
@@ -29,6 +29,14 @@ _NAMES = {  # TRL's -> ours
 }
 
 
+def _carried_on(
+    counts,  # Series that starts at zero again where a training was continued
+) -> pd.Series:
+    """A count over the whole training."""
+    steps = counts.diff().fillna(counts)
+    return steps.where(steps >= 0, counts).cumsum()
+
+
 def training_curves(
     log,  # list of dict: trainer.state.log_history
     config,  # AlignConfig
@@ -41,6 +49,8 @@ def training_curves(
     curves = pd.DataFrame(rows, columns=None if rows else ['step', 'loss'])
     if 'chosen_reward' in curves:
         curves['chosen_shift'] = curves.pop('chosen_reward') / config.beta
+    if 'tokens' in curves:
+        curves['tokens'] = _carried_on(curves['tokens'])
     return curves
 
 # %% ../../nbs/lettingo/13_align_watch.ipynb #849917c3
@@ -89,7 +99,7 @@ def alarms(
     found = [_not_a_number(history, config), _falling(history, config, last)]
     return [text for text in found if text]
 
-# %% ../../nbs/lettingo/13_align_watch.ipynb #6f6fc944
+# %% ../../nbs/lettingo/13_align_watch.ipynb #f335e0e5
 def in_notebook() -> bool:
     """Is there a live notebook to draw in?"""
     if 'ipykernel' not in sys.modules:

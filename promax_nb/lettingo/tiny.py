@@ -358,7 +358,7 @@ def _card(
 
 # %% ../../nbs/lettingo/10_tiny.ipynb #e798ab09
 def tiny_lm(
-    values=None,  # list of str | None: vocabulary of tastes, from attribute_values(data.items); None: the generated world's
+    values=None,  # list of str | None: tastes, from attribute_values(data.items); None: those of the generated world
     path=None,  # folder | None: where a writer lies or is to be kept; None: the package's, or nowhere if it is trained
     retrain=False,  # bool: train one even where there is one
     seed=0,  # int: of texts, weights and order
@@ -371,7 +371,7 @@ def tiny_lm(
     layers=3,  # int
     positions=128,  # int: longest prompt and answer together, tokens
 ):  # (model, tokenizer); the facts in model.card
-    """A small language model that reads three lists and writes a profile; ValueError if the kept one knows other values."""
+    """A small writer that reads three lists and writes a profile; ValueError if the kept one knows other values."""
     known = world_values() if values is None else sorted(set(values))
     ours = shipped_writer() if known == world_values() else None
     folder = Path(path) if path else ours
