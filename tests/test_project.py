@@ -1,4 +1,4 @@
-"""Maps: one frame for before and after, figures that keep them honest, a cache that is never trusted blindly, and work that can be stopped."""
+"""Maps: one frame for before and after, figures that keep them honest, a careful cache, work that can be stopped."""
 
 import json
 import shutil
@@ -442,12 +442,33 @@ def test_the_same_map_is_not_drawn_twice(small, tmp_path, no_umap):
         project(changed, method='common', cache=tmp_path / 'new', progress=False)
 
 
+def test_what_makes_a_map_the_same_map(small):
+    from promax_nb.views.layout import MapSettings
+    from promax_nb.views.maps import map_key
+
+    users, items = small['base']
+    key = map_key(small, MapSettings())
+    assert key == map_key({name: tuple(v.copy() for v in pair) for name, pair in small.items()}, MapSettings(0, 15))
+    other = users.copy()
+    other[-1, -1] = np.nextafter(other[-1, -1], np.float32(9))
+    changed = [
+        (small | {'base': (other, items)}, MapSettings()),
+        (dict(reversed(small.items())), MapSettings()),  # every other map is laid over the first
+        ({'base': small['base'], 'profiles': small['reshaped']}, MapSettings()),
+        (small | {'base': (items, users)}, MapSettings()),
+        (small, MapSettings(seed=1)),
+        (small, MapSettings(method='common')),
+        (small, MapSettings(sample=9)),
+    ]
+    assert len({key, *(map_key(*what) for what in changed)}) == len(changed) + 1
+
+
 def test_another_version_of_umap_is_another_map(small, kept_map, no_umap, monkeypatch):
     from promax_nb.views import maps as maps_room
 
     no_umap()
     assert project({'base': small['base']}, cache=kept_map[0], progress=False).record == kept_map[1].record
-    monkeypatch.setattr(maps_room, 'versions', lambda: {'umap-learn': '9.9'})
+    monkeypatch.setattr(maps_room, 'map_versions', lambda: {'umap-learn': '9.9'})
     with pytest.raises(AssertionError, match='asked again'):
         project({'base': small['base']}, cache=kept_map[0], progress=False)
 

@@ -14,10 +14,12 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from promax_nb.data.storage import identity
 from promax_nb.models import train as train_room
 from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.results import load_fit, load_tensors, save_tensors
+from promax_nb.models.sameness import content, parts_of
 from promax_nb.models.train import PairSampler, TrainConfig, fit, should_stop, tune
 
 QUICK = TrainConfig(epochs=9, batch=64, lr=0.01, min_steps=0, device='cpu', checkpoint_seconds=0)
@@ -291,6 +293,29 @@ def test_what_decides_nothing_is_no_part(trained):
     same = go(trained)
     again = go(trained, objective=lambda: ProMax(USERS, ITEMS, added(0), memory=0), settings={'checkpoint_seconds': 9})
     assert np.array_equal(same.users, again.users) and same.card['identity'] == again.card['identity']
+
+
+def test_what_is_computed_along_the_way_is_no_part():
+    """Caches of a graph, of a teacher and of an objective fill while training; the parts stay the same."""
+    data = world()
+    model = LightGCN(data, dim=4, sum_layers=(1, 2), edge_drop=0.3, cold='layer0')
+    objective = ProMax(USERS, ITEMS, added(0))
+    before = parts_of(model, 'model'), parts_of(objective, 'objective')
+    objective(model, *[torch.tensor([1, 2])] * 3)
+    model.adj.on(torch.device('cpu'))
+    assert objective._second and model.adj._on and 'edge_numbers' in vars(model.adj)
+    assert (parts_of(model, 'model'), parts_of(objective, 'objective')) == before
+
+
+def test_functions_of_a_notebook_are_read(monkeypatch):
+    """Jupyter's main module says that it lies among the installed packages; what is written there is one's own."""
+    main = type(sys)('__main__')
+    main.__file__ = torch.__file__
+    monkeypatch.setitem(sys.modules, '__main__', main)
+    exec('def twice(x): return 2 * x\ndef thrice(x): return 3 * x\nclass Own:\n    def go(self): return 2', main.__dict__)
+    one, other = content(main.twice), content(main.thrice)
+    assert isinstance(one, list) and identity(one) != identity(other) and isinstance(content(main.Own), list)
+    assert content(torch.relu) != content(torch.sigmoid) and isinstance(content(torch.nn.Linear), str)
 
 
 class Plain:

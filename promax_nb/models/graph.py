@@ -32,6 +32,8 @@ class _SymmetricProduct(torch.autograd.Function):
 class Graph:
     """A symmetric, weighted graph over M users and N items, nodes 0..M-1 and M..M+N-1."""
 
+    derived = ('_on', 'isolated', 'edge_numbers')  # follow from the matrix
+
     def __init__(
         self,
         matrix,  # (M+N, M+N) symmetric scipy sparse matrix: edge weights

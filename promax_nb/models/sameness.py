@@ -62,6 +62,8 @@ def is_library(
     module = getattr(x, '__module__', None) or 'builtins'
     if is_standard(x) or module.partition('.')[0] == 'promax_nb':
         return True
+    if module == '__main__':  # of a notebook too, where it says that it lies where Jupyter lies
+        return False
     file = getattr(sys.modules.get(module), '__file__', None)
     installed = tuple(sysconfig.get_paths()[name] for name in ('purelib', 'platlib'))
     return bool(file) and file.startswith(installed)

@@ -234,7 +234,7 @@ def _agrees(old, new) -> bool:
         return all(name in new and _agrees(value, new[name]) for name, value in old.items())
     return old == new
 
-
+# %% ../../nbs/models/09_train.ipynb #65568821
 def _check_first_version(facts: dict, card: dict, config, path) -> list:
     """What differs between a checkpoint of 0.1.0 and this training; a warning where nothing does."""
     old = facts['settings']

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from ..data.bookshop import toy_data
 from ..data.interactions import RecData
 from ..data.saved import load
+from ..data.storage import Patched
 from ..models.scorers import Scorer, as_scorer, is_table
 from ..retrieval.vectors import check_vectors
 from .texts import harmless
@@ -87,7 +88,7 @@ def _profile_table(table, what: str, n: int):
 
 # %% ../../nbs/views/02_scene.ipynb #eca73056
 @dataclass(repr=False)
-class Scene:
+class Scene(Patched):
     """Data, texts, vectors and trained recommenders that belong together: row i is id i in all of them."""
 
     data: RecData
@@ -126,6 +127,55 @@ class Scene:
         sizes = f'{self.data.n_users:,} users, {self.data.n_items:,} items'
         has = ', '.join(part for part in _PARTS if self.has(part))
         return f"Scene of {self.data.name!r}: {sizes}; has {has or 'interactions only'}"
+
+
+    def spaces(self) -> dict:
+        """Name -> (user vectors, item vectors) of every space there is: profiles, base, reshaped (first seed)."""
+        found = {}
+        if self.vectors is not None:
+            found['profiles'] = self.vectors
+        for name, runs in (('base', self.before), ('reshaped', self.after)):
+            if runs and not isinstance(runs[0], Scorer):
+                found[name] = runs[0]
+        return found
+
+    def names(
+        self,
+        kind: str,  # 'user' or 'item'
+    ) -> list:  # of str, one per row
+        """What to call the users, or the items (data gives those without a title one that holds their id)."""
+        if kind == 'user':
+            return [harmless(f'user {i}', 200) for i in self.data.users['user']]
+        return [harmless(title, 200) for title in self.data.items['title']]
+
+    def name(
+        self,
+        kind: str,  # 'user' or 'item'
+        row: int,  # which one
+    ) -> str:
+        """What to call a user or an item."""
+        return self.remembered(('names', kind), (self.data,), lambda: self.names(kind))[row]
+
+    def in_basis(
+        self,
+        shared: bool,  # one basis for both, or each their own
+    ) -> tuple:  # su, si, whitening of users, whitening of items
+        """Profile vectors whitened anew in a shared basis or each in their own."""
+        from promax_nb.retrieval.embed import whitening
+
+        if self.raw is None:
+            raise ValueError(
+                'the profile vectors before whitening are not there, so the basis cannot be changed: '
+                'pass raw=(encode(...), encode(...)), or open a run.'
+            )
+        users, items = self.raw
+        width = self.settings['width'] if self.vectors is None else self.vectors[0].shape[1]
+        if shared:
+            of_users = of_items = whitening(np.concatenate(self.raw), width, name='users and items')
+        else:
+            of_users = whitening(users, width, name='users')
+            of_items = whitening(items, width, name='items')
+        return of_users(users), of_items(items), of_users, of_items
 
 
 _PARTS = ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance', 'raw')
@@ -185,19 +235,7 @@ def need(
         if not self.has(part):
             raise ValueError(f'this scene has {_CURES[part]} to as_scene.')
 
-# %% ../../nbs/views/02_scene.ipynb #6ba3e273
-@patch
-def spaces(self: Scene) -> dict:
-    """Name -> (user vectors, item vectors) of every space there is: profiles, base, reshaped (first seed)."""
-    found = {}
-    if self.vectors is not None:
-        found['profiles'] = self.vectors
-    for name, runs in (('base', self.before), ('reshaped', self.after)):
-        if runs and not isinstance(runs[0], Scorer):
-            found[name] = runs[0]
-    return found
-
-
+# %% ../../nbs/views/02_scene.ipynb #9b59bd6a
 @patch
 def need_spaces(
     self: Scene,
@@ -232,57 +270,13 @@ def remembered(
     memory[key] = tuple(sources), answer
     return answer
 
-# %% ../../nbs/views/02_scene.ipynb #a0a87310
-@patch
-def names(
-    self: Scene,
-    kind: str,  # 'user' or 'item'
-) -> list:  # of str, one per row
-    """What to call the users, or the items (data gives those without a title one that holds their id)."""
-    if kind == 'user':
-        return [harmless(f'user {i}', 200) for i in self.data.users['user']]
-    return [harmless(title, 200) for title in self.data.items['title']]
-
-
-@patch
-def name(
-    self: Scene,
-    kind: str,  # 'user' or 'item'
-    row: int,  # which one
-) -> str:
-    """What to call a user or an item."""
-    return self.remembered(('names', kind), (self.data,), lambda: self.names(kind))[row]
-
-
+# %% ../../nbs/views/02_scene.ipynb #4495c2bc
 @patch
 def held_out(self: Scene) -> tuple:  # truth (M, N), seen (M, N)
     """The held-out test interactions, and what is masked when they are ranked, as the run was evaluated."""
     from promax_nb.models import evaluate
 
     return evaluate.held_out(self.data, 'test', self.settings['mask'])
-
-# %% ../../nbs/views/02_scene.ipynb #03f9be5c
-@patch
-def in_basis(
-    self: Scene,
-    shared: bool,  # one basis for both, or each their own
-) -> tuple:  # su, si, whitening of users, whitening of items
-    """Profile vectors whitened anew in a shared basis or each in their own."""
-    from promax_nb.retrieval.embed import whitening
-
-    if self.raw is None:
-        raise ValueError(
-            'the profile vectors before whitening are not there, so the basis cannot be changed: '
-            'pass raw=(encode(...), encode(...)), or open a run.'
-        )
-    users, items = self.raw
-    width = self.settings['width'] if self.vectors is None else self.vectors[0].shape[1]
-    if shared:
-        of_users = of_items = whitening(np.concatenate(self.raw), width, name='users and items')
-    else:
-        of_users = whitening(users, width, name='users')
-        of_items = whitening(items, width, name='items')
-    return of_users(users), of_items(items), of_users, of_items
 
 # %% ../../nbs/views/02_scene.ipynb #0fdeaa01
 _RUN_FILES = {
@@ -368,6 +362,11 @@ def as_scene(
         return data
     if isinstance(data, (str, Path)):
         return open_run(data)
+    if not hasattr(data, 'train'):
+        raise ValueError(
+            f'a {type(data).__name__} is no scene: give a run folder, or data (from_frame, load, ...) with the rest '
+            'by name.'
+        )
     return Scene(data, **parts)
 
 # %% ../../nbs/views/02_scene.ipynb #9526fc3a
