@@ -1,9 +1,11 @@
-"""The full training path at full size with random weights: tokens a second, memory, resume. Needs a graphics card for the large sizes.
+"""The full training path at full size with random weights: tokens a second, memory, resume. Needs a graphics card
+for the large sizes.
 
     python benchmarks/align_scale.py OUT --size 8b --lora 16      # one card of 80 GB
     python benchmarks/align_scale.py OUT --size mini              # anywhere, seconds
 
-The weights are random, so nothing is learned; the steps, the memory and the files are those of a real run. The run is interrupted after half of its
+The weights are random, so nothing is learned; the steps, the memory and the files are those of a real run. The run
+is interrupted after half of its
 steps and continued, which must give as many steps and finite losses.
 """
 

@@ -1,8 +1,10 @@
 """Published baselines and S2DR on Amazon-book, several seeds, resumable.
 
-    python benchmarks/amazon_book.py DATA_FOLDER --out runs/amazon [--only lightgcn lightgcn13 gccf simgcl s2dr] [--seeds 1 2 3]
+    python benchmarks/amazon_book.py DATA_FOLDER --out runs/amazon [--only lightgcn lightgcn13 gccf simgcl s2dr]
+    [--seeds 1 2 3]
 
-Every (configuration, seed) is one training with its own checkpoint in --out and one JSON of numbers in benchmarks/results/amazon_book. What has its JSON is not
+Every (configuration, seed) is one training with its own checkpoint in --out and one JSON of numbers in
+benchmarks/results/amazon_book. What has its JSON is not
 run again. Choices use validation only: the test split is read once, by the model that validation chose.
 """
 
@@ -18,8 +20,8 @@ from promax_nb.data.published import from_rlmrec
 from promax_nb.models.bases import GCCF, LightGCN, SimGCL
 from promax_nb.models.evaluate import evaluate, held_out
 from promax_nb.models.objectives import BPR, ProMax
-from promax_nb.models.train import fit
 from promax_nb.models.results import versions
+from promax_nb.models.train import fit
 
 PUBLISHED = {  # Recall@20, NDCG@20, and where the number is from
     'lightgcn': (0.1411, 0.0856, 'published baseline'),

@@ -2,7 +2,8 @@
 
     python benchmarks/judge.py [ML_100K_FOLDER]
 
-Judges are fitted on one half of the users (ML-100K: 60 %) and asked about the other. Writes benchmarks/results/judge.json; two minutes on one thread.
+Judges are fitted on one half of the users (ML-100K: 60 %) and asked about the other. Writes
+benchmarks/results/judge.json; two minutes on one thread.
 """
 
 import argparse
@@ -16,12 +17,12 @@ import pandas as pd
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.loaders import from_atomic
 from promax_nb.lettingo.builtin import fit_judge
-from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.claims import faithfulness, true_tastes
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import _evidence, attribute_values, split_history, value_table
 from promax_nb.lettingo.judge import judge, predictions, scores_of
 from promax_nb.lettingo.pairs import make_pairs
+from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.reports import paired_difference, sentiment_report, transfer
 from promax_nb.lettingo.styles import STYLES, _said, styled
 from promax_nb.profiles.template import template
@@ -127,7 +128,8 @@ def speed():
 
 
 def ml100k(folder, older):
-    """ML-100K, temporal split: accuracies on unseen users, and the smallest difference this number of users can show."""
+    """ML-100K, temporal split: accuracies on unseen users, and the smallest difference this number of users can
+    show."""
     data = from_atomic(folder, split='temporal')
     history = split_history(data, recent=10, older=older, targets=7)
     users = np.unique(history['user'])

@@ -2,9 +2,12 @@
 
     python benchmarks/lettingo.py --out runs/lettingo [--ml100k DATA/ml-100k] [--seeds 0,1,2]
 
-Type it again to continue: each run is a folder of its own, and nothing is asked, judged or trained twice. The summaries go to
-benchmarks/results/lettingo.json, without texts. On ML-100K the judge is the built-in one, the writer is the small one trained anew on the genres, and
-template styles stand beside it; a person needs enough events for each condition, so few are left, and what that number can show is part of the result.
+Type it again to continue: each run is a folder of its own, and nothing is asked, judged or trained twice. The
+summaries go to
+benchmarks/results/lettingo.json, without texts. On ML-100K the judge is the built-in one, the writer is the small
+one trained anew on the genres, and
+template styles stand beside it; a person needs enough events for each condition, so few are left, and what that
+number can show is part of the result.
 """
 
 import argparse
@@ -30,7 +33,8 @@ KEEP = (
 
 
 def smallest_visible(differences):
-    """Half of the widest interval of the accuracy: a smaller difference could not have been told from none with these users."""
+    """Half of the widest interval of the accuracy: a smaller difference could not have been told from none with
+    these users."""
     half = [
         (d['high'] - d['low']) / 2
         for d in differences

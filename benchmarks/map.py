@@ -1,8 +1,10 @@
-"""Maps of 20,000 users and items: time of the projection in a cold process, size of the file, and how quickly the page answers in Chromium.
+"""Maps of 20,000 users and items: time of the projection in a cold process, size of the file, and how quickly the
+page answers in Chromium.
 
     python benchmarks/map.py --out runs/map [--users 17000 --items 3000]
 
-Makes a run on generated data (short trainings: the vectors only have to be real, not good), then runs `promax map` in a process of its own, then opens the
+Makes a run on generated data (short trainings: the vectors only have to be real, not good), then runs `promax map`
+in a process of its own, then opens the
 page in a headless Chromium with the network off and software WebGL. Numbers go to benchmarks/results/map.json.
 """
 

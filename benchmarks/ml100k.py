@@ -2,8 +2,10 @@
 
     python benchmarks/ml100k.py DATA_FOLDER --out runs/ml100k [--collect FILE]
 
-Weights are chosen first, on validation data of seed 0 (`tune`, whose data has no test split); seeds 1 to 3 are then trained with the chosen weights and
-compared on test. Every finished training is kept and not run again. `--world toy` does the same on the generated bookshop, without a data folder.
+Weights are chosen first, on validation data of seed 0 (`tune`, whose data has no test split); seeds 1 to 3 are then
+trained with the chosen weights and
+compared on test. Every finished training is kept and not run again. `--world toy` does the same on the generated
+bookshop, without a data folder.
 """
 
 import argparse
@@ -119,7 +121,8 @@ def collect(world, out, file, seeds, config):
             rows.append(row)
             r = row['recall@20']
             print(
-                f"{base:9} {name:42} R@20 {r['ours']:.4f}  {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}]  N@20 {row['ndcg@20']['ours']:.4f}"
+                f"{base:9} {name:42} R@20 {r['ours']:.4f}  {r['difference']:+.4f} [{r['low']:+.4f}, "
+                    f"{r['high']:+.4f}]  N@20 {row['ndcg@20']['ours']:.4f}"
             )
         result['bases'][base] = {'chosen': chosen, 'rows': rows}
     Path(file).write_text(json.dumps(result, indent=1, default=float))
@@ -161,7 +164,8 @@ def main():
                 result = fit(BASES[base](world.data, seed=seed), objective, world.data, config, folder, seed=seed)
                 result.save(folder)
                 print(
-                    f'{base} seed {seed} {name}: valid {result.best_score:.4f}, epoch {result.best_epoch}, {time.time() - began:.0f} s',
+                    (f'{base} seed {seed} {name}: valid {result.best_score:.4f}, epoch '
+                        f'{result.best_epoch}, {time.time() - began:.0f} s'),
                     flush=True,
                 )
 

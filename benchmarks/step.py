@@ -1,10 +1,14 @@
-"""One ProMax training step at Amazon-book size: ours against a straight port of the published formulation, in one process.
+"""One ProMax training step at Amazon-book size: ours against a straight port of the published formulation, in one
+process.
 
     python benchmarks/step.py [--threads 2] [--repeats 7] [--data FOLDER]
 
-The straight port recomputes the teacher for every batch and leaves all gradients to autograd; ours keeps the teacher and uses the fused softmax
-term. Both start from the same parameters and see the same batches, in turn, so that whatever else the machine does meets both alike. Reports
-the median time of a step, the agreement of loss and gradient, and each side's peak of memory above what was resident before.
+The straight port recomputes the teacher for every batch and leaves all gradients to autograd; ours keeps the teacher
+and uses the fused softmax
+term. Both start from the same parameters and see the same batches, in turn, so that whatever else the machine does
+meets both alike. Reports
+the median time of a step, the agreement of loss and gradient, and each side's peak of memory above what was resident
+before.
 Without --data, interactions are random with the size and skew of Amazon-book.
 """
 
@@ -35,7 +39,8 @@ def infonce_plain(a, b):
 
 
 class Straight:
-    """The published formulation: teacher per batch, pairwise contrasts on repeated rows, plain autograd, sparse torch products."""
+    """The published formulation: teacher per batch, pairwise contrasts on repeated rows, plain autograd, sparse
+    torch products."""
 
     def __init__(self, model, su, si, both):
         self.model, self.su, self.si = model, torch.from_numpy(su), torch.from_numpy(si)

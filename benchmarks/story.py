@@ -1,8 +1,10 @@
-"""Where profiles and a recommender disagree on ML-100K, whom reshaping moved, helped and hurt: numbers for the story chapter.
+"""Where profiles and a recommender disagree on ML-100K, whom reshaping moved, helped and hurt: numbers for the story
+chapter.
 
     python benchmarks/story.py DATA_FOLDER --out runs/ml100k [--base LightGCN]
 
-Uses the trainings of benchmarks/ml100k.py (run that first): the base and SDR with the shared basis, all seeds. Writes coordinates and numbers, no titles and
+Uses the trainings of benchmarks/ml100k.py (run that first): the base and SDR with the shared basis, all seeds.
+Writes coordinates and numbers, no titles and
 no texts, to benchmarks/results/story.json.
 """
 
@@ -64,7 +66,8 @@ def main():
     for c, rows in result['gain'].items():
         for r in rows:
             print(
-                f"{c:20} {r['group']:22} {r['users']:4} users  {r['difference']:+.4f} [{r['low']:+.4f}, {r['high']:+.4f}]"
+                f"{c:20} {r['group']:22} {r['users']:4} users  {r['difference']:+.4f} [{r['low']:+.4f}, "
+                    f"{r['high']:+.4f}]"
             )
 
 

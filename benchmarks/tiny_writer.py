@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/tiny_writer.py [--steps 1500] [--seed 0] [--out promax_nb/lettingo/tiny_writer]
 
-It reads three lists of tastes and writes in a mixture of four styles (see chapter 11). Everything follows from the seed and the vocabulary of the
+It reads three lists of tastes and writes in a mixture of four styles (see chapter 11). Everything follows from the
+seed and the vocabulary of the
 generated world; the card beside the weights says both. About six minutes on one quiet thread.
 """
 

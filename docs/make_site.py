@@ -1,6 +1,8 @@
-"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--offline] [--execute [PAGE ...] [--keep-figures]]
+"""The site, from the notebooks: python docs/make_site.py [--out _docs] [--offline] [--execute [PAGE ...]
+[--keep-figures]]
 
-With quarto on PATH, Quarto renders it; without, Sphinx, MyST-NB and Furo do, from the same processed notebooks, with the same navigation (_quarto.yml).
+With quarto on PATH, Quarto renders it; without, Sphinx, MyST-NB and Furo do, from the same processed notebooks, with
+the same navigation (_quarto.yml).
 Pages made by Sphinx ask nothing of the network when they are read: plotly.js and MathJax lie beside them.
 """
 
@@ -34,11 +36,13 @@ LIVE = (
 )  # never shown as they are
 
 
-# what there is ----------------------------------------------------------------------------------------------------------
+# what there is
+# ----------------------------------------------------------------------------------------------------------
 
 
 def navigation(root: Path = ROOT) -> dict:
-    """{section: {page: its name in the navigation or None}} as _quarto.yml has it; pages outside of sections are in section ''."""
+    """{section: {page: its name in the navigation or None}} as _quarto.yml has it; pages outside of sections are in
+    section ''."""
     sidebar = yaml.safe_load((root / '_quarto.yml').read_text(encoding='utf-8'))['website']['sidebar']
     found = {'': {}}
 
@@ -83,11 +87,13 @@ def read(path: Path):
     return nbformat.reads(json.dumps(nb), 4)
 
 
-# the notebooks, processed -----------------------------------------------------------------------------------------------
+# the notebooks, processed
+# -----------------------------------------------------------------------------------------------
 
 
 def _documenter():
-    """nbdev's processor for signatures, without running the notebook: what `show_doc` needs is in the installed module already.
+    """nbdev's processor for signatures, without running the notebook: what `show_doc` needs is in the installed
+    module already.
 
     (nbdev's own runs every cell that imports something, and so also what stands beside the import.)
     """
@@ -152,7 +158,8 @@ def process(root: Path = ROOT) -> Path:
 
 
 def execute(pages: list, proc: Path, keep: bool = False, root: Path = ROOT):
-    """Run notebooks and put what comes out into the processed ones; keep: also keep their figures beside the stills that the notebooks hold."""
+    """Run notebooks and put what comes out into the processed ones; keep: also keep their figures beside the stills
+    that the notebooks hold."""
     from nbclient import NotebookClient
 
     for page in pages:
@@ -216,7 +223,8 @@ def figure_html(figure: dict, png: str | None, up: str, first: bool) -> str:
 
 
 def enliven(proc: Path, root: Path = ROOT):
-    """Figures of the processed notebooks, stills with kept data and fresh ones, become HTML that draws itself with the plotly.js beside the pages."""
+    """Figures of the processed notebooks, stills with kept data and fresh ones, become HTML that draws itself with
+    the plotly.js beside the pages."""
     import plotly
 
     shutil.copy(Path(plotly.__file__).parent / 'package_data' / 'plotly.min.js', proc)
@@ -241,7 +249,8 @@ def enliven(proc: Path, root: Path = ROOT):
         nbformat.write(nb, path)
 
 
-# with Quarto ------------------------------------------------------------------------------------------------------------
+# with Quarto
+# ------------------------------------------------------------------------------------------------------------
 
 
 def with_quarto(proc: Path, out: Path):
@@ -279,7 +288,8 @@ def slug(title: str) -> str:
 
 
 def links(text: str, page: str, where: dict, site: str, anchors: dict) -> str:
-    """Links to notebooks and to the published site lead to the page beside this one; pictures from elsewhere become their words."""
+    """Links to notebooks and to the published site lead to the page beside this one; pictures from elsewhere become
+    their words."""
     here = posixpath.dirname(where[page])
     pages = {v: v for v in where.values()}
 
@@ -300,7 +310,8 @@ def links(text: str, page: str, where: dict, site: str, anchors: dict) -> str:
 
 
 def for_sphinx(nb, page: str, where: dict, site: str, anchors: dict):
-    """A notebook in the words of MyST-NB: a title, `echo: false` hidden, signatures as text, no key that the format does not know."""
+    """A notebook in the words of MyST-NB: a title, `echo: false` hidden, signatures as text, no key that the format
+    does not know."""
     about = front(nb)
     cells = [nbformat.v4.new_markdown_cell(f"# {about.get('title', page)}\n\n{about.get('description', '')}")]
     for c in nb.cells:
@@ -311,7 +322,8 @@ def for_sphinx(nb, page: str, where: dict, site: str, anchors: dict):
         if re.search(r'^show_doc\(', c.source, re.M):
             signatures = [signature(''.join(o.data['text/markdown'])) for o in c.outputs]
             if not any(re.search(r'^## ', cell.source, re.M) for cell in cells if cell.cell_type == 'markdown'):
-                signatures = [re.sub(r'^#(?=##+ )', '', text, flags=re.M) for text in signatures]  # under the title itself
+                # under the title itself
+                signatures = [re.sub(r'^#(?=##+ )', '', text, flags=re.M) for text in signatures]
             cells += map(nbformat.v4.new_markdown_cell, signatures)
             continue
         hidden = re.search(r'^#\|\s*echo:\s*false', c.source, re.M)
@@ -379,7 +391,8 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
         mathjax = None
     if mathjax is None or any(importlib.util.find_spec(name) is None for name in ('sphinx', 'myst_nb', 'furo')):
         sys.exit(
-            "without Quarto the site needs Sphinx, MyST-NB, Furo and sphinx-mathjax-offline: make install, or pip install 'promax_nb[dev]'."
+            "without Quarto the site needs Sphinx, MyST-NB, Furo and sphinx-mathjax-offline: make "
+                "install, or pip install 'promax_nb[dev]'."
         )
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
@@ -417,7 +430,8 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
         app.build(force_all=True)
     if app.statuscode:
         sys.exit(
-            'Sphinx had warnings (above), and a warning here is a page with something broken: mend the notebook it names.'
+            'Sphinx had warnings (above), and a warning here is a page with something broken: mend the '
+                'notebook it names.'
         )
     for name in ('.buildinfo', 'objects.inv'):
         (stage / 'html' / name).unlink(missing_ok=True)
@@ -426,7 +440,8 @@ def with_sphinx(proc: Path, out: Path, root: Path = ROOT):
     shutil.move(stage / 'html', out)
 
 
-# for language models ----------------------------------------------------------------------------------------------------
+# for language models
+# ----------------------------------------------------------------------------------------------------
 
 
 def llms(proc: Path, out: Path, root: Path = ROOT):

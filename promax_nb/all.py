@@ -1,6 +1,6 @@
 """What a first hour needs: `from promax_nb.all import *`.
 
-What is not here is imported from its room, as in `from promax_nb.views.maps import clusters`.
+What is not here is imported from its room, as in `from promax_nb.views.regions import clusters`.
 """
 
 import importlib

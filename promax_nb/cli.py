@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CORE', 'ALIGN', 'SERVE', 'ALL', 'DEV', 'PARTS', 'FULL', 'EXPECTED', 'add_flags', 'doctor', 'lessons', 'parser',
-           'with_flags', 'sentence', 'plain_warnings', 'main']
+           'with_flags', 'error_sentence', 'plain_warnings', 'main']
 
 # %% ../nbs/91_cli.ipynb #7c3125de
 import argparse
@@ -419,7 +419,7 @@ def with_flags(
     from promax_nb.profiles.local import local
 
     everything = next(a for a in parser(command in ('lettingo', 'align'))._actions if a.choices and a.dest == 'command')
-    known = everything.choices.get(command)
+    known = everything.choices.get(command)  # type: ignore[union-attr, attr-defined]
     flags = known._option_string_actions if known else {}
     free = set(inspect.signature(chat).parameters) | set(inspect.signature(local).parameters)
     argument = re.compile(r"\b([a-z_][a-z0-9_]*)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")
@@ -430,7 +430,7 @@ FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))
 EXPECTED = (ValueError, FloatingPointError, ImportError, OSError, sqlite3.Error, RuntimeError, MemoryError)
 
 
-def sentence(
+def error_sentence(
     error: BaseException,
     command: str,
 ) -> str:
@@ -494,7 +494,7 @@ def main(argv=None) -> int:
     except Exception as error:
         if os.environ.get('PROMAX_DEBUG'):
             raise
-        print(f'promax: {sentence(error, command)}', file=sys.stderr)
+        print(f'promax: {error_sentence(error, command)}', file=sys.stderr)
         return 2
 
 # %% ../nbs/91_cli.ipynb #8bde65e7

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .data.settings import checked, option
-from .report import as_table, still_improving, write_report, write_table
+from .report import as_table, still_improving, write_report, write_parquet
 
 # %% ../nbs/90_experiment.ipynb #87a7de65
 @dataclass
@@ -358,8 +358,8 @@ def make_profiles(
         about_users = user_prompts(data, items)
         users = write(llm, about_users, **how)
         prompts = pd.concat([about_items, about_users], ignore_index=True)
-    write_table(users, out / 'profiles-users.parquet')
-    write_table(items, out / 'profiles-items.parquet')
+    write_parquet(users, out / 'profiles-users.parquet')
+    write_parquet(items, out / 'profiles-items.parquet')
     return users, items, prompts
 
 # %% ../nbs/90_experiment.ipynb #2c649a34
@@ -473,7 +473,7 @@ def make_added(
         choosing = dict(llm=make_writer(config), user_profiles=users, item_profiles=items)
         choosing |= asking(config, out, purse)
     added, provenance = augment(data, su, si, **choosing)
-    write_table(provenance, out / 'augmentation.parquet')
+    write_parquet(provenance, out / 'augmentation.parquet')
     return added
 
 # %% ../nbs/90_experiment.ipynb #f00ba5f4

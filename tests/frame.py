@@ -1,4 +1,5 @@
-"""Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no keys, no CUDA packages.
+"""Is the frame intact? Modules in sync with notebooks, notebooks clean, README equal to its notebook, no keys, no
+CUDA packages.
 
     python tests/frame.py [--write-readme | --tidy | --keys [FILE ...]]
 
@@ -40,7 +41,8 @@ def readme() -> str:
 
 
 def still(figure: dict) -> str:
-    """A plotly figure's JSON as a small PNG (64 colours), base64; kaleido drives the Chromium that is on the machine."""
+    """A plotly figure's JSON as a small PNG (64 colours), base64; kaleido drives the Chromium that is on the
+    machine."""
     import base64
     import io
 
@@ -57,7 +59,8 @@ def still(figure: dict) -> str:
 
 
 def tidy():
-    """Leave text and small stills in the notebooks' outputs: no progress bars, no widgets without their state, no figures as JSON (the site keeps these)."""
+    """Leave text and small stills in the notebooks' outputs: no progress bars, no widgets without their state, no
+    figures as JSON (the site keeps these)."""
     import kaleido
     import nbformat
 
@@ -86,7 +89,8 @@ def tidy():
 
 @lru_cache
 def detectors() -> list:
-    """What finds keys: the patterns of detect-secrets that know a key by its form, and those of services it does not know."""
+    """What finds keys: the patterns of detect-secrets that know a key by its form, and those of services it does not
+    know."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 
@@ -133,7 +137,8 @@ def keys(paths) -> list:
     """A sentence for every key found; the key itself is not repeated."""
     return sorted(
         {
-            f'{place} holds what looks like a key ({d.secret_type}): take it out, clear the output, and make the key invalid where it came from.'
+            (f'{place} holds what looks like a key ({d.secret_type}): take it out, clear the output, and '
+                'make the key invalid where it came from.')
             for p in paths
             for place, text in texts(Path(p))
             for d in detectors()
@@ -195,7 +200,8 @@ def main():
         bad = differences(ROOT / 'promax_nb', copy / 'promax_nb', modules)
         if bad:
             problems.append(
-                f"modules differ from their notebooks: {', '.join(bad)}. Run nbdev_export and commit; never edit a module by hand."
+                f"modules differ from their notebooks: {', '.join(bad)}. Run nbdev_export and commit; "
+                    "never edit a module by hand."
             )
         books = sorted(
             p.relative_to(ROOT / 'nbs').as_posix()

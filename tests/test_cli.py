@@ -231,7 +231,8 @@ def test_doctor(capsys, monkeypatch):
 
 
 def test_import_is_light():
-    code = 'import sys, promax_nb; print([m for m in ("torch", "pandas", "numpy", "faiss", "transformers", "plotly") if m in sys.modules])'
+    code = ('import sys, promax_nb; print([m for m in ("torch", "pandas", "numpy", "faiss", "transformers", '
+        '"plotly") if m in sys.modules])')
     assert (
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
     )
@@ -285,7 +286,8 @@ def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
     )
     toml = tmp_path / 'align.toml'
     toml.write_text(
-        f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users = 1\nmax_ratio = 9.0\ndevice = "cpu"\n'
+        f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users '
+            '= 1\nmax_ratio = 9.0\ndevice = "cpu"\n'
     )
     assert main(['align', '--config', str(toml)]) == 0 and 'The aligned writer' in capsys.readouterr().out
     assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
@@ -321,7 +323,8 @@ def nothing_runs(monkeypatch):
 
 
 def one_sentence(argv, capsys) -> str:
-    """What a command says to a person: it ends with 2 (what was understood is stopped there), never with a traceback."""
+    """What a command says to a person: it ends with 2 (what was understood is stopped there), never with a
+    traceback."""
     try:
         code = main(argv)
     except SystemExit as ended:  # argparse

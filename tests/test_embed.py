@@ -15,7 +15,7 @@ import torch
 from promax_nb.data.storage import Store
 from promax_nb.retrieval import embed, encoders
 from promax_nb.retrieval.embed import encode, whiten, whitening
-from promax_nb.retrieval.encoders import find_encoder
+from promax_nb.retrieval.encoders import encoder_id, find_encoder
 from promax_nb.retrieval.vectors import check_vectors, unit_rows
 
 
@@ -210,10 +210,10 @@ def test_folder_is_known_by_content(tmp_path):
     for name in 'ab':
         (tmp_path / name).mkdir()
         (tmp_path / name / 'config.json').write_text('{"x": 1}')
-    ids = [find_encoder(tmp_path / name).id for name in 'ab']
+    ids = [encoder_id(find_encoder(tmp_path / name)) for name in 'ab']
     assert ids[0] == ids[1]
     (tmp_path / 'b' / 'config.json').write_text('{"x": 22}')
-    assert find_encoder(tmp_path / 'b').id != ids[0]
+    assert encoder_id(find_encoder(tmp_path / 'b')) != ids[0]
     shutil.rmtree(tmp_path / 'b')
 
 
@@ -279,9 +279,9 @@ def test_a_model_object_is_known_by_its_weights():
             return self.layer(torch.ones(len(texts), 2)).detach().numpy()
 
     one, same, other = Net(1.0), Net(1.0), Net(2.0)
-    assert find_encoder(one).id == find_encoder(same).id != find_encoder(other).id
+    assert encoder_id(find_encoder(one)) == encoder_id(find_encoder(same)) != encoder_id(find_encoder(other))
     one.max_seq_length = 99
-    assert find_encoder(one).id != find_encoder(same).id
+    assert encoder_id(find_encoder(one)) != encoder_id(find_encoder(same))
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_texts_longer_than_the_model_reads_are_said(tmp_path):
 def test_texts_kept_by_an_earlier_version_are_counted_once(tmp_path):
     encode(['b' * 300, 'short'], Settled(), cache=tmp_path / 'c.db', max_length=300)
     with closing(sqlite3.connect(tmp_path / 'c.db')) as con:
-        con.execute('update promax_vectors set unread = null, model = ?', (find_encoder(Settled()).id,))
+        con.execute('update promax_vectors set unread = null, model = ?', (encoder_id(find_encoder(Settled())),))
         con.commit()
     with pytest.warns(UserWarning, match='1 of 2 texts'):
         encode(['b' * 300, 'short'], Settled(), cache=tmp_path / 'c.db')

@@ -211,6 +211,14 @@ def test_an_item_without_a_profile_is_not_in_p(scene):
     distribution_plot(partly, 4)  # zeros on a logarithmic axis
 
 
+def test_where_no_item_has_a_profile_all_are_alike(scene):
+    su, si = scene.vectors
+    nothing = replace(scene, vectors=(su, np.zeros_like(si)))
+    t = distributions(nothing, 4)
+    np.testing.assert_allclose(t.p, 1 / N)
+    assert t.attrs['sharpness'] == pytest.approx(0) and entropies(nothing).entropy_p[4] == pytest.approx(1)
+
+
 def test_distributions_need_no_torch():
     code = '''
 import sys, numpy as np, scipy.sparse as sp

@@ -1,4 +1,5 @@
-"""Lessons: each keeps its form, runs as a learner finds it, meets typical mistakes with a helpful word, and accepts the model answers."""
+"""Lessons: each keeps its form, runs as a learner finds it, meets typical mistakes with a helpful word, and accepts
+the model answers."""
 
 import json
 import re
@@ -139,7 +140,8 @@ def labelled(cell):
 
 @by_lesson
 def test_lesson_in_a_kernel(path):
-    """One run from top to bottom, unanswered; then nonsense, typical mistakes and model answers, each as a learner would run them."""
+    """One run from top to bottom, unanswered; then nonsense, typical mistakes and model answers, each as a learner
+    would run them."""
     from nbclient import NotebookClient
 
     book, seen = read(path), {}

@@ -1,4 +1,5 @@
-"""What README, CONTRIBUTING, the prose of the notebooks and the command line's help name in code letters exists: files, commands, options, extras, names."""
+"""What README, CONTRIBUTING, the prose of the notebooks and the command line's help name in code letters exists:
+files, commands, options, extras, names."""
 
 import ast
 import builtins

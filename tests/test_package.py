@@ -1,4 +1,5 @@
-"""The package as somebody gets it: built, looked into, installed away from the repository with the core's requirements alone, used."""
+"""The package as somebody gets it: built, looked into, installed away from the repository with the core's
+requirements alone, used."""
 
 import ast
 import importlib
@@ -74,9 +75,11 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def away(built, tmp_path_factory):
-    """A function that runs a command of a fresh environment in an empty folder; to open a file of the repository ends the program there.
+    """A function that runs a command of a fresh environment in an empty folder; to open a file of the repository
+    ends the program there.
 
-    The environment sees what the core's requirements bring (links to what is installed here) and promax_nb from the wheel: the plain `pip install`.
+    The environment sees what the core's requirements bring (links to what is installed here) and promax_nb from the
+    wheel: the plain `pip install`.
     """
     home = tmp_path_factory.mktemp('away')
     assert run(sys.executable, '-m', 'venv', '--without-pip', home / 'venv').returncode == 0
@@ -237,7 +240,8 @@ def test_readme_first_example_away_from_the_repository(away):
 
 
 def test_commands_of_the_plain_wheel(away):
-    """doctor names each missing part with its cure; what needs an extra says so in one sentence and leaves nothing behind."""
+    """doctor names each missing part with its cure; what needs an extra says so in one sentence and leaves nothing
+    behind."""
     done = away('promax', 'doctor')
     assert (
         done.returncode == 0
@@ -296,8 +300,10 @@ def test_types_of_the_package(tmp_path):
 
 
 def test_types_reach_who_uses_the_wheel(away, tmp_path):
-    """A program against the installed package: py.typed is seen, right uses pass, wrong ones are found, each on its own line."""
-    good = 'from promax_nb.all import *\ndata = toy_data(n_users=30)\nresult = fit(MF(data), BPR(), data)\nprint(result.history, verdict(data).upper())\n'
+    """A program against the installed package: py.typed is seen, right uses pass, wrong ones are found, each on its
+    own line."""
+    good = ('from promax_nb.all import *\ndata = toy_data(n_users=30)\nresult = fit(MF(data), BPR(), '
+        'data)\nprint(result.history, verdict(data).upper())\n')
     bad = ['toy_data(n_user=3)', 'data.no_such_field', 'verdict(data) + 1', 'fit(MF(data))']
     (tmp_path / 'use.py').write_text(good + '\n'.join(bad) + '\n')
     done = mypy(
@@ -346,11 +352,11 @@ def test_the_front_is_short_and_true():
 
 def test_a_name_from_elsewhere_says_where():
     """What 0.1.0 brought by the front still comes, with the room it lives in; what nobody has is refused."""
-    with pytest.warns(FutureWarning, match='write `from promax_nb.views.maps import clusters`'):
+    with pytest.warns(FutureWarning, match='write `from promax_nb.views.regions import clusters`'):
         from promax_nb.all import clusters
-    assert clusters is importlib.import_module('promax_nb.views.maps').clusters
+    assert clusters is importlib.import_module('promax_nb.views.regions').clusters
     with pytest.raises(AttributeError, match='neither has any room'):
-        front.no_such_name
+        exec('front.no_such_name')
     with pytest.raises(ImportError):
         exec('from promax_nb.all import no_such_name')
 

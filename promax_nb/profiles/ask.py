@@ -13,12 +13,13 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
 from tqdm import tqdm
 
+from ..data.storage import Patched
 from .answers import Answer, as_answer, one_of
 from .replies import env_secrets, hide
 from .purse import Purse, check_money, longest_answer, paid_for, usd, worst_case
@@ -33,7 +34,7 @@ from .template import estimate_tokens
 class Ticket:
     """What a job was let through with."""
 
-    job: object  # what is asked in one go: a list of questions
+    job: Any  # what is asked in one go: a list of questions
     numbers: list = field(default_factory=list)  # reservations: the first try, and further ones that may cost again
 
 
@@ -53,7 +54,7 @@ class Gate:
         self.max_failures, self.patience = max_failures, patience
         self.failures = self.in_a_row = 0
         self.why = None  # why no further job starts
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def stop(self, why):
         """No further job starts; the first reason counts."""
@@ -61,7 +62,7 @@ class Gate:
 
     def next(self):
         """The next ticket; None when the gate is closed or nothing is left."""
-        with self._lock:
+        with self.lock:
             if not self.jobs or self.why:
                 return None
             ticket = Ticket(self.jobs.pop())
@@ -91,9 +92,8 @@ def _too_expensive(
     )
 
 
-@patch
-def settle(
-    self: Gate,
+def _settle(
+    gate,  # Gate
     ticket,  # Ticket
     cost,  # float: US dollars, of all tries
     outcomes,  # list of Outcome: of every question of the job
@@ -101,29 +101,31 @@ def settle(
 ):
     """Pay for a job, and count what failed."""
     for number in ticket.numbers:
-        self.purse.settle(number, cost)
+        gate.purse.settle(number, cost)
         cost = 0.0  # all of it stands under the first
-    with self._lock:
+    with gate.lock:
         for outcome, error in zip(outcomes, errors, strict=True):
-            failed = outcome.error is not None
-            self.failures += failed
-            self.in_a_row = self.in_a_row + 1 if failed else 0
+            gate.in_a_row += 1
+            if outcome.error is None:
+                gate.in_a_row = 0
+                continue
+            gate.failures += 1
+            last = f'the last one: {outcome.error[:200]}'
             if getattr(error, 'hopeless', False):
-                self.stop(f'not asked, since every request would fail in the same way: {outcome.error}')
-            elif failed and self.max_failures is not None and self.failures >= self.max_failures:
-                self.stop(f'not asked: {self.failures} failures (max_failures), the last one: {outcome.error[:200]}')
-            elif failed and self.patience is not None and self.in_a_row >= self.patience:
-                last = outcome.error[:200]
-                self.stop(f'not asked: {self.in_a_row} failures in a row (patience), the last one: {last}')
+                gate.stop(f'not asked, since every request would fail in the same way: {outcome.error}')
+            elif gate.max_failures is not None and gate.failures >= gate.max_failures:
+                gate.stop(f'not asked: {gate.failures} failures (max_failures), {last}')
+            elif gate.patience is not None and gate.in_a_row >= gate.patience:
+                gate.stop(f'not asked: {gate.in_a_row} failures in a row (patience), {last}')
 
 # %% ../../nbs/profiles/08_ask.ipynb #decdc916
 @dataclass
-class Asking:
+class Asking(Patched):
     """One run of `ask`."""
 
-    llm: object  # callable
-    store: object = None  # Store | None
-    check: object = None  # callable text -> value | None
+    llm: Any  # callable
+    store: Any = None  # Store | None
+    check: Any = None  # callable text -> value | None
     whole: bool = False  # an answer that was cut is no answer
     price: tuple | None = None  # US dollars per million tokens read, written
     schema: dict | None = None  # JSON schema for the answer, where the writer takes one
@@ -132,60 +134,57 @@ class Asking:
     def __post_init__(self):
         self.params = json.dumps(getattr(self.llm, 'params', None) or {}, sort_keys=True, default=str)
         self.secrets = [secret for secret in env_secrets() if len(secret) >= 16]
-        self._reading = threading.Lock()  # a check may not be made for threads
+        self.reading = threading.Lock()  # a check may not be made for threads
 
 # %% ../../nbs/profiles/08_ask.ipynb #4163c2a3
-@patch
-def fetch(
-    self: Asking,
+def _fetch(
+    asking,  # Asking
     job,  # list of (key, prompt, sample)
     again=None,  # callable prompt -> bool | None: may a question be sent once more, at the same price?
 ) -> list:  # one Answer or Exception per question
     """Ask one job."""
     if len(job) > 1:
         try:
-            answers = self.llm.complete_many([prompt for _, prompt, _ in job], [sample or 0 for *_, sample in job])
+            _, prompts, samples = zip(*job, strict=True)
+            answers = asking.llm.complete_many(list(prompts), [sample or 0 for sample in samples])
             if len(answers) == len(job):
                 return list(answers)
         except Exception:
             pass
-    return [self._one(prompt, sample, again) for _, prompt, sample in job]
+    return [_one(asking, prompt, sample, again) for _, prompt, sample in job]
 
 
-@patch
-def _one(self: Asking, prompt, sample, again):
+def _one(asking, prompt, sample, again):
     """Ask one question."""
     try:
-        if not hasattr(self.llm, 'complete'):
-            return as_answer(self.llm(prompt))
+        if not hasattr(asking.llm, 'complete'):
+            return as_answer(asking.llm(prompt))
         options = {} if sample is None else {'sample': sample}
-        if self.schema is not None and takes(self.llm.complete, 'schema'):
-            options['schema'] = self.schema
-        if again is not None and takes(self.llm.complete, 'before_retry', by_name=True):
+        if asking.schema is not None and takes(asking.llm.complete, 'schema'):
+            options['schema'] = asking.schema
+        if again is not None and takes(asking.llm.complete, 'before_retry', by_name=True):
             options['before_retry'] = lambda: again(prompt)
-        return as_answer(self.llm.complete(prompt, **options))
+        return as_answer(asking.llm.complete(prompt, **options))
     except Exception as error:
         return error
 
 # %% ../../nbs/profiles/08_ask.ipynb #3eb6bc7c
-@patch
-def read(
-    self: Asking,
+def _read(
+    asking,  # Asking
     question,  # (key, prompt, sample)
     answer,  # Answer | Exception
 ) -> tuple:  # (Answer | Exception, Outcome)
     """One answer, cleaned, read and priced."""
     if isinstance(answer, Answer) and isinstance(answer.text, str):
-        answer = replace(answer, text=writable(hide(answer.text, self.secrets)))
-    with self._reading:
-        outcome = outcome_of(answer, self.check, self.whole)
-    outcome.cost = paid_for(self.llm, question[1], answer, self.price)
+        answer = replace(answer, text=writable(hide(answer.text, asking.secrets)))
+    with asking.reading:
+        outcome = outcome_of(answer, asking.check, asking.whole)
+    outcome.cost = paid_for(asking.llm, question[1], answer, asking.price)
     return answer, outcome
 
 
-@patch
-def work(
-    self: Asking,
+def _work(
+    asking,  # Asking
     gate,  # Gate
     put,  # callable: receives (job, answers, outcomes), an exception that must reach the caller, or None at the end
 ):
@@ -194,13 +193,13 @@ def work(
         while (ticket := gate.next()) is not None:
 
             def again(prompt, ticket=ticket):
-                return gate.paid(ticket, worst_case(self.llm, prompt, self.price))
+                return gate.paid(ticket, worst_case(asking.llm, prompt, asking.price))
 
-            answers = self.fetch(ticket.job, again)
-            pairs = [self.read(question, answer) for question, answer in zip(ticket.job, answers, strict=True)]
+            answers = _fetch(asking, ticket.job, again)
+            pairs = [_read(asking, question, answer) for question, answer in zip(ticket.job, answers, strict=True)]
             answers, outcomes = zip(*pairs, strict=True)
             errors = [answer if isinstance(answer, Exception) else None for answer in answers]
-            gate.settle(ticket, sum(outcome.cost for outcome in outcomes), outcomes, errors)
+            _settle(gate, ticket, sum(outcome.cost for outcome in outcomes), outcomes, errors)
             put((ticket.job, answers, outcomes))
     except BaseException as error:
         put(error)
@@ -208,9 +207,8 @@ def work(
         put(None)
 
 # %% ../../nbs/profiles/08_ask.ipynb #47c6d122
-@patch
-def run(
-    self: Asking,
+def _run(
+    asking,  # Asking
     gate,  # Gate
     workers,  # int: threads
     keep,  # callable: receives a list of (job, answers, outcomes) as they arrive
@@ -223,7 +221,7 @@ def run(
         bell.set()
 
     count = min(workers, len(gate.jobs))
-    threads = [threading.Thread(target=self.work, args=(gate, put), daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=_work, args=(asking, gate, put), daemon=True) for _ in range(count)]
     seen = ended = 0
 
     def gather(seconds):
@@ -251,35 +249,33 @@ def run(
         raise
 
 # %% ../../nbs/profiles/08_ask.ipynb #207d648e
-@patch
-def keep(
-    self: Asking,
+def _keep(
+    asking,  # Asking
     arrived,  # list of (job, answers, outcomes)
 ):
     """Put what arrived into the store, in one durable commit, and remember it."""
     good, poor, attempts = [], [], []
-    now, model = time.time(), writer_name(self.llm)
+    now, model = time.time(), writer_name(asking.llm)
     for job, answers, outcomes in arrived:
         for (key, prompt, sample), answer, outcome in zip(job, answers, outcomes, strict=True):
-            self.outcomes[key] = outcome
+            asking.outcomes[key] = outcome
             came = getattr(answer, 'answer', None) if isinstance(answer, Exception) else answer
             text = came.text if came is not None and isinstance(came.text, str) else None
             counts = (outcome.prompt_tokens, outcome.completion_tokens)
             if text and text.strip() and not isinstance(answer, Exception):
-                row = (key, model, prompt, self.params, sample, text, *counts, now, outcome.finish)
+                row = (key, model, prompt, asking.params, sample, text, *counts, now, outcome.finish)
                 (good if outcome.error is None else poor).append(row)
             if outcome.error is not None:
                 attempts.append((key, model, outcome.error, text, now, int(outcome.useless), outcome.finish))
-    if self.store is not None and (good or poor or attempts):
-        with self.store.commit():
-            self.store.put('answers', good, replace=True)
-            self.store.put('answers', poor)
-            self.store.put('attempts', attempts)
+    if asking.store is not None and (good or poor or attempts):
+        with asking.store.commit():
+            asking.store.put('answers', good, replace=True)
+            asking.store.put('answers', poor)
+            asking.store.put('attempts', attempts)
 
 # %% ../../nbs/profiles/08_ask.ipynb #c4044661
-@patch
-def ask_the_rest(
-    self: Asking,
+def _ask_the_rest(
+    asking,  # Asking
     questions,  # DataFrame: those without an answer, each key once
     purse,  # Purse | None
     workers,  # int
@@ -288,24 +284,24 @@ def ask_the_rest(
     progress,  # bool
 ) -> str:  # why questions were left over, '' if none
     """Send the questions and keep what comes back, in the store first."""
-    many = hasattr(self.llm, 'complete_many')
-    size = getattr(self.llm, 'batch', 16) if many else 1
+    many = hasattr(asking.llm, 'complete_many')
+    size = getattr(asking.llm, 'batch', 16) if many else 1
     samples = questions['sample'].tolist() if 'sample' in questions else [None] * len(questions)
     entries = list(zip(questions['key'], questions['prompt'], samples, strict=True))
     jobs = [entries[start : start + size] for start in range(0, len(entries), size)]
-    model = writer_name(self.llm)
+    model = writer_name(asking.llm)
 
     def worst(job):
-        return sum(worst_case(self.llm, prompt, self.price) for _, prompt, _ in job)
+        return sum(worst_case(asking.llm, prompt, asking.price) for _, prompt, _ in job)
 
     gate = Gate(jobs, worst, purse, max_failures, patience, model)
     with tqdm(total=len(entries), disable=None if progress else True, desc=model, unit='answer') as bar:
 
-        def keep(arrived):
-            self.keep(arrived)
+        def keep_and_show(arrived):
+            _keep(asking, arrived)
             bar.update(sum(len(job) for job, *_ in arrived))
 
-        self.run(gate, 1 if many else workers, keep)
+        _run(asking, gate, 1 if many else workers, keep_and_show)
     return gate.why or ''
 
 # %% ../../nbs/profiles/08_ask.ipynb #1a8b898a
@@ -443,7 +439,7 @@ def ask(
             llm.prepare()
         if len(todo):
             with _paying(price, budget, purse, kept) as paying:
-                why = asking.ask_the_rest(todo, paying, workers, max_failures, patience, progress)
+                why = _ask_the_rest(asking, todo, paying, workers, max_failures, patience, progress)
     except KeyboardInterrupt as stop:
         stop.answers = result_table(questions, asking.outcomes, 'interrupted before this was asked')  # type: ignore[attr-defined]
         raise

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import sparse as sp
 
 from ..data.cells import cell_values
+from ..data.interactions import cell_keys
 from ..data.storage import few
 from .fence import NO_LIKES, fence, plain
 from .missing import check_profiles
@@ -52,17 +53,17 @@ def facts(
     most=8,  # int: values of one field of one item
 ) -> pd.DataFrame:  # item (int), field, value, in the order of items and fields; a value once per item
     """Everything known about the items, one value per row."""
-    columns = []
-    for order, field in enumerate(fact_fields(items, fields)):
+    rows = []
+    for field in fact_fields(items, fields):
         name = re.sub(r'[\s:=|<>]+', ' ', str(field)).strip()
-        values = [_safe_values(cell)[:most] for cell in items[field].tolist()]
-        columns.append(pd.DataFrame({'item': np.arange(len(items)), 'field': name, 'order': order, 'value': values}))
-    if not columns:
-        return pd.DataFrame({'item': np.zeros(0, int), 'field': np.zeros(0, str), 'value': np.zeros(0, str)})
-    table = pd.concat(columns, ignore_index=True).explode('value').dropna(subset='value')
-    table['form'] = table['value'].str.casefold()
-    table = table.drop_duplicates(['item', 'form']).sort_values(['item', 'order'], kind='stable', ignore_index=True)
-    return table[['item', 'field', 'value']]
+        for item, cell in enumerate(items[field].tolist()):
+            for value in _safe_values(cell)[:most]:
+                rows.append((item, name, value))
+    table = pd.DataFrame(rows, columns=['item', 'field', 'value'])
+    table['item'] = table['item'].astype(int)
+    form = table['value'].astype(str).str.casefold()
+    told = table[~table.assign(form=form).duplicated(['item', 'form'])]
+    return told.sort_values('item', kind='stable', ignore_index=True)
 
 
 def _safe_values(
@@ -88,15 +89,23 @@ def item_prompts(
     """One question per item: who enjoys this?"""
     fields = fact_fields(data.items, fields)
     known = _fact_lines(facts(data.items, fields), data.n_items)
+    texts = _running_texts(data.items, fields)
     prompts = []
-    for title, lines, text in zip(data.items['title'], known, _running_texts(data.items, fields), strict=True):
+    for title, lines, text in zip(data.items['title'], known, texts, strict=True):
         head = ['kind: item', f'title: {plain(title, 200)}', *lines]
         left = max_chars - sum(map(len, head))
         if text and left > 20:
-            head.append('text: ' + plain(text, left))
+            head.append(f'text: {plain(text, left)}')
         prompts.append(f'{ITEM_ASK}\n{fence(head)}')
-    ids = np.arange(data.n_items)
-    return pd.DataFrame({'id': ids, 'kind': 'item', 'prompt': prompts, 'sources': [[int(i)] for i in ids]})
+    ids = range(data.n_items)
+    return pd.DataFrame(
+        {
+            'id': ids,
+            'kind': 'item',
+            'prompt': prompts,
+            'sources': [[item] for item in ids],
+        }
+    )
 
 # %% ../../nbs/profiles/10_prompts.ipynb #a19755f0
 def _fact_lines(
@@ -116,11 +125,14 @@ def _running_texts(
     fields,  # list of str: columns already told as facts
 ) -> list:  # N str
     """The running texts, without sentences such as 'Genres: drama.' that only repeat a fact."""
-    texts = items['text'].tolist() if 'text' in items else [''] * len(items)
+    if 'text' not in items:
+        return [''] * len(items)
+    texts = items['text'].tolist()
     for field in fields:
         label = str(field).replace('_', ' ').capitalize()
         if any(isinstance(text, str) and f'{label}: ' in text for text in texts):
-            texts = [_without_fact(text, label, value) for text, value in zip(texts, items[field], strict=True)]
+            pairs = zip(texts, items[field], strict=True)
+            texts = [_without_fact(text, label, value) for text, value in pairs]
     return [plain(text) for text in texts]
 
 
@@ -135,20 +147,30 @@ def training_history(
     data,  # RecData
 ) -> pd.DataFrame:  # user, item, rating, time, liked: training events only, one per user and item
     """The training events, and whether each was a liking."""
-    events = data.events if data.events is not None else pd.DataFrame({'split': []})
-    events = events[events['split'] == 'train']
-    coo = data.train.tocoo()
-    if len(events):
-        events = events[['user', 'item', 'rating', 'time']].drop_duplicates(['user', 'item'], keep='last')
-    else:
-        events = pd.DataFrame({'user': coo.row.astype(int), 'item': coo.col.astype(int)})
-        events = events.assign(rating=np.nan, time=np.nan)
-    pair = events['user'].to_numpy(np.int64) * data.n_items + events['item'].to_numpy(np.int64)
-    in_matrix = np.isin(pair, coo.row.astype(np.int64) * data.n_items + coo.col)
-    rating, threshold = events['rating'].to_numpy(float), data.meta.get('threshold')
+    events = _training_events(data)
+    cells = events['user'].to_numpy(np.int64) * data.n_items + events['item'].to_numpy(np.int64)
+    in_matrix = np.isin(cells, cell_keys(data.train))
+    rating = events['rating'].to_numpy(float)
     rated = np.isfinite(rating)
-    liked = np.where(rated & (threshold is not None), rating >= (threshold or 0), in_matrix)
-    return events.assign(liked=liked)[rated | in_matrix]
+    events['liked'] = in_matrix
+    threshold = data.meta.get('threshold')
+    if threshold is not None:
+        events['liked'] = np.where(rated, rating >= threshold, in_matrix)
+    return events[rated | in_matrix]
+
+
+def _training_events(
+    data,  # RecData
+) -> pd.DataFrame:  # user, item, rating, time: one row per user and item
+    """The diary of training where there is one, else the matrix."""
+    if data.events is not None:
+        events = data.events[data.events['split'] == 'train']
+        if len(events):
+            columns = events[['user', 'item', 'rating', 'time']]
+            return columns.drop_duplicates(['user', 'item'], keep='last')
+    coo = data.train.tocoo()
+    columns = {'user': coo.row.astype(int), 'item': coo.col.astype(int), 'rating': np.nan, 'time': np.nan}
+    return pd.DataFrame(columns)
 
 # %% ../../nbs/profiles/10_prompts.ipynb #086ca1b7
 def _choose(
@@ -161,12 +183,14 @@ def _choose(
     if which not in ('recent', 'sample'):
         raise ValueError(f"which is {which!r}: use 'recent' or 'sample'")
     chance = np.random.default_rng(seed).random(len(history))
-    time = history['time'].to_numpy(float) if which == 'recent' else np.full(len(history), np.nan)
-    latest_first = -np.nan_to_num(time, nan=-np.inf)
-    order = np.lexsort((chance, latest_first, ~history['liked'].to_numpy(bool), history['user'].to_numpy()))
+    latest_first = np.zeros(len(history))
+    if which == 'recent':
+        latest_first = -history['time'].astype(float).fillna(-np.inf)
+    order = np.lexsort((chance, latest_first, ~history['liked'].astype(bool), history['user']))
     chosen = history.iloc[order].reset_index(drop=True)
     chosen['rank'] = chosen.groupby(['user', 'liked'], sort=False).cumcount()
-    most = np.where(chosen['liked'], max_items, max(1, max_items // 2))
+    fewer = max(1, max_items // 2)
+    most = np.where(chosen['liked'], max_items, fewer)
     return chosen[chosen['rank'] < most].reset_index(drop=True)
 
 # %% ../../nbs/profiles/10_prompts.ipynb #e6bf090b
@@ -175,15 +199,22 @@ def value_matrix(
     n,  # int: items
 ) -> tuple:  # (csr (N, V) of what each item has, list of V 'field = value')
     """Items against the values worth counting."""
-    if len(table):
-        table = table[~table['value'].str.fullmatch(r'[\d.,\s-]+')]
+    bare_number = table['value'].astype(str).str.fullmatch(r'[\d.,\s-]+').astype(bool)
+    table = table[~bare_number]
     if not len(table):
         return sp.csr_matrix((n, 0), dtype=np.float32), []
     code, forms = pd.factorize(table['value'].str.casefold())
-    has = sp.csr_matrix((np.ones(len(table), np.float32), (table['item'], code)), shape=(n, len(forms)))
-    names = (table['field'] + ' = ' + table['value']).groupby(code).first()
+    has = _ones(table['item'], code, (n, len(forms)))
+    names = table['field'] + ' = ' + table['value']
+    names = names.groupby(code).first().to_numpy()
     kept = np.flatnonzero(has.sum(0).A1 >= 2)
-    return has[:, kept], names.to_numpy()[kept].tolist()
+    return has[:, kept], names[kept].tolist()
+
+
+def _ones(rows, columns, shape) -> sp.csr_matrix:
+    """A matrix of ones at these places; where two meet they add up."""
+    ones = np.ones(len(rows), np.float32)
+    return sp.csr_matrix((ones, (rows, columns)), shape=shape)
 
 # %% ../../nbs/profiles/10_prompts.ipynb #d0f76c9a
 def taste_lines(
@@ -194,37 +225,52 @@ def taste_lines(
     most=12,  # int: lines per user
 ) -> pd.Series:  # user -> lines, joined
     """The values that stand out most in each user's shown items, as lines."""
-    good, bad = _who_has(shown[shown['liked']], shape), _who_has(shown[~shown['liked']], shape)
-    liked, disliked = good @ has, bad @ has
-    either = (liked + disliked).tocoo()
-    user, value = either.row, either.col
-    if not len(user):
+    counts = _value_counts(shown, has, shape)
+    if not len(counts):
         return pd.Series(dtype=object)
-    n_liked, n_disliked = good.sum(1).A1[user], bad.sum(1).A1[user]
-    hits, misses = (np.asarray(counts[user, value]).ravel() for counts in (liked, disliked))
-    share = np.clip(has.mean(0).A1[value], 0.001, 0.999)
-    strength = np.maximum(_surprise(hits, n_liked, share), _surprise(misses, n_disliked, share))
-    once = np.maximum(hits, misses) < 2
-    order = np.lexsort((value, -strength, once, user))
-    rank = pd.Series(user[order]).groupby(user[order]).cumcount().to_numpy()
-    told = order[rank < most]
-    lines = [
-        f'taste: {names[v]} | {x:.0f} of {a:.0f} liked | {y:.0f} of {c:.0f} not liked | {100 * s:.1f}% of all'
-        for v, x, a, y, c, s in zip(
-            value[told], hits[told], n_liked[told], misses[told], n_disliked[told], share[told], strict=True
-        )
-    ]
-    return pd.Series(lines, dtype=object).groupby(user[told]).agg('\n'.join)
+    above = _surprise(counts['hits'], counts['liked'], counts['share'])
+    below = _surprise(counts['misses'], counts['disliked'], counts['share'])
+    counts['weakness'] = -np.maximum(above, below)
+    counts['once'] = counts[['hits', 'misses']].max(axis=1) < 2
+    told = counts.sort_values(['user', 'once', 'weakness', 'value']).groupby('user').head(most)
+    lines = []
+    for row in told.itertuples():
+        liked = f'{row.hits:.0f} of {row.liked:.0f} liked'
+        disliked = f'{row.misses:.0f} of {row.disliked:.0f} not liked'
+        lines.append(f'taste: {names[row.value]} | {liked} | {disliked} | {100 * row.share:.1f}% of all')
+    return pd.Series(lines, dtype=object).groupby(told['user'].to_numpy()).agg('\n'.join)
 
 
-def _who_has(events, shape):
-    """User against item, 1 for every event."""
-    return sp.csr_matrix((np.ones(len(events), np.float32), (events['user'], events['item'])), shape=shape)
+def _value_counts(
+    shown,  # DataFrame user, item, liked
+    has,  # csr (N, V)
+    shape,  # (M, N)
+) -> pd.DataFrame:  # user, value, hits of liked, misses of disliked, share of all: a row per user and value that occurs
+    """How often each value occurs among the items a user liked, did not like, and on the whole shelf."""
+    good, bad = shown[shown['liked']], shown[~shown['liked']]
+    good = _ones(good['user'], good['item'], shape)
+    bad = _ones(bad['user'], bad['item'], shape)
+    hits, misses = good @ has, bad @ has
+    either = (hits + misses).tocoo()
+    counts = pd.DataFrame({'user': either.row, 'value': either.col})
+    if not len(counts):
+        return counts
+    counts['hits'] = hits[either.row, either.col].A1
+    counts['liked'] = good.sum(1).A1[either.row]
+    counts['misses'] = misses[either.row, either.col].A1
+    counts['disliked'] = bad.sum(1).A1[either.row]
+    counts['share'] = has.mean(0).A1[either.col].clip(0.001, 0.999)
+    return counts
 
 
-def _surprise(hits, n, share):
-    """How many standard deviations a count lies above what chance would give."""
-    return (hits - n * share) / np.sqrt(n * share * (1 - share) + 0.25)
+def _surprise(
+    hits,  # how many have it
+    n,  # of how many
+    share,  # expected share
+):  # standard deviations above chance
+    """How much more often than by chance."""
+    expected = n * share
+    return (hits - expected) / np.sqrt(expected * (1 - share) + 0.25)
 
 # %% ../../nbs/profiles/10_prompts.ipynb #d7dcd703
 def item_blocks(
@@ -237,18 +283,31 @@ def item_blocks(
     fields = fact_fields(data.items, fields)
     about = _running_texts(data.items, fields)
     if items is not None:
-        profiles = check_profiles(items, data.n_items, 'item', missing='empty')
-        by_clerk = [False] * data.n_items
-        if 'writer' in items:
-            by_clerk = items.set_index('id')['writer'].reindex(range(data.n_items)).eq('template')
-        choices = zip(profiles, about, by_clerk, strict=True)
-        about = [text if clerk and text else plain(profile) or text for profile, text, clerk in choices]
+        about = _profiles_or(about, items)
+    known = _fact_lines(facts(data.items, fields), data.n_items)
     blocks = []
-    for lines, text in zip(_fact_lines(facts(data.items, fields), data.n_items), about, strict=True):
-        lines = [*lines, *(['about: ' + plain(text, item_chars)] if text else [])]
+    for lines, text in zip(known, about, strict=True):
+        if text:
+            lines.append(f'about: {plain(text, item_chars)}')
         blocks.append(''.join('\n  ' + line for line in lines))
     titles = [plain(title, 120) for title in data.items['title']]
     return np.array(titles, dtype=object), np.array(blocks, dtype=object)
+
+
+def _profiles_or(
+    texts,  # N str: of the items themselves
+    items,  # DataFrame id, profile (writer)
+) -> list:  # N str
+    """Profiles in the place of the items' own texts, where somebody else than the template wrote one."""
+    n = len(texts)
+    profiles = check_profiles(items, n, 'item', missing='empty')
+    by_clerk = [False] * n
+    if 'writer' in items:
+        by_clerk = items.set_index('id')['writer'].reindex(range(n)).eq('template')
+    about = []
+    for profile, text, clerk in zip(profiles, texts, by_clerk, strict=True):
+        about.append(text if clerk and text else plain(profile) or text)
+    return about
 
 # %% ../../nbs/profiles/10_prompts.ipynb #2f4295da
 USER_ASK = (
@@ -272,18 +331,28 @@ def user_prompts(
     if max_items < 1:
         raise ValueError(f'max_items is {max_items}: show at least one item')
     fields = fact_fields(data.items, fields)
+    titles, blocks = item_blocks(data, items, fields, item_chars)
     shown = _choose(training_history(data), max_items, which, seed)
-    shown['line'] = _event_lines(shown, *item_blocks(data, items, fields, item_chars))
+    shown['line'] = _event_lines(shown, titles, blocks)
     shown = _within(shown, max_chars)
-    tastes = taste_lines(shown, *value_matrix(facts(data.items, fields), data.n_items), data.shape)
+    has, names = value_matrix(facts(data.items, fields), data.n_items)
+    tastes = taste_lines(shown, has, names, data.shape)
     by_user = shown.groupby('user')
-    listed, seen = by_user['line'].agg('\n'.join), by_user['item'].agg(list)
+    listed = by_user['line'].agg('\n'.join)
+    seen = by_user['item'].agg(list)
     prompts, sources = [], []
     for user in range(data.n_users):
-        head = ['kind: user', *([tastes[user]] if user in tastes else [])]
-        prompts.append(f'{USER_ASK}\n{fence([*head, listed.get(user, f"liked: {NO_LIKES}")])}')
+        lines = ['kind: user', tastes.get(user), listed.get(user, f'liked: {NO_LIKES}')]
+        prompts.append(f'{USER_ASK}\n{fence(filter(None, lines))}')
         sources.append([int(item) for item in seen.get(user, [])])
-    return pd.DataFrame({'id': np.arange(data.n_users), 'kind': 'user', 'prompt': prompts, 'sources': sources})
+    return pd.DataFrame(
+        {
+            'id': range(data.n_users),
+            'kind': 'user',
+            'prompt': prompts,
+            'sources': sources,
+        }
+    )
 
 # %% ../../nbs/profiles/10_prompts.ipynb #aefb4a4f
 def _event_lines(
@@ -304,9 +373,8 @@ def _within(
     max_chars,  # int
 ) -> pd.DataFrame:  # the rows that fit, in the old order
     """Keep as many items of each user as the length allows."""
-    size = shown['line'].str.len().to_numpy() + 1
-    order = np.lexsort((~shown['liked'].to_numpy(bool), shown['rank'].to_numpy(), shown['user'].to_numpy()))
-    used = pd.Series(size[order]).groupby(shown['user'].to_numpy()[order])
-    kept = np.empty(len(shown), bool)
-    kept[order] = (used.cumsum().to_numpy() <= max_chars) | (used.cumcount().to_numpy() == 0)
-    return shown[kept]
+    in_turn = shown.assign(disliked=~shown['liked'].astype(bool), size=shown['line'].str.len() + 1)
+    in_turn = in_turn.sort_values(['user', 'rank', 'disliked'], kind='stable')
+    used = in_turn.groupby('user')['size']
+    fits = (used.cumsum() <= max_chars) | (used.cumcount() == 0)
+    return shown[fits.sort_index()]

@@ -12,9 +12,8 @@ import time
 import warnings
 
 import pandas as pd
-from fastcore.basics import patch
 
-from ..data.storage import Store
+from ..data.storage import Patched, Store
 from .template import estimate_tokens
 
 # %% ../../nbs/profiles/06_purse.ipynb #fdcce661
@@ -113,7 +112,7 @@ SPENDING = (
 )
 
 
-class Purse:
+class Purse(Patched):
     """Money that several steps of a run share: `reserve` before a question, `settle` after it."""
 
     def __init__(
@@ -133,20 +132,87 @@ class Purse:
         self.store.table('spending', SPENDING)
         self.before = self.spent  # US dollars that earlier starts left behind
 
-    def __enter__(self):
-        return self
+    @property
+    def spent(self) -> float:
+        """US dollars spent, in this start and in earlier ones; what is under way counts in full."""
+        query = 'select coalesce(sum(coalesce(paid, reserved)), 0) from spending where purse = ?'
+        with self.store.commit():
+            return float(self.store.con.execute(query, (self.name,)).fetchone()[0])
 
-    def __exit__(self, *error):
-        self.close()
+    @property
+    def left(self) -> float:
+        """US dollars that may still be spent."""
+        return math.inf if self.budget is None else max(self.budget - self.spent, 0.0)
+
+    def reserve(
+        self,
+        amount,  # float: US dollars, the worst case
+        model='',  # str: for the record
+        wait=False,  # bool: wait for questions under way in other threads, whose money may come back
+        given_up=lambda: False,  # callable: asked now and then; True ends the waiting
+    ) -> int | None:  # number of the reservation; None: the money does not reach
+        """Put money aside, on the disk, before a question is sent."""
+        with self._turn:
+            while True:
+                number = _reserved(self, amount, model)
+                if number is not None:
+                    self.under_way[number] = amount
+                    return number
+                if not wait or not self.under_way or given_up():
+                    return None
+                self._turn.wait(0.5)
+
+    def settle(
+        self,
+        number,  # int: from `reserve`
+        amount,  # float: US dollars it did cost
+    ):
+        """Put the real cost in the place of the worst case."""
+        query = 'update spending set paid = ?, settled = ? where number = ?'
+        with self._turn:
+            try:
+                with self.store.commit():
+                    self.store.con.execute(query, (amount, time.time(), number))
+            finally:
+                self.under_way.pop(number, None)
+                self._turn.notify_all()
+
+    def bill(self) -> pd.DataFrame:  # index model: questions, paid (USD), reserved (USD that was never settled)
+        """What was spent on whom."""
+        rows = self.store.frame('spending')
+        rows = rows[rows['purse'] == self.name]
+        unsettled = rows['reserved'].where(rows['paid'].isna(), 0.0)
+        by_model = rows.assign(reserved=unsettled).groupby('model')
+        return by_model.agg(questions=('number', 'size'), paid=('paid', 'sum'), reserved=('reserved', 'sum'))
 
     def close(self):
         """Let go of the store; what was written down stays."""
         if self.ours:
             self.store.close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
     def __repr__(self):
         limit = 'no limit' if self.budget is None else f'{self.budget:g} USD'
         return f'Purse {self.name!r}: {self.spent:.6g} of {limit} spent'
+
+# %% ../../nbs/profiles/06_purse.ipynb #aa8e07d9
+def _reserved(
+    purse,  # Purse
+    amount,  # float
+    model,  # str
+) -> int | None:
+    """One try: looked up and written down in one commit."""
+    with purse.store.commit():
+        if purse.budget is not None and purse.spent + amount > purse.budget:
+            return None
+        row = (purse.name, model, amount, time.time())
+        query = 'insert into spending (purse, model, reserved, created) values (?, ?, ?, ?)'
+        return purse.store.con.execute(query, row).lastrowid
 
 # %% ../../nbs/profiles/06_purse.ipynb #fcdb0b36
 def _say_what_is_unknown(
@@ -163,79 +229,3 @@ def _say_what_is_unknown(
             f'(version 0.1.0, or without price=): the budget of {purse.budget:g} USD counts from now on',
             stacklevel=3,
         )
-
-# %% ../../nbs/profiles/06_purse.ipynb #156d1d05
-@patch(as_prop=True)
-def spent(self: Purse) -> float:
-    """US dollars spent, in this start and in earlier ones; what is under way counts in full."""
-    query = 'select coalesce(sum(coalesce(paid, reserved)), 0) from spending where purse = ?'
-    with self.store.commit():
-        return float(self.store.con.execute(query, (self.name,)).fetchone()[0])
-
-
-@patch(as_prop=True)
-def left(self: Purse) -> float:
-    """US dollars that may still be spent."""
-    return math.inf if self.budget is None else max(self.budget - self.spent, 0.0)
-
-
-@patch
-def bill(
-    self: Purse,
-) -> pd.DataFrame:  # index model: questions, paid (USD), reserved (USD of questions that were never settled)
-    """What was spent on whom."""
-    rows = self.store.frame('spending').query('purse == @self.name')
-    unsettled = rows['reserved'].where(rows['paid'].isna(), 0.0)
-    table = rows.assign(reserved=unsettled).groupby('model')
-    return table.agg(questions=('number', 'size'), paid=('paid', 'sum'), reserved=('reserved', 'sum'))
-
-# %% ../../nbs/profiles/06_purse.ipynb #15d32c01
-@patch
-def reserve(
-    self: Purse,
-    amount,  # float: US dollars, the worst case
-    model='',  # str: for the record
-    wait=False,  # bool: wait for questions under way in other threads, whose money may come back
-    given_up=lambda: False,  # callable: asked now and then; True ends the waiting
-) -> int | None:  # number of the reservation; None: the money does not reach
-    """Put money aside, on the disk, before a question is sent."""
-    with self._turn:
-        while True:
-            number = _reserved(self, amount, model)
-            if number is not None:
-                self.under_way[number] = amount
-                return number
-            if not wait or not self.under_way or given_up():
-                return None
-            self._turn.wait(0.5)
-
-
-def _reserved(
-    purse,  # Purse
-    amount,  # float
-    model,  # str
-) -> int | None:
-    """One try: looked up and written down in one commit."""
-    with purse.store.commit():
-        if purse.budget is not None and purse.spent + amount > purse.budget:
-            return None
-        row = (purse.name, model, amount, time.time())
-        query = 'insert into spending (purse, model, reserved, created) values (?, ?, ?, ?)'
-        return purse.store.con.execute(query, row).lastrowid
-
-
-@patch
-def settle(
-    self: Purse,
-    number,  # int: from `reserve`
-    amount,  # float: US dollars it did cost
-):
-    """Put the real cost in the place of the worst case."""
-    with self._turn:
-        try:
-            with self.store.commit():
-                query = 'update spending set paid = ?, settled = ? where number = ?'
-                self.store.con.execute(query, (amount, time.time(), number))
-        finally:
-            self.under_way.pop(number, None)
-            self._turn.notify_all()

@@ -63,7 +63,8 @@ def _chosen(
     mixed = [start[k] + np.random.default_rng([seed, users[k]]).permutation(size[k]) for k in asked]
     users = users[asked]
     readers = [user_profiles[user] for user in users]
-    shown = [[item_profiles[i] for i in item[rows]] for rows in mixed]
+    profile_of = np.array(item_profiles, dtype=object)
+    shown = [profile_of[item[rows]].tolist() for rows in mixed]
     answers = rerank(llm, readers, shown, shift[users], users, store=store, **options)
     for rows, answer in zip(mixed, answers.itertuples(), strict=True):
         if not answer.fallback:

@@ -17,7 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.storage import Store, few
-from .encoders import find_encoder
+from promax_nb.retrieval.encoders import (
+    earlier_ids, encoder_id, find_encoder, load_encoder, read_texts, unread_tokens,
+)
 from .vectors import check_vectors, unit_rows
 
 # %% ../../nbs/retrieval/02_embed.ipynb #3372e191
@@ -110,7 +112,7 @@ def _encode_missing(
     batch_size,  # int | None
 ) -> dict:  # key -> (vector, unread)
     """Encode, longest text first, and store what comes as it comes."""
-    model = encoder.load()
+    model = load_encoder(encoder)
     on_gpu = getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda'
     batch_size = batch_size or (128 if on_gpu else 16)
     step = batch_size * 8
@@ -120,9 +122,9 @@ def _encode_missing(
         for start in range(0, len(keys), step):
             part = keys[start : start + step]
             batch = [texts[key] for key in part]
-            pairs = zip(encoder.read(batch, batch_size), encoder.unread(batch), strict=True)
+            pairs = zip(read_texts(encoder, batch, batch_size), unread_tokens(encoder, batch), strict=True)
             rows = dict(zip(part, pairs, strict=True))
-            keep_vectors(store, encoder.id if store is not None else '', rows)
+            keep_vectors(store, encoder_id(encoder) if store is not None else '', rows)
             made.update(rows)
             bar.update(len(part))
     return made
@@ -150,7 +152,7 @@ def _earlier_vectors(
 ) -> dict:  # key -> (vector, unread): those that are used
     """Vectors that an earlier version kept under the name alone: used, or said to be there."""
     found = {}
-    for model_id in encoder.earlier_ids() if store is not None and keys else []:
+    for model_id in earlier_ids(encoder) if store is not None and keys else []:
         found.update(kept_vectors(store, model_id, keys))
     if found and not use:
         warnings.warn(
@@ -161,7 +163,7 @@ def _earlier_vectors(
         )
         return {}
     if found:
-        keep_vectors(store, encoder.id, found)
+        keep_vectors(store, encoder_id(encoder), found)
     return found
 
 def _counted(
@@ -175,9 +177,9 @@ def _counted(
     keys = [key for key, (_, unread) in found.items() if unread is None and len(texts[key]) > long]
     if not keys:
         return {}
-    counts = zip(keys, encoder.unread([texts[key] for key in keys]), strict=True)
+    counts = zip(keys, unread_tokens(encoder, [texts[key] for key in keys]), strict=True)
     rows = {key: (found[key][0], unread) for key, unread in counts if unread is not None}
-    keep_vectors(store, encoder.id, rows)
+    keep_vectors(store, encoder_id(encoder), rows)
     return rows
 
 # %% ../../nbs/retrieval/02_embed.ipynb #cdfca631
@@ -206,7 +208,7 @@ def encode(
     different = {key: text for key, text in zip(keys, texts, strict=True) if text.strip()}
     different = different or {text_key('-'): '-'}  # all empty: one text to learn the width
     if cache is not None and not isinstance(encoder.where, str):
-        _ = encoder.id  # an object without a name is refused before a file is made
+        encoder_id(encoder)  # an object without a name is refused before a file is made
     with nullcontext() if cache is None else open_vectors(cache) as store:
         found = _vectors_of(different, encoder, store, batch_size, earlier)
     widths = {len(vector) for vector, _ in found.values()}
@@ -231,8 +233,8 @@ def _vectors_of(
 ) -> dict:  # key -> (vector, unread)
     """What is kept, what an earlier version kept, and what has to be encoded."""
     if isinstance(encoder.where, str) and encoder.revision is None:
-        encoder.load()  # to know which revision the hub has
-    found = kept_vectors(store, encoder.id, texts) if store is not None else {}
+        load_encoder(encoder)  # to know which revision the hub has
+    found = kept_vectors(store, encoder_id(encoder), texts) if store is not None else {}
     found |= _earlier_vectors(store, encoder, [key for key in texts if key not in found], earlier)
     found |= _counted(store, encoder, texts, found)
     missing = {key: text for key, text in texts.items() if key not in found}

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from ..data.bookshop import toy_data
 from ..data.interactions import RecData
 from ..data.saved import load
+from ..data.storage import Patched
 from ..models.scorers import Scorer, as_scorer, is_table
 from ..retrieval.vectors import check_vectors
 from .texts import harmless
@@ -87,7 +88,7 @@ def _profile_table(table, what: str, n: int):
 
 # %% ../../nbs/views/02_scene.ipynb #eca73056
 @dataclass(repr=False)
-class Scene:
+class Scene(Patched):
     """Data, texts, vectors and trained recommenders that belong together: row i is id i in all of them."""
 
     data: RecData
