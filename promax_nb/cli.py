@@ -357,7 +357,7 @@ def _add_align(commands, full):
     align = commands.add_parser('align', help='train a writer on pairs, SFT or DPO; also under accelerate launch')
     if not full:
         return
-    from promax_nb.lettingo.align import AlignConfig
+    from promax_nb.lettingo.align_settings import AlignConfig
 
     names = ', '.join(part.name for part in dataclasses.fields(AlignConfig))
     align.description = (
@@ -419,7 +419,7 @@ def with_flags(
     from promax_nb.profiles.local import local
 
     everything = next(a for a in parser(command in ('lettingo', 'align'))._actions if a.choices and a.dest == 'command')
-    known = everything.choices.get(command)
+    known = everything.choices.get(command)  # type: ignore[union-attr, attr-defined]
     flags = known._option_string_actions if known else {}
     free = set(inspect.signature(chat).parameters) | set(inspect.signature(local).parameters)
     argument = re.compile(r"\b([a-z_][a-z0-9_]*)=((?:True|False|None|'[^']*'|\"[^\"]*\"|[\d.]+)?)(?![\w=])")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STORE_ID', 'few', 'close_names', 'flush', 'replace_file', 'write_atomic', 'write_json', 'file_name', 'claim_folder',
-           'identity', 'Store']
+           'identity', 'Patched', 'Store']
 
 # %% ../../nbs/data/00_storage.ipynb #38416426
 import dataclasses
@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -406,7 +407,15 @@ def _quoted(
     return ', '.join('"' + name.replace('"', '""') + '"' for name in names)
 
 # %% ../../nbs/data/00_storage.ipynb #8c440004
-class Store:
+class Patched:
+    """A class whose methods stand in cells of their own (`@patch`), where prose can go with them."""
+
+    if TYPE_CHECKING:  # a checker cannot see these methods; without a word from us it would call them mistakes
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Store(Patched):
     """One SQLite file for what has cost money or time. Threads and processes may share it; use it in a `with`."""
 
     commit: Callable  # these five have cells of their own below
@@ -540,8 +549,9 @@ def find(
 def frame(
     self: Store,
     table,  # str
-    order='rowid',  # str: SQL to order by
+    order=None,  # str | None: SQL to order by; None: as they were put in
 ) -> pd.DataFrame:  # one row per stored row
     """A whole table."""
+    by = f' order by {order}' if order else ''
     with self._lock:
-        return pd.read_sql_query(f'select * from {_quoted([table])} order by {order}', self.con)
+        return pd.read_sql_query(f'select * from {_quoted([table])}{by}', self.con)

@@ -14,6 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import sparse as sp
 
+from ..data.storage import Patched
 from .claims import profile_parts, value_finder
 from .histories import SENTIMENTS, value_table
 from .panel import checked_profiles, different_questions, panel
@@ -155,7 +156,7 @@ def part_vectors(
     return [vectors[[row.get(pair[side], -1) for pair in parts]] for side in (0, 1)]
 
 # %% ../../nbs/lettingo/05_builtin.ipynb #485d9f3b
-class BuiltinJudge:
+class BuiltinJudge(Patched):
     """A judge that needs no language model. Make one with `fit_judge`."""
 
     def __init__(self, kind, shelf, history, encode=None):

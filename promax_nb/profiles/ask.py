@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ..data.storage import Patched
 from .answers import Answer, as_answer, one_of
 from .replies import env_secrets, hide
 from .purse import Purse, check_money, longest_answer, paid_for, usd, worst_case
@@ -119,7 +120,7 @@ def _settle(
 
 # %% ../../nbs/profiles/08_ask.ipynb #decdc916
 @dataclass
-class Asking:
+class Asking(Patched):
     """One run of `ask`."""
 
     llm: Any  # callable

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from fastcore.basics import patch
 
+from ..data.storage import Patched
 from .answers import Answer
 from promax_nb.profiles.replies import (
     OTHER_NAME,
@@ -241,7 +242,7 @@ class _Hidden(dict):
         return '{hidden}' if self else '{}'
 
 
-class Chat:
+class Chat(Patched):
     """A chat-completions model as a callable from text to text. Make one with `chat`."""
 
     def __init__(self, model, base_url, api_key_env, max_retries, timeout, params):
@@ -419,7 +420,7 @@ def _reply(
     except Exception as e:
         if getattr(e, 'status_code', None) is None:
             raise
-        raise Trouble(e.status_code, e.response.text) from None
+        raise Trouble(e.status_code, e.response.text) from None  # type: ignore[attr-defined]
     reply = json.loads(raw.http_response.text)
     if wrong := error_in(reply):
         codes = said_by(wrong, ('code', 'status')).split('; ')
@@ -512,7 +513,7 @@ def complete(
     before_retry=None,  # callable () -> bool | None: may there be a try after one that may have been charged for?
 ) -> Answer:
     """Ask once; raises LLMError."""
-    extras = {}
+    extras: dict = {}
     longest = next((self.params[name] for name in OTHER_NAME if name in self.params), _ROOM)
     if schema and 'response_format' not in self.params and longest >= _ROOM:
         wanted = {'name': 'answer', 'schema': schema, 'strict': True}

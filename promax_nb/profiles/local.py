@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
+from ..data.storage import Patched
 from .answers import Answer, closing_mark, opens_thought
 from .replies import LLMError
 
@@ -101,7 +102,7 @@ def _load_lm(
     return model.to(device).eval(), tokenizer, name
 
 # %% ../../nbs/profiles/04_local.ipynb #489857d2
-class Local:
+class Local(Patched):
     """A causal language model on this machine as a callable from text to text. Make one with `local`."""
 
     def __init__(self, model, tok, name, params, batch):
@@ -153,7 +154,7 @@ def token_ids(
     return self.tok(text, add_special_tokens=not chat_format)['input_ids']
 
 
-Local._ids = Local.token_ids  # its name in 0.1.0
+Local._ids = Local.token_ids  # type: ignore[attr-defined]  # its name in 0.1.0
 
 # %% ../../nbs/profiles/04_local.ipynb #071a7149
 @patch

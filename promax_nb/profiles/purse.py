@@ -13,7 +13,7 @@ import warnings
 
 import pandas as pd
 
-from ..data.storage import Store
+from ..data.storage import Patched, Store
 from .template import estimate_tokens
 
 # %% ../../nbs/profiles/06_purse.ipynb #fdcce661
@@ -112,7 +112,7 @@ SPENDING = (
 )
 
 
-class Purse:
+class Purse(Patched):
     """Money that several steps of a run share: `reserve` before a question, `settle` after it."""
 
     def __init__(

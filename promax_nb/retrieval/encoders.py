@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ..data.storage import identity
+from ..data.storage import Patched, identity
 from ..profiles.questions import takes
 
 # %% ../../nbs/retrieval/01_encoders.ipynb #5ef31fdc
 @dataclass
-class Encoder:
+class Encoder(Patched):
     """A text model, and how it is to be used. Make one with `find_encoder`."""
 
     where: Any  # Path of a folder | str: name on the hub | an object with a method encode
