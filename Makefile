@@ -17,14 +17,12 @@ install: .venv/installed
 demo: install
 	$(BIN)/promax demo
 
-# exported modules in sync and notebooks clean, lint, every notebook runs, then the tests
+# exported modules in sync and notebooks clean, lint; every notebook runs, then the tests, those in a browser beside both
 test: export OMP_WAIT_POLICY ?= passive
 test: install
 	$(BIN)/python tests/frame.py
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --skip_file_re '^([_.]|story)'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
+	$(BIN)/python tests/run.py
 
 # what takes too long for every change: LettinGo at full size, three seeds (about 15 minutes); the demo and the README's session from the wheel;
 # the story (its functions have their tests in test_figures and test_project)

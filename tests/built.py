@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ('nbs', 'promax_nb', 'docs', 'benchmarks', '_quarto.yml', 'settings.ini', 'setup.py', 'README.md')
 
@@ -75,18 +77,20 @@ def fingerprint() -> str:
 def sites(make_folder) -> Path:
     """Folder with offline/ and quarto/ (sites), quarto.jsonl (how quarto was called) and said.log; make_folder() gives an empty folder.
 
-    Built anew when anything it is made from has changed."""
+    Built anew when anything it is made from has changed, and once for test processes that want it at the same time."""
     kept = ROOT / '.cache' / 'tested-site' / fingerprint()
-    if not kept.exists():
-        tree = copy_tree(make_folder())
-        said = build(tree)
-        shutil.rmtree(kept.parent, ignore_errors=True)
-        kept.parent.mkdir(parents=True)
-        (tree / 'kept').mkdir()
-        (tree / 'kept' / 'said.log').write_text(said, encoding='utf-8')
-        for name in ('quarto', 'quarto.jsonl', 'offline'):
-            shutil.move(tree / name, tree / 'kept')
-        shutil.move(tree / 'kept', kept)
+    kept.parent.parent.mkdir(exist_ok=True)
+    with FileLock(kept.parent.with_suffix('.lock')):
+        if not kept.exists():
+            tree = copy_tree(make_folder())
+            said = build(tree)
+            shutil.rmtree(kept.parent, ignore_errors=True)
+            kept.parent.mkdir(parents=True)
+            (tree / 'kept').mkdir()
+            (tree / 'kept' / 'said.log').write_text(said, encoding='utf-8')
+            for name in ('quarto', 'quarto.jsonl', 'offline'):
+                shutil.move(tree / name, tree / 'kept')
+            shutil.move(tree / 'kept', kept)
     return kept
 
 

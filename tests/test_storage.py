@@ -342,6 +342,8 @@ def test_vectors_of_0_1_0_open_and_are_marked(tmp_path):
         store.table('promax_vectors', columns)
         assert store.find('promax_vectors', ['k'], ['vector'], key='text', where={'model': 'm'}) == {'k': (b'1234',)}
         assert store.con.execute('pragma application_id').fetchone() == (STORE_ID,)
+        assert store.frame('promax_vectors', order='model desc').model.tolist() == ['n', 'm']
+        assert len(store.frame('promax_vectors')) == 2
 
 
 def test_foreign_files_are_left_alone(tmp_path):

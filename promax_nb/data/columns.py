@@ -271,8 +271,8 @@ def _never_given(
         left_out = 'count as positives without a rating' if threshold is None else 'are left out'
         tell(
             meta,
-            f'{none_given.sum()} of {len(ratings)} events in {what} have the rating {shown}, which here means that none '
-            f'was given: they {left_out}; pass unrated=[] if it is a rating',
+            f'{none_given.sum()} of {len(ratings)} events in {what} have the rating {shown}, which here means that '
+            f'none was given: they {left_out}; pass unrated=[] if it is a rating',
         )
         if meta is not None:
             meta.update(unrated=int(none_given.sum()), unrated_values=codes)

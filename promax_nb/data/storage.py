@@ -549,8 +549,9 @@ def find(
 def frame(
     self: Store,
     table,  # str
-    order='rowid',  # str: SQL to order by
+    order=None,  # str | None: SQL to order by; None: as they were put in
 ) -> pd.DataFrame:  # one row per stored row
     """A whole table."""
+    by = f' order by {order}' if order else ''
     with self._lock:
-        return pd.read_sql_query(f'select * from {_quoted([table])} order by {order}', self.con)
+        return pd.read_sql_query(f'select * from {_quoted([table])}{by}', self.con)
