@@ -38,10 +38,10 @@ def make(folder: Path, size: str, words: int):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from promax_nb.lettingo.tiny import _practice, _tiny_tokenizer, _world_values
+    from promax_nb.lettingo.tiny import practice_texts, tiny_tokenizer, world_values
 
-    texts = _practice(_world_values(), 256, 6, ['true', 'invented'], 0)
-    tok = _tiny_tokenizer(_world_values(), texts['prompt'].tolist() + texts['text'].tolist())
+    texts = practice_texts(world_values(), 256, 6, ['true', 'invented'], 0)
+    tok = tiny_tokenizer(world_values(), texts['prompt'].tolist() + texts['text'].tolist())
     filler = ' ; '.join((_world_values() * (words // 80 + 1))[: words // 2])
     pairs = texts.iloc[::2].reset_index(drop=True)
     other = texts['text'].iloc[1::2].to_numpy()

@@ -57,7 +57,8 @@ from promax_nb.lettingo.judge import judge, predictions
 from promax_nb.lettingo.reports import sentiment_report
 from promax_nb.lettingo.pairs import best_profiles, make_pairs, preflight
 from promax_nb.lettingo.tiny import tiny_lm, writer
-from promax_nb.lettingo.align import AlignConfig, align
+from promax_nb.lettingo.align_settings import AlignConfig
+from promax_nb.lettingo.align import align
 from promax_nb.lettingo.ablation import ablation
 from promax_nb.lettingo.story import lettingo
 

@@ -357,7 +357,7 @@ def _add_align(commands, full):
     align = commands.add_parser('align', help='train a writer on pairs, SFT or DPO; also under accelerate launch')
     if not full:
         return
-    from promax_nb.lettingo.align import AlignConfig
+    from promax_nb.lettingo.align_settings import AlignConfig
 
     names = ', '.join(part.name for part in dataclasses.fields(AlignConfig))
     align.description = (

@@ -20,17 +20,26 @@ import pytest
 import scipy.sparse as sp
 
 from promax_nb.data.bookshop import toy_data, vocabulary_hash
+from promax_nb.data.settings import helps
 from promax_nb.lettingo import ablation as ablation_room
 from promax_nb.lettingo import align as align_room
+from promax_nb.lettingo import loop as loop_room
 from promax_nb.lettingo import story as story_room
 from promax_nb.lettingo import tiny as tiny_room
-from promax_nb.lettingo.align import AlignConfig, alarms, align, align_from_config, last_checkpoint, load_align
+from promax_nb.lettingo.align import AlignJob, align, align_from_config, load_align
+from promax_nb.lettingo.align_folder import alignment_parts, last_checkpoint
+from promax_nb.lettingo.align_inputs import load_writer, training_rows
+from promax_nb.lettingo.align_settings import LOSSES, AlignConfig, has_bf16, use_bf16
+from promax_nb.lettingo.align_watch import alarms
 from promax_nb.lettingo.claims import faithfulness
 from promax_nb.lettingo.histories import slot_prompt, split_history
 from promax_nb.lettingo.pairs import PreflightError, save_pairs, shuffle_preferences
 from promax_nb.lettingo.styles import STYLES, styled
 from promax_nb.lettingo.tiny import reading, tiny_lm, writer
+from promax_nb.models.sameness import differences
 from promax_nb.profiles import local as local_room
+from promax_nb.profiles.local import weights_mark
+from promax_nb.profiles.purse import Purse
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='full size: set PROMAX_FULL=1')
@@ -44,13 +53,13 @@ def tiny():
 
 @pytest.fixture(scope='module')
 def values():
-    return tiny_room._world_values()
+    return tiny_room.world_values()
 
 
 @pytest.fixture(scope='module')
 def pairs(values):
     """Honest texts against invented and vague ones, one pair a user."""
-    p = tiny_room._practice(values, 240, 6, STYLES, seed=5)
+    p = tiny_room.practice_texts(values, 240, 6, STYLES, seed=5)
     better = [styled('true').complete(q, 1).text for q in p['prompt']]
     table = pd.DataFrame(
         {
@@ -95,7 +104,7 @@ def test_reading_tells_a_reader_from_a_talker(tiny, values):
         torch.randperm(len(blind.transformer.wpe.weight))
     ]
     assert reading(blind, tok, values, n=24)['tastes'] < 0.6
-    assert reading(tiny_room._tiny_model(tok, seed=3), tok, values, n=24)['tastes'] < 0.3
+    assert reading(tiny_room.tiny_model(tok, seed=3), tok, values, n=24)['tastes'] < 0.3
 
 
 def test_texts_follow_the_history(tiny):
@@ -104,7 +113,7 @@ def test_texts_follow_the_history(tiny):
     texts = [a.text for a in writer(*tiny, seed=1).complete_many([prompt] * 60, list(range(60)))]
     f = faithfulness(
         pd.DataFrame({'user': 0, 'writer': 'w', 'sample': range(60), 'prompt': prompt, 'profile': texts}),
-        values=tiny_room._world_values(),
+        values=tiny_room.world_values(),
     )
     assert (
         f.precision.mean() > 0.45
@@ -127,9 +136,9 @@ def test_every_value_is_one_token_and_texts_come_back(tiny, values):
 
 def test_another_vocabulary_is_refused(tmp_path):
     with pytest.raises(ValueError, match='another vocabulary'):
-        tiny_lm(values=['opera', 'rap', 'jazz'], path=tiny_room._shipped())
+        tiny_lm(values=['opera', 'rap', 'jazz'], path=tiny_room.shipped_writer())
     copyof = tmp_path / 'old'
-    shutil.copytree(tiny_room._shipped(), copyof)
+    shutil.copytree(tiny_room.shipped_writer(), copyof)
     card = json.loads((copyof / 'card.json').read_text())
     (copyof / 'card.json').write_text(json.dumps(card | {'vocabulary_hash': '0' * 12}))
     with pytest.raises(ValueError, match='another vocabulary'):
@@ -158,18 +167,28 @@ def test_a_writer_of_other_values_is_trained_kept_and_reproduced(tmp_path):
     [
         (dict(loss='sigmiod'), 'unknown'),
         (dict(loss='sigmoid+'), 'unknown'),
-        (dict(method='ppo'), "'dpo'"),
+        (dict(method='ppo'), 'none of dpo, sft'),
         (dict(lr=0), 'above 0'),
         (dict(batch=0), 'at least 1'),
         (dict(loss='exo_pair'), 'label_smoothing'),
         (dict(loss='robust', label_smoothing=0.6), 'below 0.5'),
-        (dict(bf16='maybe'), 'unknown'),
-        (dict(lora=-1), 'negative'),
+        (dict(bf16='maybe'), 'none of auto, yes, no'),
+        (dict(lora=-1), 'at least 0'),
+        (dict(epochs='many'), 'a number above 0'),
+        (dict(precompute='perhaps'), 'true or false'),
     ],
 )
 def test_wrong_settings_get_a_sentence(wrong, said):
     with pytest.raises(ValueError, match=said):
         AlignConfig(**wrong)
+
+
+def test_settings_are_read_as_their_type_and_have_a_help():
+    config = AlignConfig(batch=np.int64(4), epochs=2, lr='3e-4')
+    assert (config.batch, config.epochs, config.lr) == (4, 2.0, 3e-4) and type(config.batch) is int
+    for settings in (AlignConfig, AlignJob, story_room.LettingoConfig):
+        assert all(helps(settings).values()), settings
+    assert "'sigmoid' is as published" in helps(story_room.LettingoConfig)['loss']
 
 
 def test_losses_are_those_of_trl():
@@ -179,7 +198,7 @@ def test_losses_are_those_of_trl():
     from trl import DPOTrainer
 
     text = inspect.getsource(DPOTrainer._compute_loss)
-    assert set(re.findall(r'loss_type == "(\w+)"', text)) == set(align_room.LOSSES)
+    assert set(re.findall(r'loss_type == "(\w+)"', text)) == set(LOSSES)
 
 
 def test_bf16_only_in_hardware():
@@ -187,9 +206,9 @@ def test_bf16_only_in_hardware():
 
     if torch.cuda.is_available():
         pytest.skip('this machine has a graphics card')
-    assert not align_room.has_bf16() and not align_room._bf16(AlignConfig())
+    assert not has_bf16() and not use_bf16(AlignConfig())
     with pytest.raises(ValueError, match='no hardware'):
-        align_room._bf16(AlignConfig(bf16='yes'))
+        use_bf16(AlignConfig(bf16='yes'))
 
 
 def test_alarm_when_the_chosen_texts_fall():
@@ -221,7 +240,7 @@ def test_preflight_refuses_planted_faults(tiny, pairs):
         align(tiny, pairs.drop(columns='rejected'), **SHORT)
     for method in ('dpo', 'sft'):
         never = copy.deepcopy(tok)
-        never.chat_template = tiny_room._CHAT.replace('{{ eos_token }}', '')
+        never.chat_template = tiny_room.CHAT_FORMAT.replace('{{ eos_token }}', '')
         with pytest.raises(PreflightError, match='never learn to stop'):
             align((model, never), pairs, method=method, **SHORT)
         merged = copy.deepcopy(tok)
@@ -306,7 +325,7 @@ def test_lora_is_merged(tiny, pairs, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     worn = get_peft_model(
-        tiny_room._fresh(tiny[0]), LoraConfig(r=2, task_type='CAUSAL_LM', target_modules='all-linear')
+        tiny_room.clean_copy(tiny[0]), LoraConfig(r=2, task_type='CAUSAL_LM', target_modules='all-linear')
     )
     with pytest.raises(ValueError, match='merge'):
         align((worn, tiny[1]), pairs, **SHORT)
@@ -316,7 +335,7 @@ def test_a_tokenizer_without_chat_format(tiny, pairs):
     plain = copy.deepcopy(tiny[1])
     plain.chat_template = None
     r = align((tiny[0], plain), pairs, **SHORT)
-    assert r.card['steps'] == 3 and align_room._rows(pairs.head(1), plain, 'dpo')['chosen'][0].startswith(' Enjoys')
+    assert r.card['steps'] == 3 and training_rows(pairs.head(1), plain, 'dpo')['chosen'][0].startswith(' Enjoys')
 
 
 # ---- folders, resume
@@ -331,7 +350,7 @@ def test_a_folder_knows_its_training(tiny, pairs, tmp_path):
     )  # finished: nothing is trained
     with pytest.raises(ValueError, match='other beta'):
         align(tiny, pairs, out=out, **SHORT | {'beta': 0.5})
-    with pytest.raises(ValueError, match='other pairs'):
+    with pytest.raises(ValueError, match=r'other pairs \(column chosen\), pairs \(column rejected\)'):
         align(tiny, shuffle_preferences(pairs.assign(gap=1.0), 1), out=out, **SHORT)
     assert align(tiny, pairs, out=out, resume=False, **SHORT | {'beta': 0.5}).card['settings']['beta'] == 0.5
     (tmp_path / 'mine').mkdir()
@@ -342,6 +361,89 @@ def test_a_folder_knows_its_training(tiny, pairs, tmp_path):
     assert (tmp_path / 'mine' / 'letter.txt').read_text() == 'dear'
     with pytest.raises(FileNotFoundError, match='no finished training'):
         load_align(tmp_path / 'mine')
+
+
+def test_every_part_of_a_training_has_a_name(tiny, pairs, tmp_path):
+    """What decides the numbers is in the identity, by content; what does not, is not."""
+    model, tok = tiny
+    few, config = pairs.head(20), AlignConfig()
+    mine = alignment_parts(model, tok, few, config)
+
+    def changed(net=model, words=tok, table=few, **settings):
+        return differences(mine, alignment_parts(net, words, table, dataclasses.replace(config, **settings)))
+
+    assert changed() == [] and changed(save_steps=7, keep=1, log_steps=1, device='cpu') == []
+    model.save_pretrained(tmp_path / 'm')
+    tok.save_pretrained(tmp_path / 'm')
+    net, words, _ = load_writer(tmp_path / 'm', config)
+    assert changed(net, words) == []  # a writer is the same in memory and in a folder
+    tok(['a', 'a b c'], padding=True, truncation=True, max_length=2)
+    assert changed() == []  # how it was called last is no part of it
+    one_weight = tiny_room.clean_copy(model)
+    one_weight.transformer.wte.weight.data[3, 5] += 1e-3  # not among those that a mark looks at
+    assert weights_mark(one_weight) == weights_mark(model) and changed(one_weight) == ['model']
+    noisy = tiny_room.clean_copy(model)
+    noisy.config.resid_pdrop = 0.1
+    assert changed(noisy) == ['settings of the model']
+    other = copy.deepcopy(tok)
+    other.chat_template = tok.chat_template.replace("bos_token }}", "bos_token }} ")
+    assert changed(words=other) == ['tokenizer']
+    assert changed(table=few.assign(chosen=few.chosen + '!')) == ['pairs (column chosen)']
+    assert changed(seed=1) == ['seed (0 -> 1)'] and changed(table=few.assign(note='x')) == []
+
+
+def test_scores_that_choose_the_examples_are_part_of_the_training(tiny, pairs, tmp_path):
+    """SFT on pairs takes each user's best text: other scores, other examples."""
+    twice = pd.concat([pairs.head(20), pairs.head(20).assign(chosen=pairs.chosen[1:21].to_numpy(), chosen_score=0.5)])
+    align(tiny, twice, method='sft', out=tmp_path / 'run', **SHORT)
+    turned = twice.assign(chosen_score=1.5 - twice.chosen_score)
+    with pytest.raises(ValueError, match='other pairs'):
+        align(tiny, turned, method='sft', out=tmp_path / 'run', **SHORT)
+
+
+def test_the_result_holds_no_pickle_and_no_path(tiny, pairs, tmp_path):
+    for lora in (0, 2):
+        out = tmp_path / f'run{lora}'
+        align(tiny, pairs, out=out, lora=lora, **SHORT)
+        files = [file for file in out.rglob('*') if file.is_file()]
+        assert {file.suffix for file in files} <= {'.json', '.safetensors', '.parquet', '.jinja', '.md'}
+        assert not any(str(tmp_path).encode() in file.read_bytes() for file in files)
+
+
+def test_other_prompts_are_answered_by_a_finished_training(tiny, pairs, tmp_path):
+    first = align(tiny, pairs, out=tmp_path / 'run', **SHORT)
+    assert set(first.samples.prompt) == set(pairs.prompt[:4])
+    again = align(tiny, pairs, out=tmp_path / 'run', prompts=[pairs.prompt[9]], **SHORT)
+    assert set(again.samples.prompt) == {pairs.prompt[9]} and again.samples.before.str.len().gt(0).all()
+    assert again.history.equals(first.history)
+
+
+def test_interrupted_off_the_grid_the_curves_are_those_of_a_straight_run(tiny, pairs, tmp_path, monkeypatch):
+    """A point of the curves is a mean since the last one, which no checkpoint keeps."""
+    how = SHORT | {'max_steps': 9, 'log_steps': 3, 'save_steps': 2}
+    straight = align(tiny, pairs, **how)
+    watcher = align_room.watcher
+
+    def stops_at_seven(*args):
+        watch = watcher(*args)
+        go_on = watch.on_step_end
+
+        def on_step_end(args, state, control, **kw):
+            go_on(args, state, control, **kw)
+            if state.global_step == 7:
+                raise KeyboardInterrupt
+
+        watch.on_step_end = on_step_end
+        return watch
+
+    with monkeypatch.context() as m:
+        m.setattr(align_room, 'watcher', stops_at_seven)
+        with pytest.raises(KeyboardInterrupt):
+            align(tiny, pairs, out=tmp_path / 'run', **how)
+    assert last_checkpoint(tmp_path / 'run' / 'checkpoints')
+    resumed = align(tiny, pairs, out=tmp_path / 'run', **how)
+    assert same(resumed.model, straight.model)
+    pd.testing.assert_frame_equal(resumed.history, straight.history, rtol=1e-6)
 
 
 def test_half_written_checkpoints_are_passed_over(tmp_path):
@@ -411,8 +513,8 @@ def test_config_files_are_valid():
     for file in sorted((ROOT / 'configs').glob('*.toml')):
         text = file.read_text()
         values = tomllib.loads(text)
-        extra = {'model', 'pairs', 'out'}
-        assert extra <= set(values) and set(values) - extra - {'download'} <= known, file.name
+        assert {'model', 'pairs', 'out'} <= set(values), file.name
+        assert set(values) <= known | {f.name for f in dataclasses.fields(AlignJob)}, file.name
         config = AlignConfig(**{k: v for k, v in values.items() if k in known})
         for name in re.findall(r'configs/[\w.-]+', text):
             assert (ROOT / name).exists(), f'{file.name} speaks of {name}'
@@ -459,6 +561,7 @@ def test_a_config_file_trains_and_wrong_ones_get_a_sentence(pairs, tmp_path):
         align_from_config(tmp_path / 'none.toml')
 
 
+@FULL  # in every run the configuration files are checked, and that one process trains
 def test_two_processes_train_together(pairs, tmp_path):
     """accelerate launch with two CPU processes: one result, the same as one process with twice the batch."""
     pairs.head(64).to_parquet(tmp_path / 'p.parquet')
@@ -511,21 +614,21 @@ def test_movement_has_a_known_answer():
     items = np.eye(3)
     liked = sp.csr_matrix([[0, 1, 0], [0, 0, 0], [1, 0, 0]])
     before, after = np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0]]), np.array([[0.0, 1, 0], [0, 1, 0], [1, 0, 0]])
-    m = story_room.movement(before, after, items, liked)
+    m = loop_room.movement(before, after, items, liked)
     assert m.user.tolist() == [0, 2] and np.allclose(m.moved, [1, 0]) and np.allclose(m.gain, [1, 0])
 
 
 def test_the_loop_can_be_closed_for_a_few_users():
     data = toy_data(60, 60, seed=1)
     some = np.array([5, 9, 20, 31, 40, 41, 42, 50, 51, 59])
-    part = story_room._readers(data, some)
+    part = loop_room.shop_of(data, some)
     assert (
         part.shape == (10, 60)
         and (part.train != data.train[some]).nnz == 0
         and part.users.user.tolist() == data.users.user[some].tolist()
     )
     texts = {n: pd.DataFrame({'user': some, 'profile': [f'Likes {n} {u}.' for u in some]}) for n in ('x', 'y')}
-    r = story_room.close_loop(data, texts, some, dim=4, epochs=2, min_steps=1)
+    r = loop_room.close_loop(data, texts, some, dim=4, epochs=2, min_steps=1)
     assert (
         set(r['movement'].user) <= set(some)
         and r['vectors']['x'].shape[0] == 10
@@ -561,7 +664,7 @@ def test_length_control_takes_the_nearest_text():
     like = pd.DataFrame(
         {'user': [0, 0, 1], 'sample': [0, 1, 0], 'profile': ['1 2 3 4', '1 2 3 4 5 6 7', '1 2'], 'writer': 'DPO'}
     )
-    got = ablation_room._by_length(pool, like, 'c').set_index(['user', 'sample']).profile
+    got = ablation_room.by_length(pool, like, 'c').set_index(['user', 'sample']).profile
     assert got.loc[(0, 0)] == 'a b c' and got.loc[(0, 1)] == 'a b c d e f' and got.loc[(1, 0)] == 'x'
 
 
@@ -612,16 +715,57 @@ def test_all_stages_in_one_call(small_run):
 def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
     r, said, how = small_run
     monkeypatch.setattr(local_room.Local, 'complete_many', lambda *a, **k: pytest.fail('a text was written twice'))
-    monkeypatch.setattr(align_room, '_trainer', lambda *a, **k: pytest.fail('a writer was trained twice'))
+    monkeypatch.setattr(align_room, 'make_trainer', lambda *a, **k: pytest.fail('a writer was trained twice'))
     again = story_room.lettingo(r['folder'], say=lambda s: None, **how)
     pd.testing.assert_frame_equal(
         again['ablation'].table.drop(columns='seconds'), r['ablation'].table.drop(columns='seconds')
     )
-    with pytest.raises(ValueError, match='other settings: beta'):
+    with pytest.raises(ValueError, match='other beta'):
         story_room.lettingo(r['folder'], say=lambda s: None, **how, beta=0.3)
+    with pytest.raises(ValueError, match='other writer'):
+        blank = tiny_room.tiny_model(tiny_lm()[1], seed=1)
+        story_room.lettingo(r['folder'], base=(blank, tiny_lm()[1]), say=lambda s: None, **how)
+    with pytest.raises(ValueError, match='other further writers'):
+        story_room.lettingo(r['folder'], others=[styled('vague')], say=lambda s: None, **how)
+    with pytest.raises(ValueError, match='other user table'):
+        renamed = toy_data(190, 400, seed=3, density='dense', reveal=0.95, split='temporal', noise=0.25)
+        renamed.users['user'] = renamed.users['user'].astype(str) + '?'
+        story_room.lettingo(r['folder'], renamed, say=lambda s: None, **how)
+    with pytest.raises(ValueError, match='other item texts'):
+        told = toy_data(190, 400, seed=3, density='dense', reveal=0.95, split='temporal', noise=0.25)
+        told.items['title'] = told.items['title'] + '!'
+        story_room.lettingo(r['folder'], told, say=lambda s: None, **how)
     with pytest.raises(ValueError, match='no training has seen'):
         history = split_history(toy_data(20, 250, density='dense', split='temporal'), 5, 20, 3)
         ablation_room.ablation(None, history, None, None, r['pairs'], users=list(r['pairs'].user[:2]))
+
+
+class Clerk:
+    """A writer that costs money."""
+
+    name, form, params = 'clerk', 'slots', {'max_tokens': 5}
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, prompt):
+        self.asked.append(prompt)
+        return f'Enjoys witty, {len(self.asked)}.'
+
+
+def test_a_budget_holds_over_a_killed_call_and_the_next(tmp_path, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story_room, '_judged', killed)
+    how = dict(users=8, test_users=4, samples=1, budget=0.15, price=(500.0, 500.0), say=lambda text: None)
+    clerks = Clerk(), Clerk()
+    for clerk in clerks:
+        with pytest.raises(KeyboardInterrupt):
+            story_room.lettingo(tmp_path / 'run', others=[clerk], **how)
+    with Purse(0.15, store=tmp_path / 'run' / 'profiles.db') as purse:
+        assert 0 < purse.spent <= 0.15
+    assert 0 < len(clerks[0].asked) < 8 and clerks[1].asked == []  # the first call has used it up
 
 
 # ---- a server of the ecosystem

@@ -21,7 +21,7 @@ from promax_nb.cli import main
 from promax_nb.data import settings
 from promax_nb.data.bookshop import toy_data
 from promax_nb.experiment import DataConfig, RunConfig, claim, experiment
-from promax_nb.lettingo.align import AlignConfig
+from promax_nb.lettingo.align_settings import AlignConfig
 from promax_nb.lettingo.story import LettingoConfig
 from promax_nb.models.results import load_fit, load_tensors
 from promax_nb.report import still_improving, verdict
