@@ -188,6 +188,14 @@ def test_sdr_says_nothing_about_items_without_a_profile(tau):
     assert (torch.autograd.grad(ours, items)[0][~known] == 0).all()
 
 
+def test_columns_that_do_not_count_take_no_part_where_exponentials_end():
+    """In single precision exp(-400) is zero: the shift must not come from a column that is left out."""
+    rows, columns = torch.eye(3), torch.cat([torch.eye(3), -torch.eye(3)])
+    counted = torch.tensor([0.0, 1, 1, 1, 1, 1])
+    value = softmax_term(rows[:1], columns, count=counted, tau=0.0025)
+    assert torch.isclose(value, torch.tensor(4.0).log())  # four columns at cosine 0, one at -1
+
+
 def test_profiles_that_are_missing_are_said():
     su, si = torch.randn(7, 3), torch.randn(6, 3)
     su[1] = 0
@@ -198,6 +206,11 @@ def test_profiles_that_are_missing_are_said():
     model = MF(r, dim=4)
     objective(model, torch.tensor([1, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]))['sdr'].backward()
     assert not model.user.grad.any() and not model.item.grad.any()
+    si[4] = 0
+    with pytest.warns(UserWarning, match='1 of 6 items, which are left out of it'):
+        objective = ProMax(su, si, s2dr=0)
+    objective(model, torch.tensor([0, 2]), torch.tensor([0, 1]), torch.tensor([2, 3]))['sdr'].backward()
+    assert not model.item.grad[4].any() and model.item.grad[[0, 1, 2, 3, 5]].any(1).all()
 
 
 def test_distributions_of_numpy_and_torch_agree_with_loops():

@@ -312,7 +312,8 @@ def test_functions_of_a_notebook_are_read(monkeypatch):
     main = type(sys)('__main__')
     main.__file__ = torch.__file__
     monkeypatch.setitem(sys.modules, '__main__', main)
-    exec('def twice(x): return 2 * x\ndef thrice(x): return 3 * x\nclass Own:\n    def go(self): return 2', main.__dict__)
+    written = 'def twice(x): return 2 * x\ndef thrice(x): return 3 * x\nclass Own:\n    def go(self): return 2'
+    exec(written, main.__dict__)
     one, other = content(main.twice), content(main.thrice)
     assert isinstance(one, list) and identity(one) != identity(other) and isinstance(content(main.Own), list)
     assert content(torch.relu) != content(torch.sigmoid) and isinstance(content(torch.nn.Linear), str)
@@ -469,9 +470,11 @@ def test_a_model_that_is_trained_already_does_not_pass_for_a_fresh_one(tmp_path)
     fit(model, BPR(), data, QUICK, tmp_path / 'b', epochs=6)
     with pytest.raises(ValueError, match='other start values'):
         fit(MF(data, dim=4), BPR(), data, QUICK, tmp_path / 'b', epochs=6)
-    fit(model, BPR(), data, QUICK, tmp_path / 'a', resume=False, epochs=6)
+    model = MF(data, dim=4)
+    for resume in (True, False):  # the second time it comes from this very folder, trained, and begins anew
+        fit(model, BPR(), data, QUICK, tmp_path / 'c', resume, epochs=6)
     with pytest.raises(ValueError, match='other start values'):
-        fit(MF(data, dim=4), BPR(), data, QUICK, tmp_path / 'a', epochs=6)
+        fit(MF(data, dim=4), BPR(), data, QUICK, tmp_path / 'c', epochs=6)
 
 
 @pytest.mark.parametrize(

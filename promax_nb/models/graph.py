@@ -78,8 +78,10 @@ class Graph:
     def edge_numbers(self) -> np.ndarray:
         """(nnz,) int: the undirected edge behind each stored entry."""
         entries = self.matrix.tocoo()
-        lower, upper = np.minimum(entries.row, entries.col), np.maximum(entries.row, entries.col)
-        return np.unique(lower.astype(np.int64) * self.matrix.shape[0] + upper, return_inverse=True)[1]
+        lower = np.minimum(entries.row, entries.col).astype(np.int64)
+        upper = np.maximum(entries.row, entries.col)
+        _, number = np.unique(lower * self.matrix.shape[0] + upper, return_inverse=True)
+        return number
 
     def drop(
         self,

@@ -144,7 +144,8 @@ def attributes(
         for table in tables:
             held |= table
     for cls in type(x).__mro__:
-        for name in vars(cls).get('derived', ()):
+        names = vars(cls).get('derived', ())
+        for name in names if isinstance(names, (tuple, list)) else ():
             held.pop(name, None)
     return held
 
@@ -268,12 +269,19 @@ def _worded(part: str) -> str:
     return _WORDS.get(part, f'{path} of the {owner}' if path else part)
 
 
+def _tellable(value) -> bool:
+    """Whether a value can stand in a sentence and in JSON."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
+
+
 def _kept(x):
     """A part as it is kept: short values as they are, everything else as a digest."""
     values = x if isinstance(x, (list, tuple)) else [x]
-    plain = all(isinstance(value, (bool, int, float, str, type(None))) for value in values)
-    finite = plain and all(math.isfinite(value) for value in values if isinstance(value, float))
-    return x if finite and len(str(x)) < 32 else identity(content(x))
+    if all(_tellable(value) for value in values) and len(str(x)) < 32:
+        return x
+    return identity(content(x))
 
 # %% ../../nbs/models/07_sameness.ipynb #1135f7df
 def parts_of(

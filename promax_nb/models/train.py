@@ -164,10 +164,11 @@ class _Run:
     def save(self, path):
         """Write the checkpoint."""
         tensors = random_states(self.device)
-        tensors |= {f'model.{name}': tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f'best.{name}': tensor for name, tensor in self.best.items()}
-        for number, moments in self.optimizer.state_dict()['state'].items():
-            tensors |= {f'adam.{number}.{name}': tensor for name, tensor in moments.items()}
+        moments = self.optimizer.state_dict()['state']
+        groups = {'model': self.model.state_dict(), 'best': self.best}
+        groups |= {f'adam.{number}': of_one for number, of_one in moments.items()}
+        for group, named in groups.items():
+            tensors |= {f'{group}.{name}': tensor for name, tensor in named.items()}
         facts = {name: getattr(self, name) for name in self.counted}
         facts |= {'parts': self.parts, 'numpy_rng': self.rng.bit_generator.state}
         save_tensors(path, tensors, facts)
@@ -436,10 +437,12 @@ def _finish(run: _Run, objective, data) -> FitResult:
     run.model.load_state_dict(run.best)
     run.model.eval()
     users, items = (vectors.float().cpu().numpy() for vectors in run.model())
-    card = protocol(_facts(run.model, objective, data, run.config), data, run.config)
+    facts = _facts(run.model, objective, data, run.config)
+    card = protocol(facts, data, run.config)
     card |= {'best_epoch': run.best_epoch, 'epochs_run': run.epoch, 'steps': run.step}
     card['identity'] = run.parts and identity(run.parts)
-    return FitResult(run.model, users, items, pd.DataFrame(run.rows), card, run.best_epoch, run.best_score)
+    history = pd.DataFrame(run.rows)
+    return FitResult(run.model, users, items, history, card, run.best_epoch, run.best_score)
 
 # %% ../../nbs/models/09_train.ipynb #56f545b7
 def _without_test(data):
