@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 from stage import CANARY, Echo, flaky
 
+from promax_nb.data.bookshop import toy_data
 from promax_nb.profiles.ask import ask, store_frame
 from promax_nb.profiles.llm import chat
 from promax_nb.profiles.purse import Purse
@@ -429,6 +431,27 @@ def test_killed_and_started_again_a_run_never_spends_more_than_its_budget(serve,
     assert 'finished' in told and len(server.requests) * 0.015 > 0.4
     spent = Purse(1.5, tmp_path / 's.db').spent
     assert len(server.requests) * 0.015 <= spent <= 1.5
+
+
+@pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='long: set PROMAX_FULL=1')
+def test_a_whole_run_with_ranking_keeps_to_its_budget_however_often_it_is_killed_full(serve, tmp_path):
+    server = serve(delay=0.02)
+    data = toy_data(40, 40, seed=0)
+    data.events[['user', 'item', 'rating', 'time']].to_csv(tmp_path / 'events.csv', index=False)
+    data.items.assign(item=range(40)).to_csv(tmp_path / 'items.csv', index=False)
+    options = f"""run --events {tmp_path}/events.csv --items {tmp_path}/items.csv --out {tmp_path}/run --llm m
+        --base-url {server.url} --price 1000,1000 --budget 60 --rerank --missing template --epochs 2 --min-steps 1
+        --width 8 --dim 8 --kcore 0 --device cpu"""
+    for enough in (20, 60, 85, 10**9):
+        command = [sys.executable, '-m', 'promax_nb.cli', *options.split()]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while len(server.requests) < enough and child.poll() is None:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        assert len(server.requests) * 0.015 <= 60
+    with Purse(60, tmp_path / 'run' / 'profiles.db') as purse:
+        assert child.returncode == 0 and len(server.requests) * 0.015 <= purse.spent <= 60
 
 
 # ---------------------------------------------------------------- giving up

@@ -399,11 +399,15 @@ def test_wrong_arguments_get_a_sentence(data, history, wrong, said):
 CHILD = '''
 import sys, time
 from promax_nb.data.bookshop import toy_data
-from promax_nb.lettingo.explore import explore; from promax_nb.lettingo.histories import split_history; from promax_nb.lettingo.styles import styled
+from promax_nb.lettingo.explore import explore
+from promax_nb.lettingo.histories import split_history
+from promax_nb.lettingo.styles import styled
 data = toy_data(n_users=40, n_items=260, density='dense', reveal=.95, split='temporal', seed=1)
 class Slow(type(styled('true'))):
     batch = 8
-    def complete_many(self, prompts, samples=None): time.sleep(.1); return super().complete_many(prompts, samples)
+    def complete_many(self, prompts, samples=None):
+        time.sleep(.1)
+        return super().complete_many(prompts, samples)
 writer = Slow('true', 0, styled('true').values)
 explore(writer, data, split_history(data, 5, 60, 4, 3, 5), n=3, store=sys.argv[1], progress=False)
 '''

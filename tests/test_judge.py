@@ -1,4 +1,4 @@
-"""The judge: fitted on training users only, rewarding what is full and true; pairs with a margin; training refused where it would do harm."""
+"""The judge, fitted on training users only; pairs with a margin; training refused where it would do harm."""
 
 import json
 import os
@@ -40,6 +40,7 @@ from promax_nb.profiles.ask import store_frame
 from promax_nb.profiles.fence import CLOSE
 from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
+from promax_nb.profiles.purse import Purse
 from promax_nb.profiles.replies import LLMError
 
 TRAIN, KEYS = np.arange(140), ['user', 'writer', 'sample']
@@ -253,19 +254,28 @@ from promax_nb.lettingo import builtin as builtin_room
 from promax_nb.lettingo import judge as judge_room
 from promax_nb.lettingo import llm_judge as llm_judge_room
 from promax_nb.data.bookshop import toy_data
-from promax_nb.lettingo.styles import STYLES, styled; from promax_nb.lettingo.explore import explore; from promax_nb.lettingo.histories import split_history
+from promax_nb.lettingo.styles import STYLES, styled
+from promax_nb.lettingo.explore import explore
+from promax_nb.lettingo.histories import split_history
 data = toy_data(n_users=240, n_items=260, density='dense', reveal=.95, split='temporal', seed=5)
 history = split_history(data, recent=5, older=90, targets=7, dislike=3, like=5)
 profiles = explore([styled(s) for s in STYLES], data, history, n=2, progress=False)
 if sys.argv[2] == 'builtin':
     by = builtin_room.fit_judge(data, history, profiles[profiles['writer'] == 'style:true'], np.arange(140))
-    judge_room.judged_by_builtin.__defaults__ = (None, True, 100); scored = by.scored
-    def slow(*args): time.sleep(.1); return scored(*args)
+    judge_room.judged_by_builtin.__defaults__ = (None, True, 100)
+    scored = by.scored
+    def slow(*args):
+        time.sleep(.1)
+        return scored(*args)
     by.scored = slow
 else:
-    def by(prompt): time.sleep(.01); return 'like'
-    by.name = 'slow'; profiles = profiles[profiles['user'] < 6]
-judge_room.judge(profiles, data, history, by, store=sys.argv[1], progress=False, **({} if sys.argv[2] == 'builtin' else {'workers': 2}))
+    def by(prompt):
+        time.sleep(.01)
+        return 'like'
+    by.name = 'slow'
+    profiles = profiles[profiles['user'] < 6]
+options = {} if sys.argv[2] == 'builtin' else {'workers': 2}
+judge_room.judge(profiles, data, history, by, store=sys.argv[1], progress=False, **options)
 '''
 
 
@@ -445,10 +455,10 @@ def test_a_local_judge_that_does_not_know_the_words_or_has_no_room(tiny, few, da
 
 
 class Server:
-    """A chat-completions server on this machine that answers 'like' and may give log-probabilities."""
+    """A chat-completions server on this machine that answers 'like', counts, and may give log-probabilities."""
 
     def __init__(self, gives):
-        self.bodies = []
+        self.bodies, self.tokens = [], 0  # asked, and billed
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -470,7 +480,10 @@ class Server:
                     choice = {'index': 0, 'message': {'role': 'assistant', 'content': 'Like.'}, 'finish_reason': 'stop'}
                     if gives is True and body.get('logprobs'):
                         choice['logprobs'] = {'content': [{**top[0], 'top_logprobs': top}]}
-                    status, text = 200, json.dumps({'id': 'x', 'object': 'chat.completion', 'choices': [choice]})
+                    usage = {'prompt_tokens': len(body['messages'][-1]['content']) // 4, 'completion_tokens': 2}
+                    owner.tokens += sum(usage.values())
+                    reply = {'id': 'x', 'object': 'chat.completion', 'choices': [choice], 'usage': usage}
+                    status, text = 200, json.dumps(reply)
                 self.send_response(status)
                 self.send_header('Content-Length', str(len(text)))
                 self.end_headers()
@@ -510,6 +523,50 @@ def test_a_model_behind_an_address(gives, few, data, history):
         assert p['logp'].isna().all() and len(server.bodies) == (
             22 if gives == 'refuses' else 21
         )  # told once that there are none, it stops asking for them
+
+
+def test_explore_and_judge_share_one_purse(data, history, tmp_path):
+    """What writing leaves is there for judging; together they never cost more than the budget, started again or not."""
+    db, price, budget = tmp_path / 'all.db', (100.0, 100.0), 1.0
+    part = history[history['user'] < 8]
+    server = Server(True)
+
+    def run(purse):
+        options = {'store': db, 'price': price, 'purse': purse, 'progress': False, 'workers': 2}
+        writer = chat('writer', base_url=server.url, api_key_env=None, temperature=1.0, max_tokens=16, max_retries=0)
+        reader = chat('reader', base_url=server.url, api_key_env=None, max_tokens=16, max_retries=0)
+        profiles = explore(writer, data, part, n=1, prompt_args={'max_chars': 600}, **options)
+        written = purse.spent
+        return profiles, written, predictions(profiles, data, part, reader, **options)
+
+    try:
+        with Purse(budget, db) as purse:
+            profiles, written, p = run(purse)
+            bill = purse.bill()
+        asked = len(server.bodies)
+        with Purse(budget, db) as purse:
+            _, _, again = run(purse)
+    finally:
+        server.httpd.shutdown()
+        server.httpd.server_close()
+    billed = server.tokens * price[0] / 1e6
+    refused = p.loc[p['status'] != 'ok', 'reason']
+    assert profiles['status'].eq('ok').all() and 0 < written < budget
+    assert p['status'].eq('ok').any() and len(refused) and refused.str.contains('budget').all()
+    assert bill['questions'].sum() == asked and set(bill.index) == {'writer', 'reader'}
+    assert 0.5 * budget < billed <= budget
+    assert again['status'].eq('ok').sum() >= p['status'].eq('ok').sum()  # what was answered is known
+
+
+def test_ones_own_function_judges_without_a_price(few, data, history):
+    """A plain function has a name, no tokens and no bill."""
+
+    def optimist(prompt):
+        return 'like'
+
+    p = predictions(few, data, history, optimist, progress=False)
+    assert p.attrs['judge'] == 'optimist' and p['status'].eq('ok').all() and p['predicted'].eq('like').all()
+    assert judge(few, data, history, optimist, progress=False)['correct'].between(0, 1).all()
 
 
 # reports -------------------------------------------------------------------------------------------------------------
@@ -557,7 +614,7 @@ def test_differences_are_paired_over_users(judged):
 
 
 def test_a_failed_answer_is_no_advantage(judged):
-    """The same answers on both sides; on one side those that were wrong have failed. What is compared is what both answered."""
+    """The same answers on both sides; on one those that were wrong have failed: compared is what both answered."""
     one = judged[judged['writer'] == 'style:true']
     wrong = (one['predicted'] != one['truth']).to_numpy() & (np.arange(len(one)) % 2 == 0)
     fewer = one.assign(status=np.where(wrong, 'failed', 'ok'))

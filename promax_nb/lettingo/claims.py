@@ -18,11 +18,15 @@ from .histories import read_slots
 
 # %% ../../nbs/lettingo/02_claims.ipynb #fdbc1f29
 _TURN = re.compile(
-    r"""(?P<avoid>\b(?:(?:keep|stay|steer|turn|shie?)s?\ (?:away|clear)\ from|avoid(?:s|ing)?|dislik(?:es?|ing)|hates|detests?|loathes?
+    r"""(?P<avoid>\b(?:(?:keep|stay|steer|turn|shie?)s?\ (?:away|clear)\ from
+    |avoid(?:s|ing)?|dislik(?:es?|ing)|hates|detests?|loathes?
     |(?:do(?:es)?\ not|doesn['’]?t|don['’]?t|never|rarely)\ (?:really\ )?(?:enjoy|like|love|care\ for|want)s?
-    |(?:is|are)\ (?:not|no)\ (?:a\ )?(?:fond\ of|fan\ of|interested\ in|drawn\ to|into)|not\ (?:fond\ of|interested\ in|drawn\ to)
-    |(?:tired|weary|critical)\ of|(?:put\ off|bored)\ by|no\ (?:taste|interest|patience)\ (?:for|in)|less\ (?:fond\ of|keen\ on|interested\ in))\b)
-    |(?P<enjoy>\b(?:enjoy(?:s|ed|ing)?|likes|loves|prefer(?:s|ring)?|favou?rs|(?:they|i|who)\ (?:like|love)|fond\ of|drawn\ to|seeks|looks?\ for|appreciates?
+    |(?:is|are)\ (?:not|no)\ (?:a\ )?(?:fond\ of|fan\ of|interested\ in|drawn\ to|into)
+    |not\ (?:fond\ of|interested\ in|drawn\ to)
+    |(?:tired|weary|critical)\ of|(?:put\ off|bored)\ by|no\ (?:taste|interest|patience)\ (?:for|in)
+    |less\ (?:fond\ of|keen\ on|interested\ in))\b)
+    |(?P<enjoy>\b(?:enjoy(?:s|ed|ing)?|likes|loves|prefer(?:s|ring)?|favou?rs|(?:they|i|who)\ (?:like|love)
+    |fond\ of|drawn\ to|seeks|looks?\ for|appreciates?
     |delights?\ in|keen\ on)\b)|(?P<end>[.!?](?=\s|$))""",
     re.I | re.X,
 )
@@ -136,7 +140,7 @@ def evidence_for(
 # %% ../../nbs/lettingo/02_claims.ipynb #922a9f14
 def faithfulness(
     profiles,  # DataFrame from `explore`: user, writer, sample, profile, prompt
-    evidence=None,  # None: the slots of each row's prompt | DataFrame id or user, prompt with slots | DataFrame user, liked, disliked (true_tastes)
+    evidence=None,  # None: slots of each row's prompt | DataFrame id or user, prompt | DataFrame user, liked, disliked
     values=None,  # list of str | None: further attribute values that count as claims
 ) -> pd.DataFrame:  # user, writer, sample, claims (count), precision, recall: row i is row i of profiles
     """Share of the claims that the history supports, and share of the history's tastes that are claimed."""

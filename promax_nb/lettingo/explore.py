@@ -92,10 +92,10 @@ def explore(
     prompt_args=None,  # dict | None: fields, slots, shrink, least ... of `history_prompts`
     **ask_kwargs,  # workers, price, purse, budget, dry_run, progress ... of `ask`
 ) -> pd.DataFrame:  # user, writer, sample, prompt, profile, status, reason, key, cost; sorted by the first three
-    """Let several writers write several profiles of every user (LettinGo 3.1). With dry_run=True: a dict writer -> plan.
+    """Let several writers write several profiles of every user (LettinGo 3.1); with dry_run=True a dict of plans.
 
-    An answer that was cut at its limit is a failed row, like any other that could not be used. Raises ValueError for writers that cannot be told apart
-    and for several draws of a writer that always writes the same.
+    An answer that was cut at its limit is a failed row, like any other that could not be used. Raises ValueError for
+    writers that cannot be told apart and for several draws of a writer that always writes the same.
     """
     writers = checked_writers(writers, n)
     asked = prompts_of(writers, data, history, form, prompts, prompt_args or {})
@@ -166,7 +166,7 @@ def within_pairs(
 def diversity(
     profiles,  # DataFrame from `explore`
 ) -> pd.DataFrame:  # index writer: profiles, failed, users, distinct, similarity, words, words_sd
-    """How much the profiles of one user by one writer differ: share of different texts, mean pairwise likeness, lengths."""
+    """How much the profiles of one user by one writer differ: different texts, mean pairwise likeness, lengths."""
     written = profiles[(profiles['status'] == 'ok') & profiles['profile'].notna()].reset_index(drop=True)
     user_and_writer = written.groupby(['user', 'writer'], sort=False)
     group = user_and_writer.ngroup().to_numpy() if len(written) else np.zeros(0, int)

@@ -84,7 +84,7 @@ class Words:
 
 
 class ChatLabels(Words):
-    """A model behind an address as a judge: the word and, where the server gives it, log-probabilities of the three words."""
+    """A model behind an address as a judge: the word and, where the server gives them, log-probabilities."""
 
     def __init__(self, llm):
         super().__init__(llm)
@@ -199,7 +199,7 @@ def asked_of_model(
     fields=None,  # list of str | None: what is shown of the items
     progress=True,  # bool
     **options,  # of `ask`: workers, purse, price, budget, max_failures ...
-) -> tuple:  # labels (P, m), 3 for failed; probabilities (P, m, 3); reasons (P, m); number of profiles that were asked about
+) -> tuple:  # labels (P, m), 3 for failed; probabilities (P, m, 3); reasons (P, m); number of profiles asked about
     """Ask a language model every different question."""
     if hasattr(llm, 'tok') and hasattr(llm, 'model'):
         judge = LocalLabels(llm)

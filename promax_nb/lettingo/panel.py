@@ -19,18 +19,22 @@ def panel(
     users,  # (U,) int, sorted
 ) -> tuple:  # items (U, k), sentiments (U, k) as places in SENTIMENTS
     """The events of one role, one row per user; raises ValueError where users have different numbers of them."""
-    part = history[history['role'] == role].sort_values(['user', 'time', 'item'])
-    part = part[part['user'].isin(users)]
-    count = part.groupby('user').size().reindex(users, fill_value=0).to_numpy()
-    if len(count) and (count != count[0]).any():
+    events = history[history['role'] == role]
+    events = events[events['user'].isin(users)]
+    events = events.sort_values(['user', 'time', 'item'])
+    by_user = events.groupby('user').size()
+    count = by_user.reindex(users, fill_value=0).to_numpy()
+    if len(set(count.tolist())) > 1:
         raise ValueError(
             f'users have between {count.min()} and {count.max()} {role} events: '
             'the history must be a whole one from split_history(...)'
         )
-    shape = len(users), int(count[0]) if len(count) else 0
-    place = {sentiment: k for k, sentiment in enumerate(SENTIMENTS)}
-    felt = part['sentiment'].map(place).to_numpy(int)
-    return part['item'].to_numpy(int).reshape(shape), felt.reshape(shape)
+    k = int(count[0]) if len(count) else 0
+    shape = len(users), k
+    place = {sentiment: code for code, sentiment in enumerate(SENTIMENTS)}
+    items = events['item'].to_numpy(int)
+    felt = events['sentiment'].map(place).to_numpy(int)
+    return items.reshape(shape), felt.reshape(shape)
 
 # %% ../../nbs/lettingo/04_panel.ipynb #ae4e241c
 KEYS = ['user', 'writer', 'sample']
@@ -40,15 +44,19 @@ def checked_profiles(
     profiles,  # DataFrame: user, writer, sample, profile [, status, reason]
     history,  # DataFrame from `split_history`
 ) -> pd.DataFrame:  # user, writer, sample, profile, ok (bool), reason; sorted by the first three
-    """Profiles as judges need them; raises ValueError for a missing column, a repeated profile, a user without targets."""
-    missing = [c for c in (*KEYS, 'profile') if c not in profiles]
+    """Profiles as judges need them.
+
+    Raises ValueError for a missing column, a repeated profile, a user without targets.
+    """
+    needed = [*KEYS, 'profile']
+    missing = [column for column in needed if column not in profiles]
     if missing:
         raise ValueError(
             f'profiles has no column {missing[0]!r} (it has {", ".join(map(str, profiles))}): '
             'use the table from explore(...)'
         )
-    given = [c for c in ('status', 'reason') if c in profiles]
-    table = profiles[[*KEYS, 'profile', *given]].sort_values(KEYS, ignore_index=True)
+    given = [column for column in ('status', 'reason') if column in profiles]
+    table = profiles[needed + given].sort_values(KEYS, ignore_index=True)
     twice = table.duplicated(KEYS)
     if twice.any():
         raise ValueError(f'profiles has {twice.sum()} rows that repeat a user, writer and sample: keep one row of each')
@@ -59,11 +67,14 @@ def checked_profiles(
             f'{len(strangers)} users of profiles have no targets in history ({few(strangers)}): '
             'explore and judge with the same history'
         )
-    written = table['status'].eq('ok') if 'status' in table else True
-    table['ok'] = table['profile'].map(lambda text: isinstance(text, str)) & written
-    why = table['reason'] if 'reason' in table else pd.Series(None, index=table.index, dtype=object)
-    table['reason'] = np.where(table['ok'], None, why.where(why.notna(), 'there is no profile'))
-    return table[[*KEYS, 'profile', 'ok', 'reason']]
+    table['ok'] = table['profile'].map(lambda text: isinstance(text, str)).astype(bool)
+    if 'status' in table:
+        table['ok'] &= table['status'].eq('ok')
+    if 'reason' not in table:
+        table['reason'] = pd.Series(None, index=table.index, dtype=object)
+    why = table['reason'].where(table['reason'].notna(), 'there is no profile')
+    table['reason'] = np.where(table['ok'], None, why)
+    return table[[*needed, 'ok', 'reason']]
 
 # %% ../../nbs/lettingo/04_panel.ipynb #213dbab6
 def no_profile(
@@ -80,12 +91,25 @@ def different_questions(
     profiles,  # DataFrame from `checked_profiles`, ok rows
     history,  # DataFrame from `split_history`
 ) -> dict:  # users (U,), items, felt (U, k), target, truth (U, m), u, t (P,), texts, back (rows -> P), history
-    """Every pair of a user and a text once: P of them, as rows `u` of the users and `t` of the texts; `back` leads from rows of profiles to them."""
+    """Every pair of a user and a text once.
+
+    P of them, as rows `u` of the users and `t` of the texts; `back` leads from rows of profiles to them.
+    """
     users, user = np.unique(profiles['user'].to_numpy(), return_inverse=True)
     text, texts = pd.factorize(profiles['profile'])
     pair = user.astype(np.int64) * max(len(texts), 1) + text
     _, first, back = np.unique(pair, return_index=True, return_inverse=True)
     items, felt = panel(history, 'recent', users)
     target, truth = panel(history, 'target', users)
-    context = {'users': users, 'items': items, 'felt': felt, 'target': target, 'truth': truth}
-    return {**context, 'u': user[first], 't': text[first], 'texts': list(texts), 'back': back, 'history': history}
+    return {
+        'users': users,
+        'items': items,
+        'felt': felt,
+        'target': target,
+        'truth': truth,
+        'u': user[first],
+        't': text[first],
+        'texts': list(texts),
+        'back': back,
+        'history': history,
+    }

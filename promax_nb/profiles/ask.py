@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..data.storage import Patched
 from .answers import Answer, as_answer, one_of
 from .replies import env_secrets, hide
 from .purse import Purse, check_money, longest_answer, paid_for, usd, worst_case
@@ -120,7 +119,7 @@ def _settle(
 
 # %% ../../nbs/profiles/08_ask.ipynb #decdc916
 @dataclass
-class Asking(Patched):
+class Asking:
     """One run of `ask`."""
 
     llm: Any  # callable
@@ -441,7 +440,8 @@ def ask(
             with _paying(price, budget, purse, kept) as paying:
                 why = _ask_the_rest(asking, todo, paying, workers, max_failures, patience, progress)
     except KeyboardInterrupt as stop:
-        stop.answers = result_table(questions, asking.outcomes, 'interrupted before this was asked')  # type: ignore[attr-defined]
+        partial = result_table(questions, asking.outcomes, 'interrupted before this was asked')
+        stop.answers = partial  # type: ignore[attr-defined]
         raise
     finally:
         if kept is not None and ours:
