@@ -42,7 +42,7 @@ def make(folder: Path, size: str, words: int):
 
     texts = practice_texts(world_values(), 256, 6, ['true', 'invented'], 0)
     tok = tiny_tokenizer(world_values(), texts['prompt'].tolist() + texts['text'].tolist())
-    filler = ' ; '.join((_world_values() * (words // 80 + 1))[: words // 2])
+    filler = ' ; '.join((world_values() * (words // 80 + 1))[: words // 2])
     pairs = texts.iloc[::2].reset_index(drop=True)
     other = texts['text'].iloc[1::2].to_numpy()
     pairs = pd.DataFrame(

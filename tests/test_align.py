@@ -1,4 +1,4 @@
-"""Alignment: a small writer that reads, training that refuses harm, survives being killed and leaves its input alone, and comparisons with known answers."""
+"""Alignment: a small writer that reads, training that refuses harm and survives a kill, comparisons with an answer."""
 
 import copy
 import dataclasses
@@ -94,7 +94,7 @@ def test_the_shipped_writer_reads(tiny, values):
 
 
 def test_reading_tells_a_reader_from_a_talker(tiny, values):
-    """The same weights with positions shuffled still speak the language but cannot point at a place; untrained weights know nothing."""
+    """With positions shuffled it speaks the language but cannot point at a place; untrained weights know nothing."""
     import torch
 
     model, tok = tiny
@@ -467,8 +467,8 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
 KILLED = '''
 import sys, pandas as pd
 from promax_nb.lettingo.align import align; from promax_nb.lettingo.tiny import tiny_lm
-align(tiny_lm(), pd.read_parquet(sys.argv[1]), out=sys.argv[2], max_steps=40, batch=4, lr=1e-3, max_ratio=9., min_users=5, log_steps=1, save_steps=5,
-      progress=False)
+align(tiny_lm(), pd.read_parquet(sys.argv[1]), out=sys.argv[2], max_steps=40, batch=4, lr=1e-3, max_ratio=9.,
+      min_users=5, log_steps=1, save_steps=5, progress=False)
 '''
 
 
@@ -562,7 +562,7 @@ def test_a_config_file_trains_and_wrong_ones_get_a_sentence(pairs, tmp_path):
 
 
 @FULL  # in every run the configuration files are checked, and that one process trains
-def test_two_processes_train_together(pairs, tmp_path):
+def test_two_processes_train_together_full(pairs, tmp_path):
     """accelerate launch with two CPU processes: one result, the same as one process with twice the batch."""
     pairs.head(64).to_parquet(tmp_path / 'p.parquet')
     script = tmp_path / 'go.py'
