@@ -19,7 +19,6 @@ import scipy.sparse as sp
 from ..data.bookshop import toy_data
 from ..data.interactions import RecData
 from ..data.saved import load
-from ..data.storage import Patched
 from ..models.scorers import Scorer, as_scorer, is_table
 from ..retrieval.vectors import check_vectors
 from .texts import harmless
@@ -166,7 +165,7 @@ _CURES = {
 
 
 @dataclass(repr=False)
-class Scene(Patched):
+class Scene:
     """Data, texts, vectors and trained recommenders that belong together: row i is id i in all of them."""
 
     data: RecData
