@@ -50,7 +50,7 @@ make_site.main(['--out', 'quarto'])
 
 
 def build(tree: Path) -> str:
-    """What `make docs` runs: the site in offline/, what a stand-in for quarto made in quarto/; returns what was said."""
+    """What `make docs` runs: the site in offline/, what a stand-in for quarto made in quarto/; returns its words."""
     command = tree / 'bin' / 'quarto'
     command.parent.mkdir()
     command.write_text(STAND_IN.format(python=sys.executable, log=str(tree / 'quarto.jsonl')))

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A small writer that reads, training that refuses harm and survives being killed, comparisons of known outcome."""
-=======
 """Alignment: a small writer that reads, training that refuses harm and survives a kill, comparisons with an answer."""
->>>>>>> main
 
 import copy
 import dataclasses
@@ -98,11 +94,7 @@ def test_the_shipped_writer_reads(tiny, values):
 
 
 def test_reading_tells_a_reader_from_a_talker(tiny, values):
-<<<<<<< HEAD
-    """Weights with positions shuffled still speak but cannot point at a place; untrained weights know nothing."""
-=======
     """With positions shuffled it speaks the language but cannot point at a place; untrained weights know nothing."""
->>>>>>> main
     import torch
 
     model, tok = tiny
@@ -476,12 +468,7 @@ KILLED = '''
 import sys, pandas as pd
 from promax_nb.lettingo.align import align; from promax_nb.lettingo.tiny import tiny_lm
 align(tiny_lm(), pd.read_parquet(sys.argv[1]), out=sys.argv[2], max_steps=40, batch=4, lr=1e-3, max_ratio=9.,
-<<<<<<< HEAD
-      min_users=5, log_steps=1, save_steps=5,
-      progress=False)
-=======
       min_users=5, log_steps=1, save_steps=5, progress=False)
->>>>>>> main
 '''
 
 
