@@ -1,8 +1,11 @@
 """The commands, from files to a run folder; settings, refusals, doctor."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +20,7 @@ from promax_nb import cli
 from promax_nb.cli import main
 from promax_nb.data import settings
 from promax_nb.data.bookshop import toy_data
-from promax_nb.experiment import DataConfig, RunConfig, experiment
+from promax_nb.experiment import DataConfig, RunConfig, claim, experiment
 from promax_nb.lettingo.align_settings import AlignConfig
 from promax_nb.lettingo.story import LettingoConfig
 from promax_nb.models.results import load_fit, load_tensors
@@ -42,22 +45,21 @@ def run(*args):
     return main(['run', *map(str, args)])
 
 
-def test_run_writes_everything_and_continues(files, tmp_path, capsys):
-    args = [
-        '--events',
-        files / 'events.csv',
-        '--items',
-        files / 'items.csv',
-        '--out',
-        tmp_path / 'RUN',
-        '--seeds',
-        '0,1',
-        *SHORT,
-    ]
-    assert run(*args) == 0
-    first = capsys.readouterr().out
+@pytest.fixture(scope='module')
+def finished(files, tmp_path_factory):
+    """A run of two seeds: its arguments without the folder, its folder, and what it said."""
+    out, said = tmp_path_factory.mktemp('finished') / 'RUN', io.StringIO()
+    args = ['--events', files / 'events.csv', '--items', files / 'items.csv', '--seeds', '0,1', *SHORT]
+    with contextlib.redirect_stdout(said):
+        assert run(*args, '--out', out) == 0
+    return args, out, said.getvalue()
+
+
+def test_run_writes_everything_and_continues(finished, tmp_path, capsys):
+    args, made, first = finished
     assert 'recall@20' in first and 'report.html' in first and '95 %' in first
-    out = tmp_path / 'RUN'
+    out = shutil.copytree(made, tmp_path / 'RUN')
+    args = [*args, '--out', out]
     metrics, card = (json.loads((out / f'{n}.json').read_text()) for n in ('metrics', 'card'))
     assert metrics['base']['recall@20'] > 0 and metrics['promax'].keys() == metrics['base'].keys()
     assert metrics['compare']['ndcg@20']['difference'] == pytest.approx(
@@ -82,12 +84,8 @@ def test_run_writes_everything_and_continues(files, tmp_path, capsys):
     assert json.loads((out / 'metrics.json').read_text()) == metrics
 
 
-def test_map_of_a_run(files, tmp_path, capsys):
-    out = tmp_path / 'RUN'
-    assert (
-        run('--events', files / 'events.csv', '--items', files / 'items.csv', '--out', out, '--seeds', '0', *SHORT) == 0
-    )
-    capsys.readouterr()
+def test_map_of_a_run(finished, tmp_path, capsys):
+    out = shutil.copytree(finished[1], tmp_path / 'RUN')
     assert main(['map', str(out), '--seed', '3']) == 0
     said = capsys.readouterr().out
     assert 'map.html' in said and 'neighbours' in said and 'works offline' in said
@@ -174,9 +172,17 @@ def test_unknown_flag_and_values(capsys):
     assert "invalid choice: 'BERT'" in capsys.readouterr().err
 
 
-def test_every_base_and_tuning(tmp_path):
+def test_every_base_and_tuning(tmp_path, monkeypatch):
     data = toy_data(120, 60)
     short = dict(epochs=3, batch=512, lr=0.01, min_steps=0, width=16)
+
+    def claim_with_vectors(folder, *inputs):
+        """A claimed folder that has the text vectors of the first run, of the same texts: they are encoded once."""
+        claim(folder, *inputs)
+        if (tmp_path / 'MF' / 'vectors.db').exists() and not (folder / 'vectors.db').exists():
+            shutil.copy(tmp_path / 'MF' / 'vectors.db', folder)
+
+    monkeypatch.setattr('promax_nb.experiment.claim', claim_with_vectors)
     for base in ('MF', 'GCCF', 'SimGCL'):
         experiment(data, tmp_path / base, RunConfig(base=base, **short), say=lambda line: None)
     tuned = experiment(data, tmp_path / 'tuned', RunConfig(base='MF', tune=True, **short), say=lambda line: None)
@@ -299,10 +305,12 @@ def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
 
 COMMANDS = {'run': (DataConfig, RunConfig), 'lettingo': (LettingoConfig, DataConfig), 'align': (AlignConfig,)}
 TOML = (
-    '"many"', '""', '"5"', '"-1"', '3', '-1', '0', '512.5', '1e400', 'nan', '-inf', 'true', '[]', '[1, "a"]', '[[1]]', '{}',
+    '"many"', '""', '"5"', '"-1"', '3', '-1', '0', '512.5', '1e400', 'nan', '-inf',
+    'true', '[]', '[1, "a"]', '[[1]]', '{}',
     '{a = 1}', '1979-05-27', '07:32:00', '9' * 400, '"\\u0000"', '"a\\nb"', '""" """',
 )  # fmt: skip
-TYPED = ('', ' ', 'many', 'nan', 'inf', '-inf', '1e999', '9' * 400, '1,2,', ',', '\x00', '0.5.5', 'none', '[1]', '{"a": 1}')
+TYPED = (
+    '', ' ', 'many', 'nan', 'inf', '-inf', '1e999', '9' * 400, '1,2,', ',', '\x00', '0.5.5', 'none', '[1]', '{"a": 1}')
 
 
 @pytest.fixture
@@ -358,7 +366,8 @@ def test_every_key_of_a_file_in_every_kind(command, tmp_path):
                 continue
             read += 1
             plain = typing.get_origin(inner) or inner
-            assert (found is None and optional) or plain is typing.Literal or isinstance(found, plain), (part.name, value)
+            fits = (found is None and optional) or plain is typing.Literal or isinstance(found, plain)
+            assert fits, (part.name, value)
             assert not isinstance(found, float) or math.isfinite(found)
     assert read > len(COMMANDS[command]) and refused > read
 

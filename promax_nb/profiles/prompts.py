@@ -237,8 +237,7 @@ def taste_lines(
     for row in told.itertuples():
         liked = f'{row.hits:.0f} of {row.liked:.0f} liked'
         disliked = f'{row.misses:.0f} of {row.disliked:.0f} not liked'
-        percent = 100 * np.float32(row.share)  # rounded as ever: a prompt is the key of its answer
-        lines.append(f'taste: {names[row.value]} | {liked} | {disliked} | {percent:.1f}% of all')
+        lines.append(f'taste: {names[row.value]} | {liked} | {disliked} | {100 * np.float32(row.share):.1f}% of all')
     return pd.Series(lines, dtype=object).groupby(told['user'].to_numpy()).agg('\n'.join)
 
 
