@@ -21,24 +21,34 @@ ARGS = ['--no-sandbox', '--disable-gpu', '--enable-unsafe-swiftshader', '--disab
 PROJECT = """import json, sys, time
 from promax_nb.views.scene import open_run; from promax_nb.views.maps import project
 scene = open_run(sys.argv[1]); spaces = {k: v for k, v in scene.spaces().items() if k != 'profiles'}
-began = time.time(); p = project(spaces); print(json.dumps({'seconds': time.time() - began, 'record': p.record}, default=str))"""
+began = time.time()
+p = project(spaces)
+print(json.dumps({'seconds': time.time() - began, 'record': p.record}, default=str))"""
 SPOTS = """() => {
-  const gd = document.querySelector('.px-plot'), t = gd._fullData[0], l = gd._fullLayout, b = gd.getBoundingClientRect();
+  const gd = document.querySelector('.px-plot'), t = gd._fullData[0];
+  const l = gd._fullLayout, b = gd.getBoundingClientRect();
   const at = i => [b.left + l.xaxis._offset + l.xaxis.d2p(t.x[i]), b.top + l.yaxis._offset + l.yaxis.d2p(t.y[i])];
   return Array.from({length: 12}, (_, k) => at(400 * k));
 }"""
 PAGE = """async () => {
   const e = document.querySelector('.px-mount').explorer, n = e.s.n, out = {};
-  const idle = () => new Promise(r => setTimeout(r, 1500));  // a person looks before the next click; without it a frame waits for the one before
+  // a person looks before the next click; without it a frame waits for the one before
+  const idle = () => new Promise(r => setTimeout(r, 1500));
   const timed = async (name, f) => {
     await idle();
-    const t = performance.now(); await f(); await new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)));
+    const t = performance.now();
+    await f();
+    await new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)));
     (out[name] ??= []).push(performance.now() - t);
   };
   for (let k = 0; k < 5; k++) {
     await idle();
     const t = performance.now(), all = e.pick(37 * k, true);
-    await new Promise(r => requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = r; c.port2.postMessage(0); }));  // painted
+    await new Promise(r => requestAnimationFrame(() => {  // painted
+      const c = new MessageChannel();
+      c.port1.onmessage = r;
+      c.port2.postMessage(0);
+    }));
     (out.card ??= []).push(performance.now() - t);
     await all;
     (out['card, lines and distribution'] ??= []).push(performance.now() - t);

@@ -31,7 +31,9 @@ import json, sys
 from pathlib import Path
 here = Path('.')
 books = {{p.as_posix(): json.loads(p.read_text()) for p in here.rglob('*.ipynb')}}
-seen = {{'arguments': sys.argv[1:], 'notebooks': books, 'settings': Path('_quarto.yml').read_text(), 'files': [p.name for p in here.iterdir()]}}
+files = [p.name for p in here.iterdir()]
+settings = Path('_quarto.yml').read_text()
+seen = {{'arguments': sys.argv[1:], 'notebooks': books, 'settings': settings, 'files': files}}
 with open({log!r}, 'a') as f: f.write(json.dumps(seen) + chr(10))
 Path('_docs').mkdir()
 (Path('_docs') / 'index.html').write_text('<p>by the stand-in</p>')
@@ -48,7 +50,7 @@ make_site.main(['--out', 'quarto'])
 
 
 def build(tree: Path) -> str:
-    """What `make docs` runs, in one process for both builders: the site in offline/, and what a stand-in for quarto made in quarto/; returns what was said."""
+    """What `make docs` runs: the site in offline/, what a stand-in for quarto made in quarto/; returns its words."""
     command = tree / 'bin' / 'quarto'
     command.parent.mkdir()
     command.write_text(STAND_IN.format(python=sys.executable, log=str(tree / 'quarto.jsonl')))
@@ -75,7 +77,7 @@ def fingerprint() -> str:
 
 
 def sites(make_folder) -> Path:
-    """Folder with offline/ and quarto/ (sites), quarto.jsonl (how quarto was called) and said.log; make_folder() gives an empty folder.
+    """Folder with offline/ and quarto/ (sites), quarto.jsonl (its call) and said.log; make_folder() gives an empty one.
 
     Built anew when anything it is made from has changed, and once for test processes that want it at the same time."""
     kept = ROOT / '.cache' / 'tested-site' / fingerprint()

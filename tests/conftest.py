@@ -36,7 +36,7 @@ def _shared():
 
 @pytest.fixture(scope='session')
 def needed():
-    """What a test needs, handed through; absent: a loud skip, or a failure where the variable is set."""
+    """What a test needs. Absent: a loud skip for a person, a failure where the environment variable is set."""
 
     def check(found, variable, why):
         if found is None:

@@ -305,10 +305,12 @@ def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
 
 COMMANDS = {'run': (DataConfig, RunConfig), 'lettingo': (LettingoConfig, DataConfig), 'align': (AlignConfig,)}
 TOML = (
-    '"many"', '""', '"5"', '"-1"', '3', '-1', '0', '512.5', '1e400', 'nan', '-inf', 'true', '[]', '[1, "a"]', '[[1]]', '{}',
+    '"many"', '""', '"5"', '"-1"', '3', '-1', '0', '512.5', '1e400', 'nan', '-inf',
+    'true', '[]', '[1, "a"]', '[[1]]', '{}',
     '{a = 1}', '1979-05-27', '07:32:00', '9' * 400, '"\\u0000"', '"a\\nb"', '""" """',
 )  # fmt: skip
-TYPED = ('', ' ', 'many', 'nan', 'inf', '-inf', '1e999', '9' * 400, '1,2,', ',', '\x00', '0.5.5', 'none', '[1]', '{"a": 1}')
+TYPED = (
+    '', ' ', 'many', 'nan', 'inf', '-inf', '1e999', '9' * 400, '1,2,', ',', '\x00', '0.5.5', 'none', '[1]', '{"a": 1}')
 
 
 @pytest.fixture
@@ -364,7 +366,8 @@ def test_every_key_of_a_file_in_every_kind(command, tmp_path):
                 continue
             read += 1
             plain = typing.get_origin(inner) or inner
-            assert (found is None and optional) or plain is typing.Literal or isinstance(found, plain), (part.name, value)
+            fits = (found is None and optional) or plain is typing.Literal or isinstance(found, plain)
+            assert fits, (part.name, value)
             assert not isinstance(found, float) or math.isfinite(found)
     assert read > len(COMMANDS[command]) and refused > read
 

@@ -65,7 +65,9 @@ def check_quarto(kept):
             f'{page} still shows exported cells'
         )
     shown = [
-        c for c in call['notebooks']['models/03_bases.ipynb']['cells'] if ''.join(c['source']).endswith('show_doc(LightGCN)')
+        c
+        for c in call['notebooks']['models/03_bases.ipynb']['cells']
+        if ''.join(c['source']).endswith('show_doc(LightGCN)')
     ]
     assert 'edge_drop:float=0.0, # share of edges left out' in ''.join(shown[0]['outputs'][0]['data']['text/markdown'])
     assert (kept / 'quarto' / 'index.html').read_text() == '<p>by the stand-in</p>'

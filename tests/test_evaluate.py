@@ -26,8 +26,8 @@ from promax_nb.models.evaluate import (
     user_metrics,
 )
 from promax_nb.models.objectives import BPR
-from promax_nb.models.scorers import as_scorer
 from promax_nb.models.results import load_fit
+from promax_nb.models.scorers import as_scorer
 from promax_nb.models.train import fit
 
 

@@ -85,7 +85,9 @@ def test_runs_that_differ_in_one_thing_differ(tmp_path):
         rows, columns = free[first : first + 40].T
         return shop.train + sp.csr_matrix((np.ones(40, np.float32), (rows, columns)), shop.shape)
 
-    def with_extras(users=vectors[0], augmented=added(0)):
+    first = added(0)
+
+    def with_extras(users=vectors[0], augmented=first):
         texts = dict(user_profiles=['reads'] * 60, item_profiles=['is read'] * 40)
         brought = dict(user_vectors=users, item_vectors=vectors[1], augmented=augmented, **texts)
         return dataclasses.replace(shop, extras=brought)

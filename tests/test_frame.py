@@ -70,7 +70,7 @@ def hooks():
 
 
 def test_the_hooks_are_local_and_run(tmp_path):
-    """Every hook is a program of this environment; the one for keys stops a commit of a planted key and lets a clean one pass."""
+    """Every hook is a program of this environment; that for keys stops a planted key and lets a clean commit pass."""
     config = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text(encoding='utf-8'))
     assert {r['repo'] for r in config['repos']} == {'local'} and {'nbdev_clean', 'nbdev_export', 'keys'} <= set(hooks())
     for h in hooks().values():

@@ -22,7 +22,8 @@ COLAB = 'https://colab.research.google.com/github/promax-nb/promax_nb/blob/main/
 GUARD = """import socket as _s
 _connect = _s.socket.connect
 def _guarded(self, address, *a):
-    if isinstance(address, tuple) and address[0] not in ('127.0.0.1', '::1', 'localhost'): raise OSError(f'a lesson tried to reach {address[0]}')
+    if isinstance(address, tuple) and address[0] not in ('127.0.0.1', '::1', 'localhost'):
+        raise OSError(f'a lesson tried to reach {address[0]}')
     return _connect(self, address, *a)
 _s.socket.connect = _guarded"""
 

@@ -93,7 +93,8 @@ def away(built, tmp_path_factory):
         f'def guard(event, args, root={str(ROOT) + os.sep!r}, kept={str(Path(sys.prefix)) + os.sep!r}):\n'
         '    if event != "open" or not isinstance(args[0], str): return\n'
         '    path = os.path.abspath(args[0])\n'
-        '    if path.startswith(root) and not path.startswith(kept): sys.stderr.write(f"REPOSITORY READ: {path}\\n"); os._exit(77)\n'
+        '    if path.startswith(root) and not path.startswith(kept):\n'
+        '        sys.stderr.write(f"REPOSITORY READ: {path}\\n"); os._exit(77)\n'
         'sys.addaudithook(guard)\n'
     )
     done = run(
@@ -272,8 +273,10 @@ def test_demo_and_whole_session_full(away):
 def test_a_kept_writer_and_the_widgets_need_no_extra(away):
     code = (
         'from promax_nb.all import *\n'
-        'data = toy_data(20, 250, density="dense", split="temporal"); history = split_history(data, targets=2, users=[0])\n'
-        'print(explore(writer(*tiny_lm()), data, history, n=1, form="slots", progress=False).profile[0]); print(type(ProfileBrowser).__name__)'
+        'data = toy_data(20, 250, density="dense", split="temporal")\n'
+        'history = split_history(data, targets=2, users=[0])\n'
+        'print(explore(writer(*tiny_lm()), data, history, n=1, form="slots", progress=False).profile[0])\n'
+        'print(type(ProfileBrowser).__name__)'
     )
     done = away('python', '-c', code)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 2 and len(done.stdout.split()) > 5, done.stderr[
