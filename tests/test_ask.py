@@ -42,7 +42,6 @@ COLUMNS = [
 ]
 
 
-
 # ---------------------------------------------------------------- alignment, duplicates, failures
 
 
@@ -654,7 +653,7 @@ def test_an_answer_is_in_the_store_before_the_next_is_asked(tmp_path):
 
     def model(prompt):
         if int(prompt):
-            time.sleep(0.05)
+            time.sleep(0.15)  # time for a commit, also on a busy machine
             lag.append(int(prompt) - len(store_frame(store)))
         return prompt
 

@@ -217,7 +217,6 @@ def test_folder_is_known_by_content(tmp_path):
     shutil.rmtree(tmp_path / 'b')
 
 
-
 # what a model is known by
 
 

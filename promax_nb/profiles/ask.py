@@ -23,8 +23,18 @@ from .answers import Answer, as_answer, one_of
 from .replies import env_secrets, hide
 from .purse import Purse, check_money, longest_answer, paid_for, usd, worst_case
 from promax_nb.profiles.questions import (
-    Outcome, adopt, earlier_answers, is_deterministic, known_outcomes, open_answers, outcome_of, question_table,
-    store_frame, takes, writable, writer_name,
+    Outcome,
+    adopt,
+    earlier_answers,
+    is_deterministic,
+    known_outcomes,
+    open_answers,
+    outcome_of,
+    question_table,
+    store_frame,
+    takes,
+    writable,
+    writer_name,
 )
 from .template import estimate_tokens
 

@@ -18,7 +18,12 @@ from tqdm import tqdm
 
 from ..data.storage import Store, few
 from promax_nb.retrieval.encoders import (
-    earlier_ids, encoder_id, find_encoder, load_encoder, read_texts, unread_tokens,
+    earlier_ids,
+    encoder_id,
+    find_encoder,
+    load_encoder,
+    read_texts,
+    unread_tokens,
 )
 from .vectors import check_vectors, unit_rows
 
@@ -165,6 +170,7 @@ def _earlier_vectors(
     if found:
         keep_vectors(store, encoder_id(encoder), found)
     return found
+
 
 def _counted(
     store,  # Store | None
