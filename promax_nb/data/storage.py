@@ -412,7 +412,8 @@ class Patched:
 
     if TYPE_CHECKING:  # a checker cannot see these methods; without a word from us it would call them mistakes
 
-        def __getattr__(self, name: str) -> Any: ...
+        def __getattr__(self, name: str) -> Any:
+            """What later cells add."""
 
 
 class Store(Patched):

@@ -23,7 +23,7 @@ from .answers import Answer, as_answer, one_of
 from .replies import env_secrets, hide
 from .purse import Purse, check_money, longest_answer, paid_for, usd, worst_case
 from promax_nb.profiles.questions import (
-    Outcome,
+    QuestionOutcome,
     adopt,
     earlier_answers,
     is_deterministic,
@@ -105,7 +105,7 @@ def _settle(
     gate,  # Gate
     ticket,  # Ticket
     cost,  # float: US dollars, of all tries
-    outcomes,  # list of Outcome: of every question of the job
+    outcomes,  # list of QuestionOutcome: of every question of the job
     errors,  # list of Exception | None
 ):
     """Pay for a job, and count what failed."""
@@ -138,7 +138,7 @@ class Asking:
     whole: bool = False  # an answer that was cut is no answer
     price: tuple | None = None  # US dollars per million tokens read, written
     schema: dict | None = None  # JSON schema for the answer, where the writer takes one
-    outcomes: dict = field(default_factory=dict)  # key -> Outcome, filled as answers arrive
+    outcomes: dict = field(default_factory=dict)  # key -> QuestionOutcome, filled as answers arrive
 
     def __post_init__(self):
         self.params = json.dumps(getattr(self.llm, 'params', None) or {}, sort_keys=True, default=str)
@@ -182,7 +182,7 @@ def _read(
     asking,  # Asking
     question,  # (key, prompt, sample)
     answer,  # Answer | Exception
-) -> tuple:  # (Answer | Exception, Outcome)
+) -> tuple:  # (Answer | Exception, QuestionOutcome)
     """One answer, cleaned, read and priced."""
     if isinstance(answer, Answer) and isinstance(answer.text, str):
         answer = replace(answer, text=writable(hide(answer.text, asking.secrets)))
@@ -316,11 +316,11 @@ def _ask_the_rest(
 # %% ../../nbs/profiles/08_ask.ipynb #1a8b898a
 def result_table(
     questions,  # DataFrame from `question_table`
-    outcomes,  # dict key -> Outcome
+    outcomes,  # dict key -> QuestionOutcome
     why='',  # str: reason of rows that were not asked
 ) -> pd.DataFrame:  # id, prompt, answer, status ('ok' | 'failed'), error, model, key, tokens, finish, cost, cached
     """Outcomes beside their questions."""
-    not_asked = Outcome(error=why)
+    not_asked = QuestionOutcome(error=why)
     rows = [outcomes.get(key, not_asked) for key in questions['key']]
     table = questions[['id', *(['sample'] if 'sample' in questions else []), 'prompt']].copy()
     table['answer'] = pd.Series([row.answer for row in rows], dtype=object)
@@ -368,7 +368,7 @@ def dry_plan(
     llm,  # callable
     questions,  # DataFrame from `question_table`
     todo,  # DataFrame: those that would be asked
-    outcomes,  # dict key -> Outcome: what is known
+    outcomes,  # dict key -> QuestionOutcome: what is known
     earlier,  # int: answers of an earlier version that would be asked for again
     price,  # (float, float) | None
     count,  # callable prompt -> tokens | None

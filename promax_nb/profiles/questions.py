@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ANSWERS', 'ATTEMPTS', 'writer_name', 'is_deterministic', 'takes', 'answer_key', 'earlier_keys', 'question_table',
-           'writable', 'open_answers', 'store_frame', 'Outcome', 'outcome_of', 'known_outcomes', 'earlier_answers',
-           'adopt']
+           'writable', 'open_answers', 'store_frame', 'QuestionOutcome', 'outcome_of', 'known_outcomes',
+           'earlier_answers', 'adopt']
 
 # %% ../../nbs/profiles/07_questions.ipynb #f77f2967
 import inspect
@@ -162,7 +162,7 @@ def store_frame(
 
 # %% ../../nbs/profiles/07_questions.ipynb #31b46d26
 @dataclass
-class Outcome:
+class QuestionOutcome:
     """What became of one question."""
 
     answer: object = None  # the text, or what the check made of it
@@ -179,10 +179,10 @@ def outcome_of(
     answer,  # Answer | Exception
     check=None,  # callable text -> value, raises ValueError with a reason | None
     whole=False,  # bool: an answer that was cut is no answer
-) -> Outcome:
+) -> QuestionOutcome:
     """One answer, read."""
     came = getattr(answer, 'answer', None) if isinstance(answer, Exception) else answer
-    known = Outcome()
+    known = QuestionOutcome()
     if came is not None:
         known.prompt_tokens, known.completion_tokens = came.prompt_tokens, came.completion_tokens
         known.finish = came.finish
@@ -211,7 +211,7 @@ def known_outcomes(
     check=None,  # callable | None
     whole=False,  # bool
     final=False,  # bool: useless answers are final, since the writer would answer the same
-) -> dict:  # key -> Outcome
+) -> dict:  # key -> QuestionOutcome
     """What the store says about these questions."""
     known = {}
     if store is None:
@@ -224,7 +224,7 @@ def known_outcomes(
     if final:
         rest = [key for key in keys if key not in known]
         for key, (reason,) in store.find('attempts', rest, ['reason'], where={'useless': 1}).items():
-            known[key] = Outcome(error=reason + _AGAIN, cost=0.0, cached=True, useless=True)
+            known[key] = QuestionOutcome(error=reason + _AGAIN, cost=0.0, cached=True, useless=True)
     return known
 
 # %% ../../nbs/profiles/07_questions.ipynb #048154e9
