@@ -83,7 +83,7 @@ def test_a_figure_answers(open_file, folder):
 
 
 def test_formulas_are_drawn(open_file, folder):
-    watched = open_file(folder / 'shape.html')
+    watched = open_file(folder / 'models' / 'losses.html')
     watched.page.locator('mjx-container svg').first.wait_for()
     formulas = watched.page.locator('article .math')
     assert formulas.count() > 10 and watched.page.locator('article .math mjx-container').count() == formulas.count()
@@ -99,7 +99,7 @@ def test_light_dark_and_phone(open_file, folder):
     for name, page, watched in (
         ('front', 'index', light),
         ('lesson', 'lessons/profiles', light),
-        ('reference', 'models', dark),
+        ('reference', 'models/bases', dark),
     ):
         watched.page.goto((folder / f'{page}.html').as_uri())
         screenshot(watched, f'site-{name}')
