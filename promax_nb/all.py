@@ -19,7 +19,6 @@ from promax_nb.data.audit import audit, chance_overlap
 from promax_nb.data.storage import write_atomic
 
 # profiles: writers, prompts and what they answered
-from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.llm import chat
 from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
@@ -29,7 +28,6 @@ from promax_nb.profiles.purse import Purse
 from promax_nb.profiles.prompts import facts, item_prompts, user_prompts
 from promax_nb.profiles.fence import material
 from promax_nb.profiles.write import write
-from promax_nb.profiles.missing import check_profiles
 
 # retrieval: vectors of profiles and the interactions that they add
 from promax_nb.retrieval.embed import encode, whiten
@@ -45,6 +43,11 @@ from promax_nb.models.losses import s2dr_loss, sdr_loss
 from promax_nb.models.results import load_fit
 from promax_nb.models.train import TrainConfig, fit, tune
 from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, user_metrics
+
+# recommend: lists in people's own ids
+from promax_nb.recommend import fits as _fits  # gives fit results their methods: ours.recommend(...)
+from promax_nb.recommend.build import recommender
+from promax_nb.recommend.folder import load_recommender
 
 # lettingo: explore, judge, align
 from promax_nb.lettingo.histories import split_history
@@ -89,14 +92,16 @@ __all__ = [
     'RecData', 'toy_data', 'from_frame', 'from_atomic', 'from_rlmrec', 'save', 'load', 'describe', 'audit',
     'chance_overlap', 'write_atomic',
     # profiles: writers, prompts and what they answered
-    'chat', 'local', 'template', 'LLMError', 'ask', 'item_prompts', 'user_prompts', 'facts', 'material', 'Purse',
-    'write', 'check_profiles', 'store_frame',
+    'chat', 'local', 'template', 'ask', 'item_prompts', 'user_prompts', 'facts', 'material', 'Purse',
+    'write', 'store_frame',
     # retrieval: vectors of profiles and the interactions that they add
     'encode', 'whiten', 'unit_rows', 'candidates', 'level_shift', 'rerank', 'augment',
     # models: bases, objectives, training and comparison
     'Recommender', 'MF', 'LightGCN', 'GCCF', 'SimGCL', 'BPR', 'ProMax', 'sdr_loss', 's2dr_loss',
     'TrainConfig', 'fit', 'tune', 'load_fit', 'evaluate', 'user_metrics', 'held_out', 'compare',
     'by_sparsity',
+    # recommend: lists in people's own ids
+    'recommender', 'load_recommender',
     # lettingo: explore, judge, align
     'split_history', 'styled', 'claims', 'faithfulness', 'true_tastes', 'explore', 'diversity', 'fit_judge',
     'no_profile', 'judge', 'predictions', 'sentiment_report', 'make_pairs', 'preflight', 'best_profiles',

@@ -24,7 +24,8 @@ from promax_nb.profiles.write import write
 from promax_nb.teach import fill_answers
 
 ROOT = Path(__file__).resolve().parent.parent
-WINGS = ('data', 'profiles', 'retrieval', 'models', 'lettingo', 'views')  # a wing imports from those before it
+# a wing imports from those before it
+WINGS = ('data', 'profiles', 'retrieval', 'models', 'recommend', 'lettingo', 'views')
 
 
 def recipe(heading, mark='```'):

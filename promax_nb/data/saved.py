@@ -7,9 +7,6 @@ __all__ = ['SAVE_VERSION', 'save', 'load']
 
 # %% ../../nbs/data/04_saved.ipynb #3fd6b18a
 import json
-import re
-import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +14,11 @@ import pandas as pd
 from scipy import sparse as sp
 
 from .interactions import SPLITS, RecData, json_values
-from .storage import flush, replace_file
+from .folders import FolderKind, load_folder, save_folder
 
 # %% ../../nbs/data/04_saved.ipynb #99d6a177
 SAVE_VERSION = 1
-_INDEX = 'recdata.json'
+_KIND = FolderKind('recdata.json', 'promax_nb.RecData', SAVE_VERSION, 'a saved RecData', 'save()')
 
 
 def _pack(
@@ -87,78 +84,27 @@ def _write_parts(
         sp.save_npz(folder / f'matrix{i}.npz', matrix)
     index = json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)})
     (folder / 'extras.json').write_text(index, encoding='utf-8')
-    for path in (*folder.iterdir(), folder):
-        flush(path)
-
-
-def _saved(
-    folder,  # Path
-) -> dict | None:  # the index of a save, or None if the folder holds none
-    """Is this one of ours?"""
-    try:
-        note = json.loads((folder / _INDEX).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(note, dict) or note.get('format') != 'promax_nb.RecData':
-        return None
-    return note if re.fullmatch(r'parts-\w+', str(note.get('parts'))) else None
 
 # %% ../../nbs/data/04_saved.ipynb #21e42de8
-def _check_place(
-    folder,  # Path
-    overwrite,  # bool: also write into a folder that holds other things
-) -> dict | None:  # the index of an earlier save
-    """May a save be written here? Raises ValueError where it would land in something else."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f'{folder.name} is a file: give a folder to save into')
-    old = _saved(folder)
-    foreign = folder.is_dir() and old is None and any(folder.iterdir())
-    if foreign and (not overwrite or (folder / _INDEX).exists()):
-        raise ValueError(
-            f'{folder.name} holds something that is not an earlier save: choose another folder, or pass overwrite=True '
-            f'to put the save beside what is there (unless that is a {_INDEX} of another kind)'
-        )
-    return old
-
-# %% ../../nbs/data/04_saved.ipynb #21e42df8
 def save(
     data,  # RecData
     folder,  # path: new, or an earlier save (which is replaced)
     overwrite=False,  # bool: also write into a folder that holds other things; these stay
 ) -> Path:  # the folder
     """Keep data as parquet, npz and JSON. Readers see the old save or the new one, never half of one."""
-    folder = Path(folder)
-    old, stamp = _check_place(folder, overwrite), uuid.uuid4().hex[:12]
-    home = folder if folder.is_dir() else folder.parent / f'.{folder.name}.{stamp}'
-    parts, index = home / f'parts-{stamp}', home / f'parts-{stamp}.json'
-    parts.mkdir(parents=True)
-    note = {'format': 'promax_nb.RecData', 'version': SAVE_VERSION, 'parts': parts.name}
-    try:
+
+    def write(parts):
         _write_parts(data, parts)
-        note.update(name=data.name, hash=data.hash(), meta=json_values(data.meta))
-        index.write_text(json.dumps(note, indent=1), encoding='utf-8')
-        flush(index)
-        replace_file(index, home / _INDEX)
-        flush(home)  # from here on the new save is the save
-        if home != folder:
-            replace_file(home, folder)
-            flush(folder.parent)
-    except BaseException:
-        if (_saved(folder) or {}).get('parts') != parts.name:  # it did not come that far: leave nothing behind
-            shutil.rmtree(parts if home == folder else home, ignore_errors=True)
-            index.unlink(missing_ok=True)
-        raise
-    if old:
-        shutil.rmtree(folder / old['parts'], ignore_errors=True)
-    return folder
+        return {'name': data.name, 'hash': data.hash(), 'meta': json_values(data.meta)}
+
+    return save_folder(folder, _KIND, write, overwrite)
 
 # %% ../../nbs/data/04_saved.ipynb #c075102c
 def _read_parts(
-    folder,  # Path of a save
+    parts,  # Path: the files of a save
     note,  # dict: its index
 ) -> RecData:
     """What `_write_parts` wrote; npz files are opened without pickle."""
-    parts = folder / note['parts']
     splits = [sp.csr_matrix(sp.load_npz(parts / f'{split}.npz')) for split in SPLITS]
     tables = [pd.read_parquet(parts / f'{name}.parquet') for name in ('users', 'items', 'events')]
     extra = json.loads((parts / 'extras.json').read_text(encoding='utf-8'))
@@ -176,23 +122,4 @@ def load(
     folder,  # path of an earlier save
 ) -> RecData:
     """What `save` kept; raises FileNotFoundError or ValueError if the folder holds none, a newer or a damaged one."""
-    folder = Path(folder)
-    note = _saved(folder)
-    while True:
-        if note is None:
-            raise FileNotFoundError(
-                f'{folder.name} is not a saved RecData (no readable {_INDEX} in it): point at a folder that save() '
-                'wrote'
-            )
-        if note['version'] > SAVE_VERSION:
-            raise ValueError(
-                f'{folder.name} was saved by a newer promax_nb (format {note["version"]}, this one reads '
-                f'{SAVE_VERSION}): update promax_nb'
-            )
-        try:
-            return _read_parts(folder, note)
-        except Exception as e:
-            now = _saved(folder)  # somebody may have saved anew while we were reading
-            if now == note:
-                raise ValueError(f'{folder.name} is damaged ({type(e).__name__}: {e}): save it again') from None
-            note = now
+    return load_folder(folder, _KIND, _read_parts)

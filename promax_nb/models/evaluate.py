@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from ..data.interactions import binary
 from ..data.storage import identity
-from .scorers import as_scorer, takes_scorer
+from .scorers import as_scorer, takes_scorer, top_items
 
 # %% ../../nbs/models/06_evaluate.ipynb #dc94525d
 def _mask(scores, seen):
@@ -34,8 +34,6 @@ def topk(
     block: int = 1024,  # users scored at a time
 ) -> np.ndarray:  # (len(rows), k) int64 item ids, best first; -1 where a user has fewer than k unseen items
     """The k best items of each user, seen ones left out."""
-    import torch
-
     scorer = as_scorer(scorer, None if seen is None else seen.shape)
     if rows is None and scorer.shape is None:
         raise ValueError('this scorer does not say how many users it has: pass rows, or as_scorer(..., shape=(M, N)).')
@@ -52,9 +50,7 @@ def topk(
         scores = scorer.scores(ids)
         if seen is not None:
             _mask(scores, seen[ids])
-        best = scores.topk(min(k, scores.shape[1]), dim=1)
-        found = best.indices.masked_fill(best.values == -torch.inf, -1).cpu().numpy()
-        lists[start : start + len(ids), : found.shape[1]] = found
+        lists[start : start + len(ids)] = top_items(scores, k)[0]
     return lists
 
 # %% ../../nbs/models/06_evaluate.ipynb #500c286e

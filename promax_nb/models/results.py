@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.storage import write_atomic
+from ..data.storage import Patched, write_atomic
 
 # %% ../../nbs/models/08_results.ipynb #aebd6015
 def save_tensors(
@@ -46,7 +46,7 @@ def load_tensors(
 
 # %% ../../nbs/models/08_results.ipynb #63b48643
 @dataclass
-class FitResult:
+class FitResult(Patched):
     """A trained recommender and how it came about."""
 
     model: object  # with the best parameters; None when loaded from a folder
@@ -56,6 +56,8 @@ class FitResult:
     card: dict = field(repr=False)  # protocol card
     best_epoch: int = 0
     best_score: float = 0.0
+    data: object = field(default=None, repr=False, compare=False)  # RecData it was trained on; None when loaded
+    served: object = field(default=None, repr=False, compare=False)  # what `recommend.fits` has built of it
 
     def save(
         self,

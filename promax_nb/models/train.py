@@ -442,7 +442,7 @@ def _finish(run: _Run, objective, data) -> FitResult:
     card |= {'best_epoch': run.best_epoch, 'epochs_run': run.epoch, 'steps': run.step}
     card['identity'] = run.parts and identity(run.parts)
     history = pd.DataFrame(run.rows)
-    return FitResult(run.model, users, items, history, card, run.best_epoch, run.best_score)
+    return FitResult(run.model, users, items, history, card, run.best_epoch, run.best_score, data)
 
 # %% ../../nbs/models/09_train.ipynb #56f545b7
 def _without_test(data):
