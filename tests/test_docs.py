@@ -16,7 +16,7 @@ import make_site  # noqa: E402
 def test_the_navigation_is_complete():
     assert make_site.check_navigation() == []
     sections = make_site.navigation()
-    wings = ['Data', 'Profiles', 'Retrieval', 'Models', 'LettinGo', 'Views', 'Corridor']
+    wings = ['Data', 'Profiles', 'Retrieval', 'Models', 'Recommend', 'LettinGo', 'Views', 'Corridor']
     assert [*sections] == ['', 'Learn', 'How to', *wings, 'Evidence']
     assert [*sections['']] == ['index.ipynb']
     assert len(sections['How to']) == 5 and [*sections['Evidence']] == ['results.ipynb', 'papers.ipynb']
