@@ -5,7 +5,7 @@
 Weights are chosen first, on validation data of seed 0 (`tune`, whose data has no test split); seeds 1 to 3 are then
 trained with the chosen weights and
 compared on test. Every finished training is kept and not run again. `--world toy` does the same on the generated
-bookshop, without a data folder.
+bookshop, without a data folder. Both are split at random within each user.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def main():
         if a.world == 'ml100k'
         else TrainConfig(batch=512, lr=3e-3, min_steps=300, patience=10)
     )
-    world = World(from_atomic(a.data) if a.world == 'ml100k' else toy_data(1000, 500), a.out)
+    world = World(from_atomic(a.data, split='random') if a.world == 'ml100k' else toy_data(1000, 500), a.out)
     if a.collect:
         return collect(world, a.out, a.collect, a.seeds, config)
     for base in a.only:

@@ -33,7 +33,7 @@ def main():
     p.add_argument('--case', default='SDR, shared basis, published weights')
     p.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     a = p.parse_args()
-    world = World(from_atomic(a.data), a.out)
+    world = World(from_atomic(a.data, split='random'), a.out)
     names = list(cases(0, 0))
     before, after = ([load_fit(a.out / f'{a.base}-{names.index(c)}-{s}') for s in a.seeds] for c in ('base', a.case))
     scene = Scene(world.data, vectors=world.vectors['shared'], before=before, after=after, settings={'width': 64})

@@ -48,11 +48,16 @@ class DataConfig:
         None, "ratings that mean that none was given, e.g. 0,-1; '': there are no such; none: found", empty=True
     )
     kcore: int = option(5, 'keep users and items with at least this many positives', least=0)
-    split: typing.Literal['random', 'temporal'] = option('random', 'how each user is split')
+    split: str = option(
+        'auto',
+        'what is held out: temporal or random (of each user), global (one cut in time for all), a COLUMN of the events '
+        'that says train, valid, test; auto: temporal where every event has a time, else random',
+    )
     ratios: tuple[float, float, float] = option(
         (0.7, 0.1, 0.2), 'shares of train, valid and test, e.g. .7,.1,.2', least=0, most=1
     )
     split_seed: int = option(0, 'seed of the random split', least=0)
+    allow_cold: bool = option(False, 'accept users who have events, but none of them in train')
 
 # %% ../nbs/90_experiment.ipynb #174c4462
 @dataclass
@@ -135,7 +140,7 @@ class RunConfig:
 # %% ../nbs/90_experiment.ipynb #cacccbbb
 def _from_files(
     config: DataConfig,
-    split: dict,  # kcore, split, ratios, seed
+    split: dict,  # kcore, split, ratios, seed, allow_cold
 ):
     """RecData from tables."""
     from promax_nb.data.frames import from_frame
@@ -159,6 +164,7 @@ def load_data(
 
     config = checked(config)
     split = dict(kcore=config.kcore, split=config.split, ratios=config.ratios, seed=config.split_seed)
+    split['allow_cold'] = config.allow_cold
     if config.format and config.events:
         raise ValueError('both events and format are given: use one of them.')
     if config.format:
@@ -166,7 +172,7 @@ def load_data(
         if kind == 'atomic':
             return from_atomic(folder, threshold=config.threshold, **split)
         if kind == 'rlmrec':
-            return from_rlmrec(folder)
+            return from_rlmrec(folder, allow_cold=config.allow_cold)
         raise ValueError(f"format {kind!r} is unknown: use 'atomic' or 'rlmrec', followed by a folder.")
     if not config.events:
         raise ValueError(
@@ -244,6 +250,17 @@ def _changes(
     return changed or (['interactions'] if theirs.get('data') != mine.get('data') else [])
 
 
+def _continued_by(
+    theirs: dict,
+    mine: dict,
+) -> str:
+    """How a run whose data was split in another way is continued, if that is a way one can ask for."""
+    from promax_nb.data.splits import SPLIT_WAYS
+
+    old, new = (noted.get('data options', {}).get('split') for noted in (theirs, mine))
+    return f', or continue it with split={old!r}' if old != new and old in SPLIT_WAYS else ''
+
+
 def claim(
     out: Path,  # run folder
     data,  # RecData
@@ -259,7 +276,8 @@ def claim(
     theirs = _noted(out, mine)
     if changed := _changes(theirs, mine):
         raise ValueError(
-            f'{out} holds a run with other inputs: {", ".join(changed)}. Use another folder, or delete this one.'
+            f'{out} holds a run with other inputs: {", ".join(changed)}. Use another folder, or delete this one'
+            f'{_continued_by(theirs, mine)}.'
         )
     write_json(out / 'settings.json', theirs | mine)
 
@@ -591,6 +609,7 @@ def experiment(
 ) -> SimpleNamespace:  # base, promax (lists of results, one per seed), compare, groups, audit, folder, page
     """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report."""
     from promax_nb.data.audit import audit
+    from promax_nb.data.splits import split_in_words
 
     config = checked(dataclasses.replace(config or RunConfig(), **settings))
     out, began = Path(out), time.monotonic()
@@ -599,7 +618,7 @@ def experiment(
         say(f'[{time.monotonic() - began:5.1f} s] {text}')
 
     claim(out, data, config)
-    step(repr(data))
+    step(f'{data!r}; split {split_in_words(data.meta)}')
     save_parts(data, out)
     with open_purse(config, out) as purse:
         with settings_named(patience='failures_in_a_row'):

@@ -56,6 +56,21 @@ def shared_data(needed):
     )
 
 
+@pytest.fixture(scope='session')
+def real(needed):
+    """The folder of one set of real data, by name: amazon-industrial, steam-sub, imdb-exp3rt, ml-100k ..."""
+
+    def folder(name):
+        found = _shared()
+        return needed(
+            found / name if found and (found / name).is_dir() else None,
+            'PROMAX_REQUIRE_DATA',
+            f'{name} not found; set PROMAX_DATA to a folder with {name}/ to run this test.',
+        )
+
+    return folder
+
+
 @pytest.fixture
 def serve(monkeypatch):
     """Start servers that are closed afterwards; a canary key is in the environment."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .interactions import RecData, assemble
-from .frames import rank_within, split_events
+from .splits import rank_within, split_events
 
 # %% ../../nbs/data/09_bookshop.ipynb #fc8b380b
 VOCABULARY: dict = {

@@ -309,8 +309,8 @@ def _check_splits(
     if len(cold) and not data.meta.get('allow_cold'):
         raise ValueError(
             f'{len(cold)} of {data.n_users} users have no training item (first: row {cold[0]}): drop them, give train '
-            "a larger share, set kcore to 1 or more, or accept them with meta={'allow_cold': True} (from_rlmrec: "
-            'allow_cold=True)'
+            'a larger share, set kcore to 1 or more, or accept them with allow_cold=True (of RecData itself: '
+            "meta={'allow_cold': True})"
         )
 
 # %% ../../nbs/data/03_interactions.ipynb #d6b10002

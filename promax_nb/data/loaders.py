@@ -269,12 +269,13 @@ def from_atomic(
     title=None,  # str | None: title column of the .item file; None: the first whose name ends in title or name
     threshold=4,  # float | None: a rating at or above is a positive; None: every row is
     kcore=5,  # int: users and items keep at least this many positives; 0: keep all
-    split='random',  # 'random' | 'temporal', within each user
-    ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test
-    seed=0,  # int: of the random split
+    split='auto',  # 'auto' | 'random' | 'temporal' (both within each user) | 'global' (one cut in time) | a column of .inter
+    ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test; of a given split without valid: how much of train it gets
+    seed=0,  # int: of a random split
     dup='latest',  # 'latest' | 'error': what to do where a user and item repeat
     name=None,  # str | None: what to call it; None: NAME of the files
     unrated='auto',  # 'auto' | number | list of numbers: ratings that mean "none was given"; []: none
+    allow_cold=False,  # bool: accept users who have events, but none of them in train
 ) -> RecData:  # meta says which files and which id field were used, and how many texts were found
     """RecBole's `.inter`, `.item` and `.user` files, with item texts from a JSON file beside them."""
     folder = need_folder(folder, 'NAME.inter')
@@ -304,4 +305,5 @@ def from_atomic(
         name=name or inter.stem,
         meta={'source': 'from_atomic', 'files': files, **notes},
         unrated=unrated,
+        allow_cold=allow_cold,
     )
