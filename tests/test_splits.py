@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -145,7 +144,8 @@ def test_a_moment_is_never_parted():
     at = {name: set(part.time) for name, part in parts(data).items()}
     assert not at['train'] & at['valid'] and not at['valid'] & at['test']
     with pytest.raises(ValueError, match='leaves .* empty.*split=.temporal'):
-        from_frame(events.assign(time=(events.time > 1.603e9) * DAY * 365 + 1e9), kcore=0, split='global', allow_cold=True)
+        years = events.assign(time=(events.time > 1.603e9) * DAY * 365 + 1e9)
+        from_frame(years, kcore=0, split='global', allow_cold=True)
 
 
 @pytest.mark.parametrize('split', ['temporal', 'global'])
@@ -159,7 +159,12 @@ def test_a_cut_in_time_needs_times(split):
 
 # ---- a split of one's own
 
-SPELLINGS = [('train', 'valid', 'test'), ('Train', 'val', 'TEST'), (' TRAIN', 'Validation', 'test '), ('trn', 'dev', 'tst')]
+SPELLINGS = [
+    ('train', 'valid', 'test'),
+    ('Train', 'val', 'TEST'),
+    (' TRAIN', 'Validation', 'test '),
+    ('trn', 'dev', 'tst'),
+]
 
 
 def fold(names=SPELLINGS[0]):
@@ -295,7 +300,8 @@ def test_a_folder_of_a_random_split_says_how_it_goes_on(files, tmp_path):
 def test_the_command_line(files, tmp_path, capsys):
     from promax_nb.cli import main
 
-    command = ['run', '--events', files['events'], '--items', files['items'], '--kcore', '0', '--out', str(tmp_path / 'r')]
+    command = ['run', '--events', files['events'], '--items', files['items'], '--kcore', '0']
+    command += ['--out', str(tmp_path / 'r')]
     quick = ['--epochs', '1', '--batch', '64', '--dim', '4', '--width', '4', '--min-steps', '0', '--base', 'MF']
     assert main([*command, '--split', 'global']) == 2 and '--allow-cold' in capsys.readouterr().err
     assert main([*command, '--split', 'flod']) == 2 and "Did you mean 'fold'" in capsys.readouterr().err

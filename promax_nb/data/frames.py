@@ -12,8 +12,8 @@ import pandas as pd
 from .cells import tidy_table
 from .columns import need_columns, read_ids, read_ratings, read_times, tell
 from .interactions import EVENT_COLUMNS, RecData, assemble
-from .splits import are_positions, check_way, choose_way, cut_valid, keep_earliest, names_parts, read_parts
-from .splits import split_events
+from .splits import are_positions, check_way, choose_way, cut_valid, keep_earliest, names_parts
+from .splits import read_parts, split_events
 from .storage import close_names, few
 
 # %% ../../nbs/data/05_frames.ipynb #d8a12438
@@ -254,7 +254,7 @@ def _tell_given(
     if way != 'auto' or 'split' not in events or list(events.columns).count('split') > 1:
         return
     if names_parts(events['split']):
-        tell(meta, "events has a column 'split' that says train and test, and it is not used: pass split='split' to use it")
+        tell(meta, "events has a column 'split' that says train and test and is not used: pass split='split' to use it")
 
 
 def _split_diary(
@@ -276,8 +276,8 @@ def _split_diary(
     if meta.get('events_dropped'):
         tell(
             meta,
-            f'kcore={meta["kcore"]} left out {meta["events_dropped"]} events of a split that was given, so it is no longer '
-            'the split that others have used: pass kcore=0 to keep it whole',
+            f'kcore={meta["kcore"]} left out {meta["events_dropped"]} events of a split that was given, so it is no '
+            'longer the split that others have used: pass kcore=0 to keep it whole',
         )
     return part if 'valid' in part else cut_valid(part, user, positive, time, ratios, seed, meta)
 
@@ -294,7 +294,7 @@ def from_frame(
     text=None,  # str | None: column of the text in items; None: 'text', if there is one
     threshold=4,  # float | None: a rating at or above is a positive; None: every row is
     kcore=5,  # int: users and items keep at least this many positives; 0: keep all
-    split='auto',  # 'auto' | 'random' | 'temporal' (both within each user) | 'global' (one cut in time) | a column of events
+    split='auto',  # 'auto' | 'random' | 'temporal' (each user's) | 'global' (one cut in time) | a column of events
     ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test; of a given split without valid: how much of train it gets
     seed=0,  # int: of a random split
     dup='latest',  # 'latest' | 'error': what to do where a user and item repeat

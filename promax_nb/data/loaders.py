@@ -269,7 +269,7 @@ def from_atomic(
     title=None,  # str | None: title column of the .item file; None: the first whose name ends in title or name
     threshold=4,  # float | None: a rating at or above is a positive; None: every row is
     kcore=5,  # int: users and items keep at least this many positives; 0: keep all
-    split='auto',  # 'auto' | 'random' | 'temporal' (both within each user) | 'global' (one cut in time) | a column of .inter
+    split='auto',  # 'auto' | 'random' | 'temporal' (each user's) | 'global' (one cut in time) | a column of .inter
     ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test; of a given split without valid: how much of train it gets
     seed=0,  # int: of a random split
     dup='latest',  # 'latest' | 'error': what to do where a user and item repeat
