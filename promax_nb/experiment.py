@@ -43,6 +43,8 @@ class DataConfig:
     time_column: str | None = option(None, "column of the time; none: 'time', if there is one")
     title_column: str | None = option(None, "column of the title in the item file; none: 'title', if there is one")
     text_column: str | None = option(None, "column of the text in the item file; none: 'text', if there is one")
+    user_profile_column: str | None = option(None, 'column of written profiles in the user file; none: to be written')
+    item_profile_column: str | None = option(None, 'column of written profiles in the item file; none: to be written')
     threshold: float | None = option(4.0, 'rating from which an interaction is a positive; none: every one is')
     unrated: tuple[float, ...] | None = option(
         None, "ratings that mean that none was given, e.g. 0,-1; '': there are no such; none: found", empty=True
@@ -138,6 +140,13 @@ class RunConfig:
     bf16: bool = option(False, 'matrix products in bfloat16')
 
 # %% ../nbs/90_experiment.ipynb #cacccbbb
+def _profile_columns(
+    config: DataConfig,
+) -> dict:
+    """The columns that hold profiles, as the rooms call them."""
+    return {f'{side}_profile': getattr(config, f'{side}_profile_column') for side in ('user', 'item')}
+
+
 def _from_files(
     config: DataConfig,
     split: dict,  # kcore, split, ratios, seed, allow_cold
@@ -152,6 +161,7 @@ def _from_files(
         given['unrated'] = list(config.unrated)
     ids, files = [config.user_column, config.item_column], (config.events, config.items, config.users)
     tables = [None if file is None else read_table(file, ids) for file in files]
+    given |= _profile_columns(config)
     return from_frame(*tables, **given, **split, threshold=config.threshold, name=Path(config.events).stem)
 
 
@@ -170,7 +180,7 @@ def load_data(
     if config.format:
         kind, folder = config.format
         if kind == 'atomic':
-            return from_atomic(folder, threshold=config.threshold, **split)
+            return from_atomic(folder, threshold=config.threshold, **_profile_columns(config), **split)
         if kind == 'rlmrec':
             return from_rlmrec(folder, allow_cold=config.allow_cold)
         raise ValueError(f"format {kind!r} is unknown: use 'atomic' or 'rlmrec', followed by a folder.")
@@ -328,11 +338,15 @@ def asking(
 
 # %% ../nbs/90_experiment.ipynb #77fe9e41
 def _came_with(
-    texts,  # one per id
-):  # DataFrame
+    data,  # RecData
+    name: str,  # 'user_profiles' or 'item_profiles'
+):  # DataFrame; None where the data brought none
     """Profiles that the data brought, as a table of profiles."""
     import pandas as pd
 
+    texts = data.extras.get(name)
+    if texts is None:
+        return None
     about = {'writer': 'came with the data', 'status': 'ok'}
     return pd.DataFrame({'id': range(len(texts)), 'profile': list(texts), **about})
 
@@ -352,33 +366,32 @@ def make_profiles(
     out: Path,
     purse,  # Purse
 ) -> tuple:  # user and item profile tables, and the prompts they came from; None where there is nothing to write from
-    """One text for every user and item."""
+    """One text for every user and item: what the data brought, and what is written."""
     import pandas as pd
 
     from promax_nb.profiles.prompts import item_prompts, user_prompts
     from promax_nb.profiles.write import write
 
-    prompts = None
-    if {'user_profiles', 'item_profiles'} <= set(data.extras):
-        users, items = _came_with(data.extras['user_profiles']), _came_with(data.extras['item_profiles'])
-    elif _says_nothing(data):
+    asked = []
+    users, items = (_came_with(data, name) for name in ('user_profiles', 'item_profiles'))
+    if items is None and _says_nothing(data):
         if config.sdr:
             raise ValueError(
                 'no item has a title or a text, so no profile can be written: '
                 'give --items FILE with them, or set --sdr 0.'
             )
         return None, None, None
-    else:
-        how = dict(missing=config.missing, whole=config.whole, **asking(config, out, purse))
-        llm = make_writer(config)
-        about_items = item_prompts(data)
-        items = write(llm, about_items, **how)
-        about_users = user_prompts(data, items)
-        users = write(llm, about_users, **how)
-        prompts = pd.concat([about_items, about_users], ignore_index=True)
+    how = dict(missing=config.missing, whole=config.whole, **asking(config, out, purse))
+    llm = make_writer(config) if users is None or items is None else None
+    if items is None:
+        asked.append(item_prompts(data))
+        items = write(llm, asked[-1], **how)
+    if users is None:
+        asked.append(user_prompts(data, items))
+        users = write(llm, asked[-1], **how)
     write_parquet(users, out / 'profiles-users.parquet')
     write_parquet(items, out / 'profiles-items.parquet')
-    return users, items, prompts
+    return users, items, pd.concat(asked, ignore_index=True) if asked else None
 
 # %% ../nbs/90_experiment.ipynb #2c649a34
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from promax_nb.data.columns import DataWarning
 from promax_nb.data.frames import from_frame
 from promax_nb.data.interactions import SPLITS, RecData
 from promax_nb.data.loaders import from_atomic, read_table
+from promax_nb.data.saved import load, save
 from promax_nb.data.splits import are_positions, split_in_words
 from promax_nb.experiment import DataConfig, RunConfig, claim, experiment, load_data
 
@@ -341,3 +342,90 @@ def test_steam_sub(real, told):
     assert data.meta['split'] == 'random' and not told()
     with pytest.raises(ValueError, match="has no train events.*'val', 'tst'"):
         from_frame(events, items, kcore=0, split='rlmrec_split')
+
+
+def test_imdb_exp3rt(real, told):
+    folder = real('imdb-exp3rt')
+    files = {name: str(folder / f'{name}.csv') for name in ('events', 'items', 'users')}
+    brought = dict(user_profile_column='profile', item_profile_column='text', split='split', kcore=0)
+    data = load_data(DataConfig(**files, **brought))
+    assert data.shape == (791, 1155) and data.test.nnz == 3426 and data.train.nnz + data.valid.nnz == 11187
+    assert data.meta['valid_cut'] == 'random' and 0.1 < data.valid.nnz / 11187 < 0.15 and not told()
+    marked = sum('[Like]' in text for text in data.extras['user_profiles'])
+    assert marked == 790 and all(data.extras['user_profiles']) and 'profile' not in data.users
+    assert data.extras['item_profiles'] == data.items.text.str.strip().tolist()
+
+
+# ---- profiles that came along, and what a core has dropped
+
+
+def test_profiles_of_a_table():
+    shelf = pd.DataFrame({'item': [f'i{i}' for i in range(29)], 'text': 'a thing', 'for': 'people who like things '})
+    readers = pd.DataFrame({'user': [f'u{u}' for u in range(59, -1, -1)]})
+    readers['persona'] = [f'reader {u}' for u in range(60)]
+    data = from_frame(visits(), shelf, readers, kcore=0, user_profile='persona', item_profile='for')
+    assert [f'reader {59 - int(u[1:])}' for u in data.users.user] == data.extras['user_profiles']
+    assert data.extras['item_profiles'] == ['people who like things'] * 29 + [''] and 'for' not in data.items
+    assert list(data.users) == ['user']
+    assert data.meta['warnings'][-1] == "1 of 30 items have no profile in the column 'for'"
+    both = from_frame(visits(), shelf.rename(columns={'text': 'blurb'}), kcore=0, text='blurb', item_profile='blurb')
+    assert both.extras['item_profiles'][0] == both.items.text[0] == 'a thing' and 'user_profiles' not in both.extras
+    crossed = from_frame(visits(), shelf, kcore=0, text='for', item_profile='text')
+    assert crossed.extras['item_profiles'][0] == 'a thing' and crossed.items.text[0].startswith('people')
+
+
+@pytest.mark.parametrize(
+    'named, sentence',
+    [
+        (dict(item_profile='fro'), "items has no column 'fro'.*'for'"),
+        (dict(user_profile='persona'), 'users is None: pass the table'),
+        (dict(item_profile='nothing'), "item_profile='nothing' is empty for every item"),
+    ],
+)
+def test_profiles_are_refused(named, sentence):
+    shelf = pd.DataFrame({'item': [f'i{i}' for i in range(30)], 'text': 'a thing', 'for': 'people', 'nothing': None})
+    with pytest.raises(ValueError, match=sentence):
+        from_frame(visits(), shelf, kcore=0, **named)
+
+
+def test_a_run_writes_only_the_profiles_that_are_missing(files, tmp_path):
+    table = pd.read_csv(files['items']).assign(liked_by='Enjoys plain things.')
+    table.to_csv(files['items'], index=False)
+    data = load_data(DataConfig(**files, item_profile_column='liked_by'))
+    quick = dict(epochs=1, batch=64, dim=4, width=4, min_steps=0, base='MF', sdr=0.1, s2dr=0)
+    done = experiment(data, tmp_path / 'run', RunConfig(**quick), say=lambda text: None)
+    written = {side: pd.read_parquet(tmp_path / 'run' / f'profiles-{side}.parquet') for side in ('users', 'items')}
+    assert set(written['items'].writer) == {'came with the data'} and set(written['users'].writer) == {'template'}
+    assert done.audit.passed.all()
+
+
+def core():
+    """Data whose core drops the users of one visit and an item."""
+    rare = [('once', 'i1'), ('twice', 'i2'), ('twice', 'i3'), ('u1', 'odd')]
+    rare = pd.DataFrame(rare, columns=['user', 'item']).assign(time=1.6e9)
+    return from_frame(pd.concat([visits(), rare]), kcore=4), from_frame(visits(), kcore=4)
+
+
+def test_what_a_core_dropped_is_kept(tmp_path):
+    data, plain = core()
+    dropped = sorted(map(tuple, data.extras['dropped'].to_numpy().tolist()))
+    assert dropped == [('once', 'i1'), ('twice', 'i2'), ('twice', 'i3'), ('u1', 'odd')]
+    assert 'dropped' not in plain.extras and list(data.extras['dropped']) == ['user', 'item']
+    again = load(save(data, tmp_path / 'data'))
+    pd.testing.assert_frame_equal(again.extras['dropped'], data.extras['dropped'])
+
+
+def test_what_a_core_dropped_identifies_nothing():
+    data, _ = core()
+    before = data.identity()
+    data.extras.pop('dropped')
+    assert data.identity() == before
+    data.extras['note'] = 1
+    assert data.identity() != before
+
+
+def test_disliked_events_are_not_kept_aside():
+    events = visits().assign(rating=5)
+    rare = pd.DataFrame({'user': ['once', 'once'], 'item': ['i1', 'i2'], 'time': [1.6e9] * 2, 'rating': [5, 1]})
+    data = from_frame(pd.concat([events, rare]), kcore=4)
+    assert data.extras['dropped'].to_numpy().tolist() == [['once', 'i1']]

@@ -9,7 +9,7 @@ __all__ = ['k_core', 'from_frame']
 import numpy as np
 import pandas as pd
 
-from .cells import tidy_table
+from .cells import cell_text, tidy_table
 from .columns import need_columns, read_ids, read_ratings, read_times, tell
 from .interactions import EVENT_COLUMNS, RecData, assemble
 from .splits import are_positions, check_way, choose_way, cut_valid, keep_earliest, names_parts
@@ -116,10 +116,10 @@ def _keep_core(
     events,  # DataFrame: cleaned events
     kcore,  # int
     meta,  # dict: notes are added
-) -> pd.DataFrame:  # events of users and items inside the core
+) -> tuple:  # (events of users and items inside the core, positives that are not: user, item, in order of time)
     """The k-core counts positives; once it is found, all events between its users and items stay."""
     if not kcore:
-        return events
+        return events, events.loc[[], ['user', 'item']]
     positives = events[events['positive']]
     users, user_names = pd.factorize(positives['user'])
     items, item_names = pd.factorize(positives['item'])
@@ -134,7 +134,8 @@ def _keep_core(
     for side in ('user', 'item'):
         meta[f'{side}s_dropped'] = int(events[side].nunique() - events.loc[stays, side].nunique())
     meta['events_dropped'] = int((~stays).sum())
-    return events[stays].copy()
+    dropped = events.loc[~stays & events['positive'], ['user', 'item']]
+    return events[stays].copy(), dropped.reset_index(drop=True)
 
 # %% ../../nbs/data/05_frames.ipynb #c4c50f7d
 _GUESSES = {
@@ -281,6 +282,42 @@ def _split_diary(
         )
     return part if 'valid' in part else cut_valid(part, user, positive, time, ratios, seed, meta)
 
+# %% ../../nbs/data/05_frames.ipynb #aab21f28
+def _take_profiles(
+    given,  # DataFrame | None: the caller's table
+    named,  # str | None: its column of profiles
+    ids,  # str: its id column
+    side,  # 'user' | 'item'
+    shared=(),  # columns that stay in the table: they are title or text as well
+) -> tuple:  # (the table without what is a profile and nothing else, Series id -> profile | None)
+    """The written profiles of a table."""
+    if named is None:
+        return given, None
+    if given is None:
+        raise ValueError(f'{side}_profile={named!r} names a column of {side}s, but {side}s is None: pass the table')
+    need_columns(given, [ids, named], f'{side}s')
+    texts = given[named].map(cell_text).astype(str).str.strip()
+    texts.index = read_ids(given[ids].reset_index(drop=True), f'{side}s.{ids}').to_numpy()
+    return given if named in (*shared, ids) else given.drop(columns=named), texts[~texts.index.duplicated()]
+
+
+def _profiles_of(
+    texts,  # Series id -> profile | None
+    present,  # Series of str: ids, in the order of the rows
+    side,  # 'user' | 'item'
+    meta,  # dict: notes are added
+) -> dict:  # name of the extra -> list of str, '' where there is none
+    """One profile per row; raises ValueError where nobody has one."""
+    if texts is None:
+        return {}
+    profiles = texts.reindex(present).fillna('').tolist()
+    empty = profiles.count('')
+    if empty == len(profiles):
+        raise ValueError(f'{side}_profile={texts.name!r} is empty for every {side} with events: name a column of texts')
+    if empty:
+        tell(meta, f'{empty} of {len(profiles)} {side}s have no profile in the column {texts.name!r}')
+    return {f'{side}_profiles': profiles}
+
 # %% ../../nbs/data/05_frames.ipynb #949f7c9d
 def from_frame(
     events,  # DataFrame: one row per event
@@ -303,6 +340,8 @@ def from_frame(
     meta=None,  # dict | None: notes to keep
     unrated='auto',  # 'auto' | number | list of numbers: ratings that mean "none was given", such as 0 or -1; []: none
     allow_cold=False,  # bool: accept users who have events, but none of them in train
+    user_profile=None,  # str | None: column of users that holds a written profile of each
+    item_profile=None,  # str | None: column of items that does; it may be the text as well
 ) -> RecData:  # checked; meta says what was dropped and how it was split, and keeps what was told
     """Any table of events becomes RecData; raises ValueError for absent columns and for what cannot be read rightly."""
     if not isinstance(events, pd.DataFrame):
@@ -315,6 +354,8 @@ def from_frame(
     meta['warnings'] = list(meta.get('warnings', ()))
     for table in (events, items, users):
         meta['warnings'] += [] if table is None else table.attrs.get('warnings', [])  # what `read_table` told
+    users, personas = _take_profiles(users, user_profile, user, 'user')
+    items, blurbs = _take_profiles(items, item_profile, item, 'item', (title or 'title', text or 'text'))
     keep = [keep] if isinstance(keep, str) else list(keep)
     need_columns(events, [user, item, *keep], 'events')
     if not len(events):
@@ -330,14 +371,17 @@ def from_frame(
     counted = are_positions(pd.factorize(diary['user'])[0], diary['time'].to_numpy())
     meta |= {'time_unit': 'positions'} if counted else {}
     diary = diary if way != 'given' else keep_earliest(diary, meta)
-    diary = _keep_core(_settle_repeats(diary, dup, meta), kcore, meta)
+    diary, dropped = _keep_core(_settle_repeats(diary, dup, meta), kcore, meta)
+    extras = {'dropped': dropped.astype('str')} if len(dropped) else {}
     user_table = _table_of(users, user, 'users', diary['user'], meta)
     item_table = _items_of(items, item, title, text, diary['item'], meta)
     user_rows = pd.Index(user_table['user']).get_indexer(diary['user'])
     item_rows = pd.Index(item_table['item']).get_indexer(diary['item'])
     diary = diary.assign(user=user_rows, item=item_rows).sort_values(['user', 'time', 'item'], ignore_index=True)
     diary['split'] = _split_diary(diary, split, way, ratios, seed, meta)
-    data = assemble(diary, user_table, item_table, name=name, meta=meta)
+    for side, texts, table in (('user', personas, user_table), ('item', blurbs, item_table)):
+        extras |= _profiles_of(texts, table[side], side, meta)
+    data = assemble(diary, user_table, item_table, name=name, meta=meta, extras=extras)
     cold = int((data.train.getnnz(1) == 0).sum())
     if cold:
         tell(data.meta, f'{cold} of {data.n_users} users have no training item: nothing is learned about them')

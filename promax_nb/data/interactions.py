@@ -144,7 +144,7 @@ class RecData:
     events: pd.DataFrame = None  # user, item (row ids), rating, time (seconds), split; disliked events are here too
     name: str = 'data'  # what to call it
     meta: dict = field(default_factory=dict)  # how it was made: source, threshold, kcore, split, ratios, seed ...
-    extras: dict = field(default_factory=dict)  # what came along: augmented, user_vectors, item_profiles, truth ...
+    extras: dict = field(default_factory=dict)  # what came along: augmented, item_profiles, dropped, truth ...
 
     def __post_init__(self):
         for split in SPLITS:
@@ -178,9 +178,10 @@ class RecData:
         return value
 
     def content(self):
-        """What `identity` reads: all that can change a result (the name cannot)."""
-        parts = ('train', 'valid', 'test', 'users', 'items', 'events', 'meta', 'extras')
-        return [getattr(self, part) for part in parts]
+        """What `identity` reads: all that can change a result (the name cannot, nor can what was left out)."""
+        parts = ('train', 'valid', 'test', 'users', 'items', 'events', 'meta')
+        extras = {name: extra for name, extra in self.extras.items() if name != 'dropped'}
+        return [*(getattr(self, part) for part in parts), extras]
 
     def identity(self):
         """32 hex digits: interactions, events, texts, options and extras, as they are now."""

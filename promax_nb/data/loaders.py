@@ -276,6 +276,8 @@ def from_atomic(
     name=None,  # str | None: what to call it; None: NAME of the files
     unrated='auto',  # 'auto' | number | list of numbers: ratings that mean "none was given"; []: none
     allow_cold=False,  # bool: accept users who have events, but none of them in train
+    user_profile=None,  # str | None: column of the .user file that holds a written profile of each
+    item_profile=None,  # str | None: column of the .item file that does
 ) -> RecData:  # meta says which files and which id field were used, and how many texts were found
     """RecBole's `.inter`, `.item` and `.user` files, with item texts from a JSON file beside them."""
     folder = need_folder(folder, 'NAME.inter')
@@ -306,4 +308,6 @@ def from_atomic(
         meta={'source': 'from_atomic', 'files': files, **notes},
         unrated=unrated,
         allow_cold=allow_cold,
+        user_profile=user_profile,
+        item_profile=item_profile,
     )

@@ -21,48 +21,52 @@ SAVE_VERSION = 1
 _KIND = FolderKind('recdata.json', 'promax_nb.RecData', SAVE_VERSION, 'a saved RecData', 'save()')
 
 
+_ASIDE = {'__array__': 'arrays', '__csr__': 'matrices', '__table__': 'tables'}
+
+
 def _pack(
     value,  # any extra
     place,  # str: where it is, for a sentence
-    arrays,  # list: arrays are put here
-    matrices,  # list: csr matrices are put here
+    aside,  # dict: lists 'arrays', 'matrices', 'tables', where these are put
 ):  # JSON with references
-    """Extras as JSON, arrays and matrices aside."""
+    """Extras as JSON, everything large aside."""
+    mark = None
     if sp.issparse(value):
-        matrices.append(sp.csr_matrix(value))
-        return {'__csr__': len(matrices) - 1}
-    if isinstance(value, np.ndarray):
+        mark, value = '__csr__', sp.csr_matrix(value)
+    elif isinstance(value, pd.DataFrame):
+        mark = '__table__'
+    elif isinstance(value, np.ndarray):
         if value.dtype.hasobject:
-            return _pack(value.tolist(), place, arrays, matrices)
-        arrays.append(value)
-        return {'__array__': len(arrays) - 1}
+            return _pack(value.tolist(), place, aside)
+        mark = '__array__'
+    if mark:
+        aside[_ASIDE[mark]].append(value)
+        return {mark: len(aside[_ASIDE[mark]]) - 1}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _pack(part, f'{place}.{key}', arrays, matrices) for key, part in value.items()}
+        return {key: _pack(part, f'{place}.{key}', aside) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_pack(part, f'{place}[{i}]', arrays, matrices) for i, part in enumerate(value)]
+        return [_pack(part, f'{place}[{i}]', aside) for i, part in enumerate(value)]
     if value is None or isinstance(value, (str, int, float, bool, np.generic)):
         return json_values(value)
     raise ValueError(
-        f'{place} is a {type(value).__name__}, which cannot be saved: keep arrays, sparse matrices, texts, numbers, '
-        'lists, dicts with text keys'
+        f'{place} is a {type(value).__name__}, which cannot be saved: keep arrays, sparse matrices, tables, texts, '
+        'numbers, lists, dicts with text keys'
     )
 
 
 def _unpack(
     value,  # JSON with references
-    arrays,  # list
-    matrices,  # list
+    aside,  # dict: lists 'arrays', 'matrices', 'tables'
 ):  # the extra
     """The reverse of `_pack`."""
     if isinstance(value, list):
-        return [_unpack(part, arrays, matrices) for part in value]
+        return [_unpack(part, aside) for part in value]
     if not isinstance(value, dict):
         return value
-    if set(value) == {'__array__'}:
-        return arrays[value['__array__']]
-    if set(value) == {'__csr__'}:
-        return matrices[value['__csr__']]
-    return {key: _unpack(part, arrays, matrices) for key, part in value.items()}
+    mark = next(iter(value), None)
+    if len(value) == 1 and mark in _ASIDE:
+        return aside[_ASIDE[mark]][value[mark]]
+    return {key: _unpack(part, aside) for key, part in value.items()}
 
 # %% ../../nbs/data/04_saved.ipynb #9203101c
 def _write_parts(
@@ -77,12 +81,14 @@ def _write_parts(
             getattr(data, name).to_parquet(folder / f'{name}.parquet', index=False)
         except (ValueError, TypeError) as e:
             raise ValueError(f'{name} cannot be saved as parquet ({e}): give every column one kind of value') from None
-    arrays, matrices = [], []
-    tree = _pack(data.extras, 'extras', arrays, matrices)
-    np.savez(folder / 'arrays.npz', **{f'a{i}': array for i, array in enumerate(arrays)})
-    for i, matrix in enumerate(matrices):
+    aside = {name: [] for name in _ASIDE.values()}
+    tree = _pack(data.extras, 'extras', aside)
+    np.savez(folder / 'arrays.npz', **{f'a{i}': array for i, array in enumerate(aside['arrays'])})
+    for i, matrix in enumerate(aside['matrices']):
         sp.save_npz(folder / f'matrix{i}.npz', matrix)
-    index = json.dumps({'tree': tree, 'arrays': len(arrays), 'matrices': len(matrices)})
+    for i, table in enumerate(aside['tables']):
+        table.to_parquet(folder / f'table{i}.parquet', index=False)
+    index = json.dumps({'tree': tree, **{name: len(parts) for name, parts in aside.items()}})
     (folder / 'extras.json').write_text(index, encoding='utf-8')
 
 # %% ../../nbs/data/04_saved.ipynb #21e42de8
@@ -109,9 +115,10 @@ def _read_parts(
     tables = [pd.read_parquet(parts / f'{name}.parquet') for name in ('users', 'items', 'events')]
     extra = json.loads((parts / 'extras.json').read_text(encoding='utf-8'))
     with np.load(parts / 'arrays.npz', allow_pickle=False) as stored:
-        arrays = [stored[f'a{i}'] for i in range(extra['arrays'])]
-    matrices = [sp.csr_matrix(sp.load_npz(parts / f'matrix{i}.npz')) for i in range(extra['matrices'])]
-    extras = _unpack(extra['tree'], arrays, matrices)
+        aside = {'arrays': [stored[f'a{i}'] for i in range(extra['arrays'])]}
+    aside['matrices'] = [sp.csr_matrix(sp.load_npz(parts / f'matrix{i}.npz')) for i in range(extra['matrices'])]
+    aside['tables'] = [pd.read_parquet(parts / f'table{i}.parquet') for i in range(extra.get('tables', 0))]
+    extras = _unpack(extra['tree'], aside)
     data = RecData(*splits, *tables, name=note['name'], meta=note['meta'], extras=extras)
     if data.hash() != note['hash']:
         raise ValueError('its matrices are not those that were saved')
