@@ -19,7 +19,7 @@ import torch
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.loaders import from_atomic
 from promax_nb.models.bases import MF, LightGCN
-from promax_nb.models.evaluate import compare
+from promax_nb.models.inference import compare
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.results import load_fit, versions
 from promax_nb.models.train import TrainConfig, fit, tune

@@ -16,7 +16,7 @@ import numpy as np
 from ml100k import World, cases
 
 from promax_nb.data.loaders import from_atomic
-from promax_nb.models.evaluate import compare
+from promax_nb.models.inference import compare
 from promax_nb.models.results import load_fit, versions
 from promax_nb.views.distributions import entropies
 from promax_nb.views.gains import gain_by

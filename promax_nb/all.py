@@ -42,7 +42,8 @@ from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.losses import s2dr_loss, sdr_loss
 from promax_nb.models.results import load_fit
 from promax_nb.models.train import TrainConfig, fit, tune
-from promax_nb.models.evaluate import by_sparsity, compare, evaluate, held_out, user_metrics
+from promax_nb.models.evaluate import evaluate, held_out, user_metrics
+from promax_nb.models.inference import by_sparsity, compare
 
 # recommend: lists in people's own ids
 from promax_nb.recommend import fits as _fits  # gives fit results their methods: ours.recommend(...)

@@ -220,6 +220,7 @@ def _report(result):
     about = result.compare.attrs
     counted = f'{about["users"]:,} users with test items, {about["seeds"][0]} seed(s)'
     print(f'{counted}, full ranking, {about["mask"]} masked; {about["interval"]}, {about["test"]}.')
+    print(f'{about["method_interval"]}; {about["correction"]}.')
     print(verdict(result.compare.loc['recall@20']))
     print(f'\nLook at it: {result.page}\nEverything else: {result.folder}')
 

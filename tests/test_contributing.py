@@ -15,7 +15,7 @@ from promax_nb.lettingo.histories import split_history
 from promax_nb.lettingo.judge import judge, predictions
 from promax_nb.lettingo.styles import styled
 from promax_nb.models.bases import MF
-from promax_nb.models.evaluate import compare
+from promax_nb.models.inference import compare
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.train import fit
 from promax_nb.profiles.prompts import item_prompts, user_prompts

@@ -158,7 +158,7 @@ def _faith_difference(
     metric,  # 'precision' | 'recall'
 ) -> dict | None:  # a, b, difference, low, high, p; None with fewer than two users
     """Claims of two conditions, paired over users."""
-    from promax_nb.models.evaluate import paired
+    from promax_nb.models.inference import paired
 
     means = [table[table['writer'] == name].groupby('user')[[metric]].mean().dropna() for name in names]
     users = means[0].index.intersection(means[1].index)

@@ -95,7 +95,7 @@ def _compared(
     data,  # RecData
 ) -> tuple:  # (table metric x condition, differences)
     """Base against every condition, and the first condition against each other one."""
-    from promax_nb.models.evaluate import compare
+    from promax_nb.models.inference import compare
 
     sides = [('base', name) for name in names] + [(names[0], name) for name in names[1:]]
     tables = {f'{a} -> {b}': compare(fits[a], fits[b], data, ks=(10, 20)) for a, b in sides}

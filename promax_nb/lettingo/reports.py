@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .histories import SENTIMENTS
-from ..models.evaluate import interval, paired_p, resampled
+from ..models.inference import interval, paired_p, resampled
 
 # %% ../../nbs/lettingo/08_reports.ipynb #b9804a1f
 MEASURES = ('accuracy', 'macro F1', 'weighted F1')

@@ -9,7 +9,8 @@ __all__ = ['both_sides', 'degree_gain_plot', 'gain_by', 'retrieval_plot']
 import numpy as np
 import pandas as pd
 
-from .charts import is_sure
+from ..models.inference import claimed, contrast_groups, decided, mean_of_runs
+from .charts import basis, interval_text
 from .look import BASE, GREY, OURS, PROFILE, WORD, dot_look, interval_bars, themed, ticks_of_counts
 from .nodes import WHO, colour_values, node_table
 from .ranks import retrieval_table
@@ -19,17 +20,17 @@ from .texts import harmless, label
 def both_sides(
     scene,  # Scene trained before and after
     metric: str,  # recall, ndcg, precision, mrr or hit at k
-) -> tuple:  # before, after: DataFrames of one column, index: users with held-out items
-    """A metric of every user before and after, the mean over seeds."""
-    from promax_nb.models.evaluate import mean_of_runs, metric_length, user_metrics
+) -> list:  # before, after: for each training a DataFrame of one column, index: users with held-out items
+    """A metric of every user before and after, training by training."""
+    from promax_nb.models.evaluate import metric_length, user_metrics
 
     ks = (metric_length(metric),)
     scene.need('before', 'after')
     sides = []
     for runs in (scene.before, scene.after):
         tables = user_metrics(runs, scene.data, 'test', ks, scene.settings['mask'])
-        sides.append(mean_of_runs(tables)[[metric]])
-    return tuple(sides)
+        sides.append([table[[metric]] for table in tables])
+    return sides
 
 # %% ../../nbs/views/14_gains.ipynb #f5164991
 def degree_gain_plot(
@@ -39,9 +40,9 @@ def degree_gain_plot(
     """Training interactions of each user against what reshaping gained for it, with means by sparsity group."""
     from plotly.subplots import make_subplots
 
-    from promax_nb.models.evaluate import by_sparsity
+    from promax_nb.models.inference import by_sparsity
 
-    before, after = (side[metric] for side in both_sides(scene, metric))
+    before, after = (mean_of_runs(side)[metric] for side in both_sides(scene, metric))
     groups = by_sparsity(scene.before, scene.after, scene.data, metric, mask=scene.settings['mask'])
     fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.42, 0.58], vertical_spacing=0.05)
     _add_group_means(fig, groups)
@@ -69,16 +70,17 @@ def _add_group_means(fig, groups):
     hover = []
     for row in groups.to_dict('records'):
         who = f'{row["from"]}-{row["to"]} interactions, {row["users"]:,} users'
-        hover.append(f'{who}<br>mean {row["difference"]:+.4f} [{row["low"]:+.4f}, {row["high"]:+.4f}]')
-    symbols = np.where(is_sure(groups), 'diamond', 'diamond-open').tolist()
+        hover.append(f'{who}<br>{interval_text(row)}')
+    low, high = claimed(groups)
+    symbols = np.where(decided(groups), 'diamond', 'diamond-open').tolist()
     fig.add_scatter(
         x=middle,
         y=groups.difference,
         mode='markers',
-        name='mean of a sparsity group, 95 % interval',
+        name=f'mean of a sparsity group, 95 % interval {basis(groups)}',
         hovertext=hover,
         hoverinfo='text',
-        error_y=interval_bars(groups.difference, groups.low, groups.high, color=OURS, thickness=2.5, width=7),
+        error_y=interval_bars(groups.difference, low, high, color=OURS, thickness=2.5, width=7),
         error_x=interval_bars(middle, left, groups['to'], color=OURS, thickness=1.5, width=0),
         marker=dict(symbol=symbols, size=11, color=OURS, line=dict(width=2.5, color=OURS)),
         row=1,
@@ -117,21 +119,18 @@ def gain_by(
     metric: str = 'recall@20',  # recall, ndcg, precision, mrr or hit at k
     parts: int = 4,  # groups when the column is a number
     projection=None,  # for the columns that need a map
-) -> pd.DataFrame:  # a row a group: group, users, base, ours, difference, low, high, p, helped, hurt (shares of users)
-    """What reshaping gained within groups of users: paired difference, 95 % interval, shares gained and lost."""
-    from promax_nb.models.evaluate import paired
-
+) -> pd.DataFrame:  # a row a group: group, users, `contrast`, holm, helped, hurt (shares of users)
+    """What reshaping gained within groups of users: the comparison as in `by_sparsity`, shares gained and lost."""
     before, after = both_sides(scene, metric)
-    values = _one_per_user(scene, column, projection).loc[before.index]
+    gain = (mean_of_runs(after) - mean_of_runs(before))[metric]
+    values = _one_per_user(scene, column, projection).loc[gain.index]
     if values.dtype == float and values.nunique() > parts:
         values = pd.qcut(values, parts, duplicates='drop')
-    gain = (after - before)[metric]
-    rows = []
-    for group, users in values.groupby(values, observed=True).groups.items():
-        means = paired(before.loc[users], after.loc[users]).loc[metric]
-        shares = {'helped': (gain[users] > 0).mean(), 'hurt': (gain[users] < 0).mean()}
-        rows.append({'group': str(group), 'users': len(users), **means, **shares})
-    return pd.DataFrame(rows)
+    groups = {str(group): users for group, users in values.groupby(values, observed=True).groups.items()}
+    table = contrast_groups(before, after, groups)
+    table['helped'] = [(gain[users] > 0).mean() for users in groups.values()]
+    table['hurt'] = [(gain[users] < 0).mean() for users in groups.values()]
+    return table
 
 
 def _one_per_user(scene, column, projection) -> pd.Series:
