@@ -1,4 +1,4 @@
-"""Metrics against plain loops, masking, comparisons that find what is there and nothing else."""
+"""Metrics against plain loops, masking, comparisons on one split."""
 
 import math
 from types import SimpleNamespace
@@ -12,19 +12,14 @@ import torch
 from promax_nb.data.bookshop import toy_data
 from promax_nb.models.bases import MF
 from promax_nb.models.evaluate import (
-    by_sparsity,
-    compare,
     evaluate,
     held_out,
-    interval,
-    paired,
-    paired_p,
     per_user,
-    resampled,
     split_identity,
     topk,
     user_metrics,
 )
+from promax_nb.models.inference import by_sparsity, compare
 from promax_nb.models.objectives import BPR
 from promax_nb.models.results import load_fit
 from promax_nb.models.scorers import as_scorer
@@ -230,22 +225,6 @@ def test_cards_of_the_first_version_are_read():
     assert len(compare(result, result, plain))
 
 
-def test_resampling_means_and_sums():
-    """Means of drawn users; and measures of sums, where each draw counts every user a whole number of times."""
-    rng = np.random.default_rng(3)
-    values = rng.normal(size=(50, 2))
-    means = resampled(values, n_boot=400)
-    assert means.shape == (400, 2) and np.allclose(means.mean(0), values.mean(0), atol=0.05)
-    low, high = interval(means, 0.9)
-    assert np.allclose([(means[:, 0] < low[0]).mean(), (means[:, 0] > high[0]).mean()], 0.05, atol=0.005)
-    tables = rng.integers(0, 2, (50, 3, 3)).astype(float)
-    sums = resampled(tables, measure=lambda c: c, n_boot=20, seed=1)
-    draws = np.random.default_rng(1).multinomial(50, np.full(50, 1 / 50), 20)
-    assert np.allclose(sums, np.stack([sum(n * t for n, t in zip(d, tables, strict=True)) for d in draws]))
-    assert paired_p(values[:, 0], values[:, 0]) == 1 and np.isnan(paired_p(values[:1], values[:1])).all()
-    assert paired_p(values, values + [0, 5])[1] < 1e-6
-
-
 def test_seen_items_never_appear_and_short_lists_are_padded():
     u, i = torch.randn(5, 3), torch.randn(6, 3)
     seen = sp.csr_matrix(np.eye(5, 6) + np.eye(5, 6, 1) > 0)
@@ -278,15 +257,6 @@ def test_compare_finds_and_does_not_find(world):
     ]
     assert seeds.low < 0 < seeds.high and seeds.base_sd > 0
     assert np.isnan(found.base_sd)
-
-
-def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
-    rng, hit = np.random.default_rng(1), 0
-    for t in range(200):
-        a = pd.DataFrame({'recall@5': rng.normal(0, 1, 80)})
-        row = paired(a, a + rng.normal(0.1, 0.5, (80, 1)), n_boot=300, seed=t).loc['recall@5']
-        hit += row.low <= 0.1 <= row.high
-    assert 0.88 <= hit / 200 <= 0.99, hit / 200
 
 
 def test_groups_cover_everybody(world):
