@@ -248,7 +248,8 @@ def _changes(
     changed = []
     for name, value in mine.items():
         old = theirs.get(name)
-        if old == value or name == 'seeds' and old == value[: len(old)]:  # a run may gain seeds
+        gained = name == 'seeds' and old == value[: len(old)]
+        if old == value or gained:  # a run may gain seeds: earlier trainings stay what they are
             continue
         if isinstance(value, dict) and isinstance(old, dict) and name == 'data options':
             keys = [key for key in {**old, **value} if old.get(key) != value.get(key)]
