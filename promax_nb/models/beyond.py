@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.interactions import binary
-from .evaluate import mean_of_runs, paired
+from .inference import mean_of_runs, paired
 from .exposure import list_measures, overlap_measures, ranked_lists
 
 # %% ../../nbs/models/09_beyond.ipynb #fab9227c
