@@ -8,7 +8,6 @@ that is written from exactly these, or, for k = 0, a text of another source. Eve
 """
 
 import argparse
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +39,8 @@ def frame_world(folder, **options):
     name = folder.name
     events = next(folder.glob('*events.csv'))
     items = pd.read_csv(next(folder.glob('*items.csv')), dtype={'item': str})
-    events = pd.read_csv(events, dtype={'user': str, 'item': str}).drop(columns=['split', 'rlmrec_split'], errors='ignore')
+    events = pd.read_csv(events, dtype={'user': str, 'item': str})
+    events = events.drop(columns=['split', 'rlmrec_split'], errors='ignore')
     if name == 'steam-sub':
         people = events['user'].unique()
         kept = np.random.default_rng(0).choice(people, STEAM_USERS, replace=False)

@@ -44,11 +44,12 @@ def profile_parts(
 
 # %% ../../nbs/profiles/02_clauses.ipynb #5d2a40df
 _NOT = r"""\b(?:no(?!\ (?:matter|doubt|longer|problem|idea|more\ than))|not(?!\ (?:only|just|necessarily|least|sure))
-    |without|nothing(?!\ (?:better|more))|neither|nor|never(?!\ (?:tires?|enough))|except(?:\ for)?|anything\ but|free\ of
-    |(?:ca|wo)n['’]?t\ (?:stand|bear|read|watch)|can\ ?not\ (?:stand|bear)|sick\ of|enough\ of|(?:i\ )?hate|bored\ (?:by|with)
+    |without|nothing(?!\ (?:better|more))|neither|nor|never(?!\ (?:tires?|enough))|except(?:\ for)?|anything\ but
+    |free\ of|(?:ca|wo)n['’]?t\ (?:stand|bear|read|watch)
+    |can\ ?not\ (?:stand|bear)|sick\ of|enough\ of|hate|bored\ (?:by|with)
     )\b"""
-_WISH = re.compile(rf'(?P<avoid>\b(?:{_AVOID})\b|{_NOT})|(?P<enjoy>\b(?:{_ENJOY})\b)', re.I | re.X)
-_CLAUSE = re.compile(r'(?<=[.!?;])\s+|\s*\n\s*|\bbut\b', re.I)
+_WISH = re.compile(rf'(?P<avoid>\b(?:(?:i|we)\ )?(?:(?:{_AVOID})\b|{_NOT}))|(?P<enjoy>\b(?:{_ENJOY})\b)', re.I | re.X)
+_CLAUSE = re.compile(r'(?<=[.!?;])\s|\n|\bbut\b', re.I)
 _HEADING = re.compile(r'\W*\b(dis)?(?:likes?|avoids?|enjoys?)\W*[\]:]\W*', re.I)
 _EDGES = ' ,;:.!?-–—*'
 
@@ -58,7 +59,8 @@ def wishes(
 ) -> tuple:  # (what is wanted, what is not), each on one line, '' where nothing is said
     """What somebody writes about a taste, cut at the words that turn it; `[Dislike]` turns all that stands below it."""
     wanted, unwanted, below = [], [], False
-    for clause in _CLAUSE.split(text):
+    lines = (' '.join(line.split()) for line in text.splitlines())
+    for clause in _CLAUSE.split('\n'.join(lines)):
         heading = _HEADING.match(clause)
         if heading:
             below = heading[0].strip(' [').lower().startswith(('dis', 'avoid'))

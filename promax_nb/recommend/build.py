@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from ..data.interactions import binary, with_texts
 from ..models.evaluate import check_split
 from ..models.scorers import Scorer, array_scorer, as_scorer
-from . import lists, similar  # noqa: F401  (they give a trained recommender its methods)
+from . import guests, lists, newcomers, similar  # noqa: F401  (they give a trained recommender its methods)
 from .trained import TrainedRecommender
 from ..retrieval.vectors import check_vectors
 
@@ -106,6 +106,7 @@ def recommender(
         place=place,
         encoder=encoder,
         settings=_facts(chosen) | (settings or {}),
+        dropped=data.extras.get('dropped'),
         name=data.name,
         **parts,
     )

@@ -44,3 +44,15 @@ def similar_items(self: FitResult, items, n: int = 10, **how):
 def similar_users(self: FitResult, users, n: int = 10, **how):
     """Who is like these users: see `TrainedRecommender.similar_users`."""
     return self.recommender().similar_users(users, n, **how)
+
+
+@patch
+def guest(self: FitResult, profile=None, items=None, **how):
+    """Somebody new, from a sentence, from items, or from both: see `TrainedRecommender.guest`."""
+    return self.recommender().guest(profile, items, **how)
+
+
+@patch
+def add_items(self: FitResult, frame, how: str = 'neighbours'):
+    """New items, from their texts: see `TrainedRecommender.add_items`."""
+    return self.recommender().add_items(frame, how)

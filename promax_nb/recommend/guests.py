@@ -185,7 +185,7 @@ def similar_users(
     n: int = 10,  # how many
     side: str = 'ours',  # or 'base'
 ) -> pd.DataFrame:  # of ('guest'), rank, user, score (cosine, -1 to 1)
-    """Who of the trained users is like the guest: in the model's space, or that of profiles where there is no vector."""
+    """Who is like the guest: in the space of the model, or that of profiles where there is no vector."""
     vector, tables = self.vector_of(side), self.served.side(side).vectors
     if vector is None:
         vector, tables = self.profile_vector, self.served.vectors

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 
 from ..data.storage import write_atomic
 from ..models.scorers import top_items
+from .people import as_ids
 from .trained import TrainedRecommender
 
 # %% ../../nbs/recommend/08_lists.ipynb #f153b525
@@ -73,6 +74,34 @@ def list_blocks(
         yield self.list_frame(ids[start : start + size], chosen, scores)
 
 
+# %% ../../nbs/recommend/08_lists.ipynb #090c3d9c
+@patch
+def dropped_among(
+    self: TrainedRecommender,
+    ids: list,  # of users
+) -> dict:  # id -> ids of items: those of these users whom the k-core left out, with what they chose of the items here
+    """Who of them is served as a guest."""
+    if self.dropped is None or not ids:
+        return {}
+    theirs = self.dropped[self.dropped['user'].isin(ids) & self.dropped['item'].isin(self.items['item'])]
+    theirs = theirs[~theirs['user'].isin(self.users['user'])]
+    return {one: part['item'].tolist() for one, part in theirs.groupby('user', sort=False)}
+
+
+@patch
+def _guest_lists(self: TrainedRecommender, guests: dict, how: dict) -> list:
+    """A table for each guest, under the own id."""
+    lists = [self.guest(items=items).recommend(**how) for items in guests.values()]
+    return [table.assign(user=pd.Series(one, table.index, 'str')) for one, table in zip(guests, lists, strict=True)]
+
+
+def _in_order(tables: list, ids: list) -> pd.DataFrame:
+    """Lists below each other, in the order in which they were asked for."""
+    table = pd.concat([part for part in tables if len(part)] or tables, ignore_index=True)
+    place = table['user'].map({one: place for place, one in enumerate(ids)})
+    return table.iloc[np.argsort(place.to_numpy(), kind='stable')].reset_index(drop=True)
+
+
 @patch
 def recommend(
     self: TrainedRecommender,
@@ -87,11 +116,19 @@ def recommend(
     memory: float = 0.25,  # GiB that the scores of a block of users may take
 ) -> pd.DataFrame:  # user, rank (from 1), item, title, score
     """What to show these users, in their own ids; raises ValueError for unknown ids, with those that are close."""
-    ids, rows = self.user_ids.rows(users, unknown)
+    asked = None if users is None else as_ids(users)
+    guests = self.dropped_among(asked or [])
+    strangers = asked if not guests else [one for one in asked if one not in guests]
+    ids, rows = self.user_ids.rows(strangers, unknown)
     allowed = self.shown(allow, block, where) if allow is not None or block is not None or where else None
     blocks = list(self.list_blocks(ids, rows, check_length(n), filter_known, allowed, side, memory))
     nobody = self.list_frame([], np.empty((0, n), int), np.empty((0, n)))
     table = pd.concat(blocks, ignore_index=True) if blocks else nobody
+    if guests:
+        shown = dict(filter_known=filter_known, allow=allow, block=block, where=where)
+        lists = self._guest_lists(guests, dict(n=n, side=side) | shown)
+        table = _in_order([table, *lists], asked)
+    table.attrs['guests'] = list(guests)
     table.attrs['popular'] = [one for one, row in zip(ids, rows, strict=True) if row < 0]
     return table
 

@@ -7,6 +7,7 @@ __all__ = ['NEWCOMERS', 'ITEM_WAYS', 'item_vectors']
 
 # %% ../../nbs/recommend/14_newcomers.ipynb #76eace70
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,8 @@ def _new_rows(served, frame) -> pd.DataFrame:
     frame = with_texts(frame.assign(item=read_ids(frame['item'], 'items.item').astype('str')).reset_index(drop=True))
     there = frame['item'][frame['item'].isin(served.items['item'])]
     if len(there):
-        raise ValueError(f'{len(there)} of the new items are there already ({few(map(repr, there), 3)}): leave them out.')
+        named = few(map(repr, there), 3)
+        raise ValueError(f'{len(there)} of the new items are there already ({named}): leave them out.')
     twice = frame['item'][frame['item'].duplicated()]
     if len(twice):
         raise ValueError(f'new items repeat ({few(map(repr, twice), 3)}): give each once.')
@@ -73,7 +75,7 @@ def _written(frame) -> list:
     """Profiles of new items: those that came along, else written from their texts."""
     if 'profile' in frame:
         return frame['profile'].fillna('').astype(str).tolist()
-    holder = type('Items', (), {'items': frame, 'n_items': len(frame)})()
+    holder = SimpleNamespace(items=frame, n_items=len(frame))
     return write(None, item_prompts(holder), missing='empty')['profile'].tolist()
 
 
@@ -101,7 +103,7 @@ def add_items(
     placed = np.zeros((len(new), 0 if self.vectors is None else self.vectors[1].shape[1]), np.float32)
     told = np.array([bool(text.strip()) for text in texts])
     if not told.any():
-        raise ValueError('none of the new items has a title, a text or an attribute, so nothing says where they belong.')
+        raise ValueError('none of the new items has a title, a text or an attribute: nothing says where they belong.')
     placed[told] = self.placed([text for text, has in zip(texts, told, strict=True) if has], 'items')
     trained = np.asarray(self.train.sum(0)).ravel() > 0
     chosen = self.settings.get('newcomers', {})
