@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['LEAST_TRAININGS', 'METHOD', 'resampled', 'interval', 'paired_p', 'paired', 'two_level', 'mean_of_runs', 'columns_of',
-           'contrast', 'holm', 'claimed', 'decided', 'compare', 'contrast_groups', 'by_sparsity']
+           'known_users', 'contrast', 'holm', 'claimed', 'decided', 'measured_sides', 'compare', 'contrast_groups',
+           'groups_by_count', 'by_sparsity']
 
 # %% ../../nbs/models/07_inference.ipynb #07b8a111
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +16,8 @@ import pandas as pd
 
 from ..data.interactions import binary
 from ..data.storage import close_names
-from .evaluate import metric_length, user_metrics
+from .evaluate import metric_length, ranked, user_metrics
+from .exposure import SHARED, measures_of_sides
 
 # %% ../../nbs/models/07_inference.ipynb #804b33f7
 def resampled(
@@ -49,10 +52,22 @@ def paired_p(
     base, ours = np.asarray(base), np.asarray(ours)
     if len(base) < 2:
         return np.full(base.shape[1:], np.nan)
-    p = ttest_rel(ours, base).pvalue
+    with warnings.catch_warnings(action='ignore', category=RuntimeWarning):  # differences that are all the same
+        p = ttest_rel(ours, base).pvalue
     return np.where((base == ours).all(0), 1.0, p)
 
 # %% ../../nbs/models/07_inference.ipynb #fb5582c1
+def _need_same(
+    base: pd.DataFrame,
+    ours: pd.DataFrame,
+):
+    """Refuse two sides with other users or metrics."""
+    if not base.index.equals(ours.index) or list(base) != list(ours):
+        raise ValueError(
+            'the two sides do not cover the same users and metrics: evaluate both on the same split with the same ks.'
+        )
+
+
 def paired(
     base,  # (U, m) DataFrame: per-user metrics of one side
     ours,  # (U, m) DataFrame: of the other, same users
@@ -61,10 +76,7 @@ def paired(
     seed: int = 0,  # of the draws
 ) -> pd.DataFrame:  # one row per metric: base, ours, difference, low, high, p, relative (share of base)
     """Paired difference with a bootstrap interval over users and a paired t-test."""
-    if not base.index.equals(ours.index) or list(base) != list(ours):
-        raise ValueError(
-            'the two sides do not cover the same users and metrics: evaluate both on the same split with the same ks.'
-        )
+    _need_same(base, ours)
     difference = (ours - base).to_numpy()
     draws = resampled(difference, n_boot=n_boot, seed=seed) if len(base) > 1 else np.full((1, base.shape[1]), np.nan)
     low, high = interval(draws, level)
@@ -139,6 +151,36 @@ def _spread(
     return np.std([table.mean() for table in tables], axis=0, ddof=1) if len(tables) > 1 else np.nan
 
 
+def known_users(
+    base: list,  # one DataFrame (users x metrics) per training
+    ours: list,  # of the other side, same users and metrics
+) -> pd.DataFrame:  # users x metrics, bool
+    """Who has a value of each metric in every training of both sides; what a whole side lacks is not asked for."""
+    found = [table.notna() for table in (*base, *ours)]
+    known = found[0] | True
+    for there in found:
+        known &= there | ~there.any()
+    return known
+
+
+def _contrast_known(
+    base: list,
+    ours: list,
+    known: pd.DataFrame,  # from `known_users`
+    **how,  # as in `contrast`
+) -> pd.DataFrame:
+    """`contrast`, metrics with the same users at a time."""
+    together: dict = {}
+    for metric in known:
+        together.setdefault(known[metric].to_numpy().tobytes(), []).append(metric)
+    parts = []
+    for metrics in together.values():
+        inside = known[metrics[0]]
+        sides = [[table.loc[inside, metrics] for table in tables] for tables in (base, ours)]
+        parts.append(contrast(*sides, **how))
+    return pd.concat(parts).loc[list(known)]
+
+
 def contrast(
     base: list,  # one DataFrame (users x metrics) per training, from `user_metrics`
     ours: list,  # of the other side, same users and metrics
@@ -148,14 +190,18 @@ def contrast(
     fixed=(),  # 'base', 'ours': sides without chance in training
 ) -> pd.DataFrame:  # one row per metric: `paired` over users, sd and number of trainings, `two_level`
     """Two sides over users, and over users and trainings where there are enough of both."""
+    _need_same(base[0], ours[0])
+    known = known_users(base, ours)
+    if not known.all(axis=None):
+        return _contrast_known(base, ours, known, n_boot=n_boot, level=level, seed=seed, fixed=fixed)
     table = paired(mean_of_runs(base), mean_of_runs(ours), n_boot, level, seed)
     table['base_sd'], table['ours_sd'] = _spread(base), _spread(ours)
     table['base_seeds'], table['ours_seeds'] = len(base), len(ours)
     few = [name for name, tables in (('base', base), ('ours', ours)) if len(tables) < LEAST_TRAININGS]
     if not set(few) <= set(fixed) or len(base[0]) < 2:
         return table.assign(**dict.fromkeys(METHOD, np.nan))
-    found = two_level(np.stack(base), np.stack(ours), level)
-    return table.join(found.set_index(table.index))
+    found = two_level(np.stack(base), np.stack(ours), level).set_index(table.index)
+    return table.join(found.drop(index=[metric for metric in found.index if metric.partition('@')[0] in SHARED]))
 
 # %% ../../nbs/models/07_inference.ipynb #f3eaa9b0
 def holm(
@@ -255,6 +301,26 @@ def _several(
     return found.assign(holm=holm(found.method_p, asked))
 
 
+def measured_sides(
+    sides: dict,  # name -> what ranks, or a list of it (seeds)
+    data,  # RecData
+    split: str = 'test',  # 'test' or 'valid'
+    ks=(5, 10, 20),  # list lengths
+    mask: str = 'train+valid',  # or 'train', as published
+    beyond: bool = False,  # with the measures of `measures_of_sides` too, of the longest lists
+    vectors=None,  # (N, d) item vectors for the diversity
+) -> dict:  # name -> one DataFrame (users x metrics) per training
+    """Every side measured user by user; each training ranks once."""
+    lists = {name: ranked(runs, data, split, max(ks), mask, name) for name, runs in sides.items()}
+    measured = {name: user_metrics(runs, data, split, ks, mask, name) for name, runs in lists.items()}
+    if not beyond:
+        return measured
+    users = next(iter(lists.values()))[0].users
+    ids = {name: [run.lists for run in runs] for name, runs in lists.items()}
+    more = measures_of_sides(ids, data.train, users, vectors)
+    return {name: [pd.concat(pair, axis=1) for pair in zip(measured[name], more[name], strict=True)] for name in sides}
+
+
 def compare(
     base,  # what ranks (a fit result, vector tables, scores ...), or a list of them (seeds); or several: name -> such
     ours=None,  # the same for the other side; None where base names several
@@ -267,6 +333,8 @@ def compare(
     metrics=None,  # the metrics to keep, e.g. ['recall@20']: fewer questions, less correction; None: all
     against: str = 'first',  # of several: 'first', 'best', 'all' pairs, or a name
     fixed=(),  # names of sides without chance in training (popularity, a closed form)
+    beyond: bool = False,  # also novelty, popularity, coverage, Gini, overlap with the first side; of the longest lists
+    vectors=None,  # (N, d) item vectors (of their profiles), for the diversity of the lists
 ) -> pd.DataFrame:  # one row per metric (and pair): means, `contrast`, holm (method_p corrected for all rows)
     """Recommenders side by side: differences over users, and over users and trainings from 3 seeds a side on."""
     sides, two = _sides(base, ours)
@@ -274,7 +342,7 @@ def compare(
         raise ValueError('no data is given: pass data=, the RecData on which to measure.')
     _known(fixed, sides, 'fixed')
     _known([against] if against not in ('first', 'best', 'all') else [], sides, 'against')
-    measured = {name: user_metrics(runs, data, split, ks, mask, name) for name, runs in sides.items()}
+    measured = measured_sides(sides, data, split, ks, mask, beyond, vectors)
     one, *_ = next(iter(measured.values()))
     if metrics is not None:
         _known(metrics, list(one), 'metrics')
@@ -316,6 +384,17 @@ def contrast_groups(
     return table.assign(holm=holm(table.method_p))
 
 
+def groups_by_count(
+    counts,  # (U,) training interactions of each user
+    edges=None,  # increasing numbers that cut the groups; None: the quartiles
+) -> dict:  # such as '3-5' -> (U,) bool: who is in it
+    """Users cut into groups with similarly many training interactions."""
+    edges = np.unique(np.quantile(counts, [0.25, 0.5, 0.75])) if edges is None else np.asarray(edges)
+    number = np.searchsorted(edges, counts, side='right')
+    groups = [number == each for each in np.unique(number)]
+    return {f'{counts[inside].min()}-{counts[inside].max()}': inside for inside in groups}
+
+
 def by_sparsity(
     base,  # as in `compare`
     ours,  # as in `compare`
@@ -332,9 +411,7 @@ def by_sparsity(
     base = user_metrics(base, data, split, (k,), mask, 'base')
     ours = user_metrics(ours, data, split, (k,), mask, 'ours')
     counts = np.diff(binary(data.train).indptr)[base[0].index]
-    edges = np.unique(np.quantile(counts, [0.25, 0.5, 0.75])) if edges is None else np.asarray(edges)
-    group = np.searchsorted(edges, counts, side='right')
-    groups = {number: group == number for number in np.unique(group)}
+    groups = groups_by_count(counts, edges)
     base, ours = columns_of(base, [metric]), columns_of(ours, [metric])
     table = contrast_groups(base, ours, groups, seed=seed, fixed=fixed)
     table.insert(0, 'from', [int(counts[inside].min()) for inside in groups.values()])
