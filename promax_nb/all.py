@@ -12,6 +12,7 @@ import warnings
 from promax_nb.data.interactions import RecData, describe
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.frames import from_frame
+from promax_nb.data import growth as _growth  # gives data its method: data.extend(...)
 from promax_nb.data.loaders import from_atomic
 from promax_nb.data.published import from_rlmrec
 from promax_nb.data.saved import load, save

@@ -217,8 +217,9 @@ def names_parts(
 def read_parts(
     column,  # Series: train, valid or test in any of the usual spellings
     what='events.split',  # str: what to call it in a sentence
+    needed=('train', 'test'),  # the parts that must be there
 ) -> np.ndarray:  # (E,) str
-    """A given split, read; raises ValueError for other words and where train or test is absent."""
+    """A given split, read; raises ValueError for other words and where a needed part is absent."""
     cells = column.astype(object)
     known = {cell: _part_of(cell) for cell in pd.unique(cells)}
     odd = [cell for cell, part in known.items() if part is None]
@@ -228,7 +229,7 @@ def read_parts(
             f'{what} says neither train, valid nor test in {count} of {len(cells)} rows (such as '
             f'{few(map(repr, odd), 3)}): write train, valid (or val, validation) or test there, or leave these rows out'
         )
-    missing = [part for part in ('train', 'test') if part not in known.values()]
+    missing = [part for part in needed if part not in known.values()]
     if missing:
         raise ValueError(
             f'{what} has no {few(missing)} events (it says {few(map(repr, known), 3)}): call what is to be learned '
