@@ -4,7 +4,7 @@ BIN := .venv/bin
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-full install docs docs-readme measure-lessons execute clean
+.PHONY: demo test test-full test-outside install docs docs-readme measure-lessons execute clean
 
 install: .venv/installed
 
@@ -30,6 +30,11 @@ test-full: install
 	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_ask.py tests/test_package.py -k full
 	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser/test_lessons.py
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --path nbs/story.ipynb
+
+# what RecTools, LensKit and RecBole say of the same lists, each in an environment of its own (.cache/outside, Python 3.11): kept in
+# tests/outside/*.json, which `make test` holds our numbers to
+test-outside: install
+	$(BIN)/python tests/outside.py
 
 # the site in _docs: by Quarto where it is installed, else by Sphinx; pages of the latter need no network
 docs: install
