@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['FREE', 'BROUGHT', 'OPTIONS', 'DEMO', 'DataConfig', 'RunConfig', 'load_data', 'inputs_of', 'settings_of', 'claim',
            'make_writer', 'open_purse', 'asking', 'make_profiles', 'settings_named', 'encode_profiles', 'all_alike',
-           'make_vectors', 'make_added', 'build_base', 'train_config', 'choose_weights', 'train_both', 'save_parts',
-           'experiment']
+           'make_vectors', 'make_added', 'save_parts', 'experiment']
 
 # %% ../nbs/90_experiment.ipynb #5e6ab04e
 import contextlib
@@ -23,6 +22,7 @@ import numpy as np
 
 from .data.settings import checked, option
 from .report import as_table, still_improving, write_report, write_parquet
+from .trainings import choose_weights, train_both, train_final
 
 # %% ../nbs/90_experiment.ipynb #87a7de65
 @dataclass
@@ -126,6 +126,9 @@ class RunConfig:
         False, 'choose sdr, s2dr and teacher-tau on validation data (12 short trainings with the first seed)'
     )
     seeds: tuple[int, ...] = option((0,), 'one training of base and ProMax per seed, e.g. 0,1,2', least=0)
+    final: bool = option(
+        False, 'train what is served once more on all events, for the epochs that validation kept; no metric of it exists'
+    )
     epochs: int = option(1000, 'most epochs', least=1)
     batch: int = option(2048, 'training pairs a step', least=1)
     lr: float = option(1e-3, 'learning rate', above=0)
@@ -193,7 +196,7 @@ def load_data(
 
 # %% ../nbs/90_experiment.ipynb #769e505c
 FREE = (
-    *('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'download'),
+    *('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'download', 'final'),
     *('max_failures', 'failures_in_a_row', 'retry'),
 )
 BROUGHT = ('user_profiles', 'item_profiles', 'user_vectors', 'item_vectors', 'augmented')  # extras that a run uses
@@ -508,89 +511,6 @@ def make_added(
     write_parquet(provenance, out / 'augmentation.parquet')
     return added
 
-# %% ../nbs/90_experiment.ipynb #f00ba5f4
-def build_base(
-    data,  # RecData
-    config: RunConfig,
-    seed: int,
-):  # Recommender
-    """The base recommender that the settings name."""
-    from promax_nb.models import bases
-
-    defaults = {'layers': None, 'sum_layers': None, 'cold': 'zero'}
-    extra = {name: getattr(config, name) for name, default in defaults.items() if getattr(config, name) != default}
-    unknown = {'MF': set(extra), 'GCCF': set(extra) & {'sum_layers', 'cold'}}.get(config.base, set())
-    if unknown:
-        raise ValueError(f"{config.base} has no {' or '.join(sorted(unknown))}: leave the setting out.")
-    return getattr(bases, config.base)(data, dim=config.dim, seed=seed, **extra)
-
-
-def train_config(
-    config: RunConfig,
-    seed: int,
-):  # TrainConfig
-    """The part of the settings that training reads."""
-    from promax_nb.models.train import TrainConfig
-
-    shared = ('epochs', 'batch', 'lr', 'reg', 'patience', 'min_steps', 'device', 'bf16')
-    return TrainConfig(seed=seed, checkpoint_seconds=10.0, **{name: getattr(config, name) for name in shared})
-
-# %% ../nbs/90_experiment.ipynb #c5928bc6
-def choose_weights(
-    data,  # RecData
-    su,  # (M, k)
-    si,  # (N, k)
-    added,  # (M, N) csr
-    config: RunConfig,
-    out: Path,
-) -> RunConfig:
-    """Settings with sdr, s2dr and teacher_tau chosen on validation data."""
-    from promax_nb.models.objectives import ProMax
-    from promax_nb.models.train import tune
-
-    grid = {
-        'sdr': [0.1, 0.5, 1.5] if config.sdr else [0.0],
-        's2dr': [0.05, 0.2] if config.s2dr else [0.0],
-        'teacher_tau': [0.2, 0.1] if config.sdr else [config.tau],
-    }
-    seed = config.seeds[0]
-
-    def base():
-        return build_base(data, config, seed)
-
-    def objective(**weights):
-        return ProMax(su, si, added, tau=config.tau, confidence=config.confidence, memory=config.memory, **weights)
-
-    table = tune(base, objective, grid, data, train_config(config, seed), out / 'tune')
-    table.to_csv(out / 'tune.csv', index=False)
-    best: dict = {name: float(table[name][0]) for name in grid}
-    return dataclasses.replace(config, **best)
-
-
-def train_both(
-    data,  # RecData
-    su,  # (M, k), or None
-    si,  # (N, k), or None
-    added,  # (M, N) csr, or None
-    config: RunConfig,
-    out: Path,
-) -> tuple:  # (results of the base, results of ProMax): lists, one per seed
-    """The same base with and without ProMax, seed by seed."""
-    from promax_nb.models.objectives import BPR, ProMax
-    from promax_nb.models.train import fit
-
-    promax = ProMax(
-        su, si, added, config.sdr, config.s2dr, config.tau, config.teacher_tau, config.confidence, memory=config.memory
-    )
-    results = {'base': [], 'promax': []}
-    for seed in config.seeds:
-        for name, objective in (('base', BPR()), ('promax', promax)):
-            folder = out / 'fits' / f'{name}-{seed}'
-            trained = fit(build_base(data, config, seed), objective, data, train_config(config, seed), folder)
-            trained.save(folder)
-            results[name].append(trained)
-    return results['base'], results['promax']
-
 # %% ../nbs/90_experiment.ipynb #16968d89
 def save_parts(
     data,  # RecData
@@ -621,9 +541,10 @@ def experiment(
     say=print,  # called with one line per step
     **settings,  # any RunConfig field, e.g. base='MF', seeds=(0, 1, 2)
 ) -> SimpleNamespace:  # base, promax (lists of results, one per seed), compare, groups, audit, folder, page
-    """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report."""
+    """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report, lists."""
     from promax_nb.data.audit import audit
     from promax_nb.data.splits import split_in_words
+    from promax_nb.recommend.runs import ship
 
     config = checked(dataclasses.replace(config or RunConfig(), **settings))
     out, began = Path(out), time.monotonic()
@@ -659,7 +580,14 @@ def experiment(
     base, promax = train_both(data, su, si, added, config, out)
     for text in _warnings(base, promax, config):
         step(text)
-    return write_report(data, base, promax, checks, config, out, time.monotonic() - began)
+    result = write_report(data, base, promax, checks, config, out, time.monotonic() - began)
+    step(f'recommender and recommendations.parquet: {ship(out)}')
+    if config.final:
+        step('training both once more on all events, for the epochs that were kept')
+        train_final(data, su, si, added, (base, promax), config, out)
+        ship(out, final=True)
+        step('recommender and recommendations.parquet are of the final trainings now; no metric of these exists')
+    return result
 
 # %% ../nbs/90_experiment.ipynb #09df2ee0
 def _audited(

@@ -85,3 +85,36 @@ def serve(monkeypatch):
     yield start
     for s in servers:
         s.close()
+
+
+@pytest.fixture(scope='session')
+def odd_run(tmp_path_factory):
+    """A finished `promax run` of two seeds over a CSV pair with odd ids: (folder, arguments, what it said)."""
+    import contextlib
+    import io
+
+    import numpy as np
+    import pandas as pd
+
+    from promax_nb.cli import main
+
+    home, rng = tmp_path_factory.mktemp('odd'), np.random.default_rng(0)
+    users = [f'{row:03d}' if row % 3 else f'Zoë / {row}' for row in range(40)]
+    items = [f'B{row:04d}' if row % 4 else f'книга, {row}' for row in range(30)]
+    kinds = ['crime', 'romance', 'history']
+    rows = []
+    for place, user in enumerate(users):
+        liked = [row for row in range(30) if row % 3 == place % 3]
+        chosen = {*rng.choice(liked, 7, replace=False), *rng.integers(0, 30, 3)}
+        rows += [(user, items[row], 5 if row % 3 == place % 3 else 2) for row in sorted(chosen)]
+    pd.DataFrame(rows, columns=['user', 'item', 'rating']).to_csv(home / 'events.csv', index=False)
+    texts = [f'A {kinds[row % 3]} story of number {row}, slow and by the sea.' for row in range(30)]
+    titles = [f'Book <b>{row}</b>' if row else 'Red\x1b[31m book' for row in range(30)]
+    table = {'item': items, 'title': titles, 'text': texts, 'genre': [kinds[row % 3] for row in range(30)]}
+    pd.DataFrame(table).to_csv(home / 'items.csv', index=False)
+    short = '--kcore 0 --seeds 0,1 --base MF --dim 8 --width 8 --epochs 9 --batch 64 --lr .02 --min-steps 0'
+    files = ['--events', str(home / 'events.csv'), '--items', str(home / 'items.csv')]
+    args, said = [*files, *short.split(), '--out', str(home / 'R')], io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(['run', *args]) == 0
+    return home / 'R', args, said.getvalue()

@@ -6,6 +6,7 @@
 __all__ = ['RUNNING_TEXT', 'FACTS', 'read_table', 'need_folder', 'read_atomic', 'compose_text', 'join_texts', 'from_atomic']
 
 # %% ../../nbs/data/06_loaders.ipynb #7bd327f6
+import csv
 import json
 import re
 from pathlib import Path
@@ -27,9 +28,8 @@ def _header(
     encoding,  # str
 ) -> tuple:  # (columns, separator)
     """The columns of a text file, and what stands between them."""
-    first = str(
-        pd.read_csv(path, sep='\0', nrows=1, header=None, dtype=str, encoding=encoding, engine='python').iloc[0, 0]
-    )
+    whole = dict(sep='\0', header=None, dtype=str, encoding=encoding, engine='python', quoting=csv.QUOTE_NONE)
+    first = str(pd.read_csv(path, nrows=1, **whole).iloc[0, 0])
     usual = '\t' if {'.tsv', '.tab'} & {suffix.lower() for suffix in path.suffixes} else ','
     separator = usual if usual in first else max('\t;|', key=first.count)
     separator = separator if separator in first else usual

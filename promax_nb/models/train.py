@@ -338,12 +338,22 @@ def _resolved(model, config, settings: dict) -> TrainConfig:
     return config
 
 
+def _check_validation(data, validate: bool):
+    """Something to validate on where it is to be done, and nothing held back where it is not."""
+    if validate and not data.valid.nnz:
+        raise ValueError(
+            'the validation split is empty, so nothing can stop training: make one, e.g. ratios=(.7, .1, .2), '
+            'or train for all epochs with validate=False.'
+        )
+    if data.valid.nnz and not validate:
+        raise ValueError(
+            f'validate=False, and {data.valid.nnz} validation events are held back for nothing: '
+            'train on all_events(data), or let them stop training.'
+        )
+
+
 def _start(model, objective, data, config: TrainConfig, path, resume: bool) -> _Run:
     """Everything on its device, a checkpoint loaded where there is one."""
-    if not data.valid.nnz:
-        raise ValueError(
-            'the validation split is empty, so nothing can stop training: make one, e.g. ratios=(.7, .1, .2).'
-        )
     go_on = path is not None and resume and path.exists()
     try:
         parts = training_parts(model, objective, data, config)
@@ -377,6 +387,7 @@ def fit(
     folder=None,  # where checkpoints go and from where an interrupted run resumes; None: no checkpoints
     resume: bool = True,  # continue from a checkpoint in `folder`
     progress: bool | None = None,  # show a bar; None: when there is a terminal
+    validate: bool = True,  # False: nothing is held out, all epochs are run and the last one is kept
     **settings,  # any TrainConfig field, e.g. epochs=50
 ) -> FitResult:
     """Train a base with an objective: early stopping on validation data, checkpoints, resume to the same numbers.
@@ -385,6 +396,7 @@ def fit(
     do not fit.
     """
     config = _resolved(model, config, settings)
+    _check_validation(data, validate)
     sampler = PairSampler(data.train)
     path = None if folder is None else Path(folder) / 'checkpoint.safetensors'
     run = _start(model, objective, data, config, path, resume)
@@ -396,7 +408,8 @@ def fit(
                 means = _train_epoch(run, objective, sampler)
                 run.rows.append({'epoch': run.epoch, **means, 'seconds': time.perf_counter() - began})
                 if run.epoch % config.eval_every == 0:
-                    run.validated(_validate(run, data))
+                    if validate:
+                        run.validated(_validate(run, data))
                     bar.set_postfix({config.metric: f'{run.best_score:.4f}', 'bpr': f"{means.get('bpr', 0):.3f}"})
                     if path is not None and time.monotonic() - saved >= config.checkpoint_seconds:
                         run.save(path)
@@ -404,7 +417,9 @@ def fit(
                 bar.update()
         if path is not None:
             run.save(path)
-        if run.epoch % config.eval_every:  # after the checkpoint: a longer training has no validation here
+        if not validate:
+            run.keep_best()
+        elif run.epoch % config.eval_every:  # after the checkpoint: a longer training has no validation here
             run.validated(_validate(run, data))
         return _finish(run, objective, data)
     finally:
@@ -442,7 +457,8 @@ def _finish(run: _Run, objective, data) -> FitResult:
     card |= {'best_epoch': run.best_epoch, 'epochs_run': run.epoch, 'steps': run.step}
     card['identity'] = run.parts and identity(run.parts)
     history = pd.DataFrame(run.rows)
-    return FitResult(run.model, users, items, history, card, run.best_epoch, run.best_score, data)
+    score = run.best_score if run.scores else float('nan')  # nobody measured it
+    return FitResult(run.model, users, items, history, card, run.best_epoch, score, data)
 
 # %% ../../nbs/models/09_train.ipynb #56f545b7
 def _without_test(data):

@@ -138,7 +138,7 @@ def recommend_to(
     self: TrainedRecommender,
     path,  # parquet file to write
     n: int = 10,  # items each, at most
-    sides=('ours',),  # which lists: 'ours', 'base'; with several the file gets a column side
+    sides=('ours',),  # which lists: 'ours', 'base', or a dict: name in the file -> one of these; several: a column side
     filter_known: bool = True,  # leave out every item that the user has an event with
     allow=None,  # ids of the only items that may be shown
     block=None,  # ids of items that must not be shown
@@ -154,15 +154,17 @@ def recommend_to(
     allowed = self.shown(allow, block, where) if allow is not None or block is not None or where else None
     columns = {'user': pa.string(), 'rank': pa.int32(), 'item': pa.string(), 'title': pa.string()}
     columns['score'] = pa.float64()
+    sides = sides if isinstance(sides, dict) else {side: side for side in sides}
     if len(sides) > 1:
         columns['side'] = pa.string()
     schema = pa.schema(list(columns.items()))
 
     def write(name):
         with pq.ParquetWriter(name, schema) as file, _bar(len(ids) * len(sides), progress) as advance:
-            for side in sides:
+            for name_of_side, side in sides.items():
                 for table in self.list_blocks(ids, rows, check_length(n), filter_known, allowed, side, memory):
-                    file.write_table(pa.Table.from_pandas(table.assign(side=side)[list(columns)], schema, False))
+                    table = table.assign(side=name_of_side)[list(columns)]
+                    file.write_table(pa.Table.from_pandas(table, schema, False))
                     advance(table['user'].nunique())
 
     return write_atomic(path, write)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VECTORS', 'check_texts', 'open_vectors', 'text_key', 'kept_vectors', 'keep_vectors', 'encode', 'Whitening',
-           'whitening', 'whiten']
+           'whitening', 'whitenings', 'whiten']
 
 # %% ../../nbs/retrieval/02_embed.ipynb #62f74de2
 import hashlib
@@ -323,6 +323,26 @@ def _check_rank(rank, width, dim, name):
     )
 
 # %% ../../nbs/retrieval/02_embed.ipynb #a16c6c78
+def whitenings(
+    users,  # (M, D) user vectors
+    items,  # (N, D) item vectors
+    dim=32,  # directions to keep
+    shared=True,  # True: one basis, fitted on users and items together; False: one each, as published
+    eps=1e-10,  # a direction whose variance is below eps times the largest counts as constant
+) -> tuple:  # the Whitening of users, that of items: the same one where they share it
+    """What brings vectors of an encoder into the space of profile vectors, later ones too."""
+    if not shared:
+        return whitening(users, dim, eps, 'users'), whitening(items, dim, eps, 'items')
+    widths = [np.shape(vectors)[-1] for vectors in (users, items)]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f'users are {widths[0]} wide and items {widths[1]}: '
+            'encode both with the same model, or use shared=False.'
+        )
+    place = whitening(np.concatenate([users, items]), dim, eps, 'users and items')
+    return place, place
+
+
 def whiten(
     users,  # (M, D) user vectors, row i = user i
     items,  # (N, D) item vectors, row j = item j
@@ -332,12 +352,5 @@ def whiten(
 ) -> tuple:  # (M, dim) and (N, dim) float32
     """PCA-whitened user and item vectors (ProMax, section on profiles; shared basis is ours)."""
     users, items = check_vectors(users, 'users', dtype=np.float64), check_vectors(items, 'items', dtype=np.float64)
-    if not shared:
-        return whitening(users, dim, eps, 'users')(users), whitening(items, dim, eps, 'items')(items)
-    if users.shape[1] != items.shape[1]:
-        raise ValueError(
-            f'users are {users.shape[1]} wide and items {items.shape[1]}: '
-            'encode both with the same model, or use shared=False.'
-        )
-    place = whitening(np.concatenate([users, items]), dim, eps, 'users and items')
-    return place(users), place(items)
+    of_users, of_items = whitenings(users, items, dim, shared, eps)
+    return of_users(users), of_items(items)

@@ -142,14 +142,10 @@ def whitened_anew(
     shared: bool,  # one basis for both, or each their own
 ) -> tuple:  # su, si, whitening of users, whitening of items
     """Profile vectors in a shared basis or each in their own."""
-    from promax_nb.retrieval.embed import whitening
+    from promax_nb.retrieval.embed import whitenings
 
     users, items = raw
-    if shared:
-        of_users = of_items = whitening(np.concatenate(raw), width, name='users and items')
-    else:
-        of_users = whitening(users, width, name='users')
-        of_items = whitening(items, width, name='items')
+    of_users, of_items = whitenings(users, items, width, shared)
     return of_users(users), of_items(items), of_users, of_items
 
 # %% ../../nbs/views/02_scene.ipynb #eca73056
@@ -309,6 +305,7 @@ def open_run(
 ) -> Scene:
     """Everything to look at from the folder of a finished run."""
     from promax_nb.models.results import load_fit, load_tensors
+    from promax_nb.recommend.runs import raw_vectors
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -345,26 +342,11 @@ def open_run(
         after=reshaped,
         added=sp.load_npz(added) if added.exists() else None,
         provenance=table('augmentation.parquet'),
-        raw=_raw_vectors(folder, data, users, items, used.get('encoder')),
+        raw=raw_vectors(folder, data, (users, items), used),
         settings=settings,
         histories={'base': base[0].history, 'ProMax': reshaped[0].history},
         folder=folder,
     )
-
-
-def _raw_vectors(folder, data, users, items, encoder):
-    """Vectors before whitening: those that came with the data, or those of the run's cache; None without either."""
-    from promax_nb.retrieval.embed import encode
-
-    if {'user_vectors', 'item_vectors'} <= set(data.extras):
-        return data.extras['user_vectors'], data.extras['item_vectors']
-    cache = folder / 'vectors.db'
-    if users is None or not cache.exists():
-        return None
-    try:
-        return tuple(encode(table.profile.tolist(), encoder, cache=cache, empty='zero') for table in (users, items))
-    except OSError:
-        return None  # another machine, without that encoder: everything but a change of basis still works
 
 # %% ../../nbs/views/02_scene.ipynb #20ded9b0
 def as_scene(
