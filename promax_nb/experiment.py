@@ -127,7 +127,8 @@ class RunConfig:
     )
     seeds: tuple[int, ...] = option((0,), 'one training of base and ProMax per seed, e.g. 0,1,2', least=0)
     final: bool = option(
-        False, 'train what is served once more on all events, for the epochs that validation kept; no metric of it exists'
+        False,
+        'train what is served once more on all events, for the epochs that validation kept; no metric of it exists',
     )
     epochs: int = option(1000, 'most epochs', least=1)
     batch: int = option(2048, 'training pairs a step', least=1)

@@ -1,10 +1,6 @@
 """What a run serves: the folder to ship, the lists of everybody, the final training."""
 
-import json
-import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -108,7 +104,8 @@ def test_a_final_training_is_a_training_on_everything(tmp_path):
     by_hand = fit(model, BPR(), everything, epochs=chosen.best_epoch, validate=False, **QUICK)
     np.testing.assert_array_equal(final.users, by_hand.users)
     assert len(final.history) == chosen.best_epoch and 'recall@20' not in final.history
-    assert np.isnan(final.best_score) and final.card['interactions'] == {'train': everything.train.nnz, 'valid': 0, 'test': 0}
+    counted = {'train': everything.train.nnz, 'valid': 0, 'test': 0}
+    assert np.isnan(final.best_score) and final.card['interactions'] == counted
 
 
 def test_a_final_training_goes_on_to_the_same_numbers(tmp_path):
