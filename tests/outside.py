@@ -58,7 +58,9 @@ def world(n_users=40, n_items=60, seed=12) -> tuple:
     """Data with ids of all kinds, and two tables of lists: many equal scores, short lists, a user without one."""
     rng = np.random.default_rng(seed)
     part = rng.random((n_users, n_items))
-    part[:3] = np.where(part[:3] < 0.9, part[:3] * 0.2, part[:3])  # three users who know nearly everything
+    part[:3] = np.select([part[:3] < 0.85, part[:3] < 0.92], [part[:3] * 0.2, 0.3], 0.99)  # who know nearly everything
+    part[2] = 0.1
+    part[2, 5] = 0.3  # one for whom a single item is left
     part[5:9] = np.where(part[5:9] > 0.5, 0.3, part[5:9])  # four with more right answers than places in a list
     part[3][part[3] < 0.4] += 0.4  # one without right answers
     part[3, 0] = 0.1

@@ -4,13 +4,17 @@ files, commands, options, extras, names."""
 import ast
 import builtins
 import contextlib
+import inspect
 import io
+import json
 import keyword
 import re
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import implicit.cpu.als
+import implicit.evaluation
 import nbformat
 import numpy as np
 import pytest
@@ -167,6 +171,19 @@ def house():
     return House()
 
 
+def of_other_libraries() -> set:
+    """Calls of implicit, RecTools and LensKit with their arguments; tests/test_outside.py looks at each of them."""
+    found = set()
+    for path in (ROOT / 'tests' / 'outside').glob('*.json'):
+        for name, arguments in json.loads(path.read_text(encoding='utf-8')).get('calls', {}).items():
+            found |= {*name.split('.'), *arguments}
+    for home in (implicit.evaluation, implicit.cpu.als.AlternatingLeastSquares):
+        for name, value in inspect.getmembers(home, inspect.isroutine):
+            if not name.startswith('_'):
+                found |= {name, *inspect.signature(value).parameters}
+    return found
+
+
 def looked_at():
     """(place, text, names of its own) of everything that is read here."""
     for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'):
@@ -180,7 +197,7 @@ def looked_at():
         yield (
             path.relative_to(ROOT).as_posix(),
             [p for c in book.cells if c.cell_type == 'markdown' for p in inline(c.source)],
-            own_names(book),
+            own_names(book) | (of_other_libraries() if path.stem == 'other_libraries' else set()),
         )
 
 

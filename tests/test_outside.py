@@ -1,13 +1,19 @@
 """Lists of ours in other libraries, lists and vectors of others here, and the same numbers on both sides."""
 
+import ast
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import implicit.cpu.als
+import implicit.evaluation
 import ir_measures
+import nbformat
 import numpy as np
 import outside
 import pandas as pd
@@ -17,8 +23,10 @@ from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from implicit.evaluation import ranking_metrics_at_k
 
+import promax_nb.all
 from promax_nb.data.bookshop import toy_data
-from promax_nb.models.evaluate import evaluate, held_out, per_user
+from promax_nb.models.evaluate import METRICS, evaluate, held_out, per_user
+from promax_nb.models.exposure import coverage, gini, list_diversity, list_popularity
 from promax_nb.models.inference import compare
 from promax_nb.models.scorers import as_scorer
 from promax_nb.recommend.build import recommender, recommender_of
@@ -34,6 +42,7 @@ from promax_nb.recommend.outside import (
     to_rectools,
     to_trec,
 )
+from promax_nb.recommend.trained import TrainedRecommender
 from promax_nb.views import layout, maps
 from promax_nb.views.maps import project_scene
 from promax_nb.views.nodes import node_table
@@ -85,7 +94,7 @@ def test_what_falls_already_keeps_its_value(asked):
     raw = asked.lists.groupby('user')['score'].apply(lambda s: (s.diff().dropna() < 0).all())
     table = to_rectools(asked.lists)
     fell = table.groupby('user_id')['score'].apply(lambda s: (s.diff().dropna() < 0).all())
-    assert fell.all() and not raw.any(), 'every list here has equal scores'
+    assert fell.all() and raw.sum() == 1, 'every list here but that of a single item has equal scores'
 
 
 def test_scores_that_are_no_numbers_are_refused():
@@ -368,3 +377,122 @@ def test_vectors_of_implicit_are_mapped(shop, theirs, monkeypatch):
     assert {'base', 'reshaped'} <= set(places.coords) and places.n_users == data.n_users
     nodes = node_table(scene)
     assert len(nodes) == data.n_users + data.n_items
+
+
+# ---- the page "Coming from implicit, RecTools or LensKit"
+
+
+def tables() -> list:
+    """Rows of the two tables of the page, each a dict of column -> cell."""
+    book = nbformat.read(outside.ROOT / 'nbs' / 'howto' / 'other_libraries.ipynb', 4)
+    text = '\n\n'.join(cell.source for cell in book.cells if cell.cell_type == 'markdown')
+    found = []
+    for block in re.findall(r'(?:^\|.*\|$\n?)+', text, re.M):
+        head, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]] for line in block.strip().split('\n'))
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+def known_calls(library: str) -> dict:
+    """name -> names of arguments, as a library or our house has them."""
+    if library in ('RecTools', 'LensKit'):
+        kept = outside.read_kept(library.lower())['calls']
+        return {called(name): names for name, names in kept.items()}
+    homes = {
+        'here': (promax_nb.all, TrainedRecommender),
+        'implicit': (implicit.evaluation, implicit.cpu.als.AlternatingLeastSquares),
+    }
+    found = {}
+    for home in homes[library]:
+        for name, value in vars(home).items() if inspect.ismodule(home) else inspect.getmembers(home):
+            if inspect.isroutine(value) and not name.startswith('_'):
+                found[name] = list(inspect.signature(value).parameters)
+    return found
+
+
+def called(name: str) -> str:
+    """A call without the object it is asked of; LensKit has two `recommend`."""
+    return name if name == 'batch.recommend' else name.split('.')[-1]
+
+
+def calls_in(cell: str) -> list:
+    """(name, number of positional arguments, names of others) of every call in code letters."""
+    found = []
+    for piece in re.findall('`([^`]+)`', cell):
+        tree = ast.parse(piece, mode='eval').body
+        if isinstance(tree, ast.Call):
+            name = called(ast.unparse(tree.func))
+            found.append((name, len(tree.args), [word.arg for word in tree.keywords]))
+    return found
+
+
+def wrong_calls(library: str, cell: str) -> list:
+    """Calls that the library has not, or not with these arguments."""
+    wrong, known = [], known_calls(library)
+    for name, positional, words in calls_in(cell):
+        names = [word for word in known.get(name, ()) if word != 'self']
+        if name in known and (positional <= len(names) and set(words) <= set(names[positional:])):
+            continue
+        wrong.append((library, name, words, known.get(name)))
+    return wrong
+
+
+@pytest.mark.parametrize('library', ['here', 'implicit', 'RecTools', 'LensKit'])
+def test_the_page_names_calls_that_are_there(library):
+    rows = tables()[0]
+    wrong = [problem for row in rows for problem in wrong_calls(library, row[library])]
+    asked = {name for row in rows for name, *_ in calls_in(row[library])}
+    assert not wrong and len(asked) >= 6, wrong
+
+
+def test_a_call_that_is_not_there_is_found():
+    for cell in ('`recomend(users)`', '`recommend(users, m=10)`', '`recommend(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)`'):
+        assert wrong_calls('here', cell) and wrong_calls('LensKit', cell) and wrong_calls('implicit', cell)
+
+
+OURS_OVERALL = {  # rows of the page that are no column of `per_user`
+    'novelty': outside.SAME['rectools']['MeanInvUserFreq'],
+    'list_popularity': outside.SAME['rectools']['AvgRecPopularity'],
+    'list_diversity': lambda ours, k: list_diversity(ours.lists[:, :k], outside.item_vectors(ours.data)),
+    'coverage': lambda ours, k: coverage(ours.counts(k)),
+    'gini': lambda ours, k: gini(ours.counts(k)),
+    'rank_biased_overlap': outside.SAME['lenskit']['rank_biased_overlap'],
+}
+SPELLED = {'RecTools': 'rectools', 'LensKit': 'lenskit', 'RecBole': 'recbole'}
+
+
+def test_the_page_tells_equal_from_different(asked):
+    """Every metric that was measured is in the table, in the row of ours, and marked where it is another number."""
+    seen = {}
+    for row in tables()[1]:
+        ours = row.pop('here').strip('`')
+        for head, cell in row.items():
+            library = SPELLED.get(head.split()[0], head.split()[0])
+            for name, mark in re.findall('`([^`]+)`( ≠)?', cell):
+                seen[library, name] = ours, bool(mark)
+    measured = {(library, name) for library, metrics in outside.SAME.items() for name in metrics}
+    assert set(seen) - measured == {('lenskit', 'NDCG')} and not measured - set(seen)
+    for (library, name), (ours, differs) in seen.items():
+        assert differs != is_ours(library, name, ours, asked.ours), (library, name)
+
+
+def is_ours(library, name, ours, numbers) -> bool:
+    """Is a metric of a library ours without a conversion, for users who have a list?"""
+    if library == 'lenskit' and name == 'NDCG':
+        theirs = np.array(outside.read_kept('lenskit')['per_user']['NDCG@10'], float)
+    else:
+        theirs = outside.SAME[library][name](numbers, 10)
+    if library == 'recbole' and ours in OURS_OF_FULL:
+        mine = OURS_OF_FULL[ours](numbers, 10)
+    else:
+        mine = numbers.value(ours, 10) if ours in METRICS else OURS_OVERALL[ours](numbers, 10)
+    mine = np.mean(mine) if np.ndim(theirs) == 0 else mine
+    both = np.isfinite(theirs) & (numbers.has_list if np.ndim(theirs) else True)
+    return bool(np.allclose(np.where(both, theirs, 0), np.where(both, mine, 0), rtol=0, atol=1e-9))
+
+
+OURS_OF_FULL = {  # RecBole was given the lists that are full
+    'list_popularity': lambda ours, k: list_popularity(ours.everybody[ours.full, :k], ours.data.train),
+    'coverage': lambda ours, k: coverage(ours.counts(k, ours.full)),
+    'gini': lambda ours, k: gini(ours.counts(k, ours.full)),
+}

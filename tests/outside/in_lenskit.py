@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 from lenskit import recommend, score
-from lenskit.basic import PopScorer
+from lenskit.basic import PopScorer, UnratedTrainingItemsCandidateSelector
 from lenskit.batch import recommend as recommend_to_all
-from lenskit.data import ItemListCollection, UserIDKey, from_interactions_df
+from lenskit.data import ItemListCollection, RecQuery, UserIDKey, from_interactions_df
 from lenskit.metrics import (
     NDCG,
     Hit,
@@ -23,6 +23,7 @@ from lenskit.metrics import (
     rank_biased_overlap,
 )
 from lenskit.pipeline import Pipeline, topn_pipeline
+from lenskit.splitting import LastN, crossfold_users, split_global_time
 
 folder = Path(sys.argv[1])
 ids = {'user_id': str, 'item_id': str}
@@ -103,6 +104,11 @@ asked_by = {
     'score': score,
     'ItemListCollection.from_df': ItemListCollection.from_df,
     'RunAnalysis.measure': RunAnalysis.measure,
+    'RecQuery': RecQuery,
+    'UnratedTrainingItemsCandidateSelector': UnratedTrainingItemsCandidateSelector,
+    'LastN': LastN,
+    'crossfold_users': crossfold_users,
+    'split_global_time': split_global_time,
 }
 calls = {name: list(inspect.signature(call).parameters) for name, call in asked_by.items()}
 versions = {name: version(name) for name in ('lenskit', 'numpy', 'pandas', 'torch')}

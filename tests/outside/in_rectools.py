@@ -20,7 +20,9 @@ from rectools.metrics import (
     PairwiseDistanceCalculator,
     Precision,
     Recall,
+    calc_metrics,
 )
+from rectools.model_selection import LastNSplitter, TimeRangeSplitter
 from rectools.models import PopularModel, load_model
 from rectools.models.base import ModelBase
 
@@ -89,6 +91,9 @@ asked_by = {
     'ModelBase.recommend_to_items': ModelBase.recommend_to_items,
     'ModelBase.save': ModelBase.save,
     'load_model': load_model,
+    'calc_metrics': calc_metrics,
+    'TimeRangeSplitter': TimeRangeSplitter,
+    'LastNSplitter': LastNSplitter,
 }
 calls = {name: list(inspect.signature(call).parameters) for name, call in asked_by.items()}
 versions = {name: version(name) for name in ('rectools', 'numpy', 'pandas')}
