@@ -19,7 +19,8 @@ def test_the_navigation_is_complete():
     wings = ['Data', 'Profiles', 'Retrieval', 'Models', 'Recommend', 'LettinGo', 'Views', 'Corridor']
     assert [*sections] == ['', 'Learn', 'How to', *wings, 'Evidence']
     assert [*sections['']] == ['index.ipynb']
-    assert len(sections['How to']) == 5 and [*sections['Evidence']] == ['results.ipynb', 'papers.ipynb']
+    assert set(sections['How to']) == {f'howto/{path.name}' for path in (ROOT / 'nbs' / 'howto').glob('*.ipynb')}
+    assert [*sections['Evidence']] == ['results.ipynb', 'papers.ipynb']
     for wing in wings:
         folder = ROOT / 'nbs' / ('' if wing == 'Corridor' else wing.lower())
         chapters = sorted(folder.glob('[0-9][0-9]_*.ipynb'))
