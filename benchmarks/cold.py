@@ -2,12 +2,16 @@
 
     python benchmarks/cold.py --data DATA_FOLDER --out runs/cold [--only bookshop imdb-exp3rt] [--collect FILE]
 
-Of each data set 10 % of the users (and another 10 %, on which everything is chosen) and as many of the items are kept
-out of the training altogether. What a guest is known by are the k earliest liked items (k = 1, 3, 5) and a profile
-that is written from exactly these, or, for k = 0, a text of another source. Every finished training is kept.
+Of each data set 10 % of the users are kept out of the training altogether, and another 10 % on which everything is
+chosen; of the items likewise. What a guest is known by are the k earliest liked items (k = 1, 3, 5) and a profile
+written from exactly these by the template; for k = 0 a text of another source: a sentence from the planted tastes
+(bookshop), the persona that came with the data (imdb-exp3rt). Every finished step is kept and not run again.
+`--step prepare | train | measure` runs one step alone.
 """
 
 import argparse
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,43 +23,51 @@ from promax_nb.data.bookshop import toy_data
 from promax_nb.data.frames import from_frame
 from promax_nb.data.interactions import assemble
 from promax_nb.data.loaders import from_atomic
+from promax_nb.lettingo.claims import true_tastes
 from promax_nb.models.bases import LightGCN
+from promax_nb.models.inference import two_level
 from promax_nb.models.objectives import ProMax
-from promax_nb.models.results import load_fit
+from promax_nb.models.results import load_fit, versions
+from promax_nb.models.scorers import array_scorer
 from promax_nb.models.train import TrainConfig, fit
+from promax_nb.profiles.clauses import wishes
 from promax_nb.profiles.prompts import item_prompts, user_prompts
-from promax_nb.profiles.template import template
+from promax_nb.profiles.template import and_list, template
 from promax_nb.profiles.write import write
+from promax_nb.recommend.guests import GUEST, Guest
+from promax_nb.recommend.newcomers import NEWCOMERS, item_vectors
+from promax_nb.recommend.trained import TrainedRecommender
 from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import encode, whitening
+from promax_nb.retrieval.vectors import unit_rows
 
-WIDTH = 64
+NAMES = ('bookshop', 'imdb-exp3rt', 'amazon-industrial', 'ml-100k', 'steam-sub')
 SEEDS = (0, 1, 2)
-STEAM_USERS = 6000
+KNOWN = (1, 3, 5)
+WIDTH = 64
+TOP = 20
+STEAM_USERS = 6000  # of 23,268: a quarter, so that three trainings take minutes
+NOBODY = np.empty(0, np.int64)
 
 
-def frame_world(folder, **options):
-    """RecData of a folder of CSV files; every event counts, nothing is held out yet."""
-    name = folder.name
-    events = next(folder.glob('*events.csv'))
-    items = pd.read_csv(next(folder.glob('*items.csv')), dtype={'item': str})
-    events = pd.read_csv(events, dtype={'user': str, 'item': str})
-    events = events.drop(columns=['split', 'rlmrec_split'], errors='ignore')
-    if name == 'steam-sub':
-        people = events['user'].unique()
-        kept = np.random.default_rng(0).choice(people, STEAM_USERS, replace=False)
-        events = events[events['user'].isin(kept)]
-    users = pd.read_csv(folder / 'users.csv', dtype={'user': str}) if (folder / 'users.csv').exists() else None
-    return from_frame(events, items, users, kcore=0, split='random', name=name, allow_cold=True, **options)
+# who and what is kept out
 
 
 def load_world(name, data):
-    """RecData of one data set."""
+    """RecData of one data set; nothing is held out yet."""
     if name == 'bookshop':
         return toy_data(1000, 500)
     if name == 'ml-100k':
         return from_atomic(data / name, split='random')
-    return frame_world(data / name)
+    folder, ids = data / name, {'user': str, 'item': str}
+    events = pd.read_csv(next(folder.glob('*events.csv')), dtype=ids)
+    events = events.drop(columns=['split', 'rlmrec_split'], errors='ignore')
+    items = pd.read_csv(next(folder.glob('*items.csv')), dtype=ids)
+    if name == 'steam-sub':
+        kept = np.random.default_rng(0).choice(events['user'].unique(), STEAM_USERS, replace=False)
+        events = events[events['user'].isin(kept)]
+    users = pd.read_csv(folder / 'users.csv', dtype=ids) if (folder / 'users.csv').exists() else None
+    return from_frame(events, items, users, kcore=0, split='random', name=name, allow_cold=True)
 
 
 def likings(whole):
@@ -63,19 +75,25 @@ def likings(whole):
     liked = (whole.train + whole.valid + whole.test).tocsr()
     events = whole.events[np.asarray(liked[whole.events['user'], whole.events['item']]).ravel() > 0]
     events = events.assign(chance=np.random.default_rng(0).random(len(events)))
-    events = events.sort_values(['user', 'time', 'chance'], kind='stable')
-    return events.assign(place=events.groupby('user').cumcount())[['user', 'item', 'place']]
+    return events.sort_values(['user', 'time', 'chance'], kind='stable')[['user', 'item']]
 
 
 def roles(n, seed, eligible=None):
     """'test' and 'valid' for a tenth each of those who may be kept out, 'warm' for the others."""
     found = np.full(n, 'warm', dtype=object)
-    pool = np.arange(n) if eligible is None else np.flatnonzero(eligible)
-    drawn = np.random.default_rng(seed).permutation(pool)
-    tenth = len(pool) // 10
+    drawn = np.random.default_rng(seed).permutation(np.arange(n) if eligible is None else np.flatnonzero(eligible))
+    tenth = len(drawn) // 10
     found[drawn[:tenth]] = 'test'
     found[drawn[tenth : 2 * tenth]] = 'valid'
     return found
+
+
+def diary_of(events, users, split):
+    """Events as RecData wants them."""
+    return pd.DataFrame({
+        'user': users, 'item': events['item'].to_numpy(), 'rating': np.nan, 'time': np.nan, 'split': split,
+        'positive': True,
+    })
 
 
 def cold_world(name, data):
@@ -85,48 +103,111 @@ def cold_world(name, data):
     counts = np.bincount(events['user'], minlength=whole.n_users)
     people, things = roles(whole.n_users, 0, counts >= 2), roles(whole.n_items, 1)
     events = events.assign(who=people[events['user']], what=things[events['item']])
-    warm = events[(events['who'] == 'warm') & (events['what'] == 'warm')].copy()
-    ids = np.unique(warm['user'])
-    row_of = pd.Series(np.arange(len(ids)), index=ids)
-    chance = np.random.default_rng(2).random(len(warm))
-    first = ~warm.sample(frac=1, random_state=0)['user'].duplicated().reindex(warm.index)
-    warm['split'] = np.where(first | (chance > 0.12), 'train', np.where(chance > 0.02, 'valid', 'test'))
-    diary = warm.assign(user=row_of[warm['user']].to_numpy(), rating=np.nan, time=np.nan, positive=True)
-    diary = diary[['user', 'item', 'rating', 'time', 'split', 'positive']]
-    train = assemble(diary, whole.users.iloc[ids].reset_index(drop=True), whole.items, name=name)
-    return SimpleNamespace(whole=whole, events=events, train=train, people=people, things=things, rows=ids)
+    warm = events[(events['who'] == 'warm') & (events['what'] == 'warm')]
+    ids, rows = np.unique(warm['user'], return_inverse=True)
+    rng = np.random.default_rng(2)
+    chance, shuffled = rng.random(len(warm)), rng.permutation(len(warm))
+    first = np.zeros(len(warm), bool)
+    first[shuffled[np.unique(rows[shuffled], return_index=True)[1]]] = True
+    split = np.where(first | (chance > 0.12), 'train', np.where(chance > 0.02, 'valid', 'test'))
+    users = whole.users.iloc[ids].reset_index(drop=True)
+    train = assemble(diary_of(warm, rows, split), users, whole.items, name=name)
+    return SimpleNamespace(name=name, whole=whole, events=events, train=train, people=people, things=things, ids=ids)
 
 
-def profiles(world, out):
-    """Texts, raw vectors and placed vectors of everybody who is trained on and of all items."""
-    store, cache = out / 'profiles.db', out / 'vectors.db'
+@dataclass
+class Visitors:
+    """Users who were kept out, what is known about them, and what they chose later."""
+
+    ids: np.ndarray  # rows of the whole data
+    known: list  # arrays of item rows, in order
+    target: list  # arrays of item rows
+    data: object = None  # RecData whose train part is what is known
+
+
+def visitors(world, who, k):
+    """Those who have more than k items that were trained on."""
+    events = world.events[(world.events['who'] == who) & (world.events['what'] == 'warm')]
+    place = events.groupby('user').cumcount()
+    events, place = (part[events.groupby('user')['item'].transform('size') > k] for part in (events, place))
+    ids, rows = np.unique(events['user'], return_inverse=True)
+    items, known = events['item'].to_numpy(), (place < k).to_numpy()
+    parts = [[items[(rows == row) & side] for row in range(len(ids))] for side in (known, ~known)]
+    if not k:
+        return Visitors(ids, *parts)
+    split = np.where(known, 'train', 'test')
+    split[np.flatnonzero(~known)[0]] = 'valid'  # RecData wants one
+    users = pd.DataFrame({'user': ids.astype(str)})
+    return Visitors(ids, *parts, assemble(diary_of(events, rows, split), users, world.whole.items, name='visitors'))
+
+
+# texts and vectors
+
+
+def sentences(world, ids):
+    """name -> texts: how somebody without a history might say it; '' where nothing is said."""
+    if world.name == 'bookshop':
+        tastes = true_tastes(world.whole)
+        loved, hated = (tastes[side][ids].map(sorted).tolist() for side in ('liked', 'disliked'))
+        pairs = list(zip(loved, hated, strict=True))
+        said = [f'I love {and_list(yes)}' + f', no {" and no ".join(no)}.' * bool(no) for yes, no in pairs]
+        kept = [f'; keeps away from {and_list(no)}' * bool(no) for _, no in pairs]
+        styled = [f'Enjoys {and_list(yes)}{away}.' for (yes, _), away in zip(pairs, kept, strict=True)]
+    elif 'profile' in world.whole.users:
+        said = world.whole.users['profile'][ids].tolist()
+        styled = [''] * len(said)
+    else:
+        return {}
+    cut = [wishes(text) for text in said]
+    wanted, unwanted = ([pair[side] for pair in cut] for side in (0, 1))
+    enjoys = [f'Enjoys {text}.' if text else '' for text in wanted]
+    return {'whole': said, 'styled': styled, 'wanted': wanted, 'unwanted': unwanted, 'enjoys': enjoys}
+
+
+def prepare(world, out):
+    """Vectors of everybody who is trained on, of all items and of all visitors, as one file."""
+    path = out / f'{world.name}.npz'
+    if path.exists():
+        return np.load(path)
+    store, cache = out / f'{world.name}.db', out / f'{world.name}-vectors.db'
     items = write(template(), item_prompts(world.train), store=store)
     users = write(template(), user_prompts(world.train, items), store=store)
-    raw_users, raw_items = (encode(table['profile'].tolist(), cache=cache, empty='zero') for table in (users, items))
-    known = world.things == 'warm'
-    place = whitening(np.concatenate([raw_users, raw_items[known]]), WIDTH)
-    return SimpleNamespace(users=users, items=items, su=place(raw_users), si=place(raw_items), place=place)
+
+    def read(texts):
+        return encode(list(texts), cache=cache, empty='zero')
+
+    raw_users, raw_items = read(users['profile']), read(items['profile'])
+    place = whitening(np.concatenate([raw_users, raw_items[world.things == 'warm']]), WIDTH)
+    found = {'su': place(raw_users), 'si': place(raw_items)}
+    for who in ('valid', 'test'):
+        for k in KNOWN:
+            table = write(template(), user_prompts(visitors(world, who, k).data, items), store=store)
+            found[f'{who}-{k}'] = place(read(table['profile']))
+        for style, texts in sentences(world, visitors(world, who, 0).ids).items():
+            found[f'{who}-0-{style}'] = place(read(texts))
+    np.savez(path, **found)
+    return np.load(path)
 
 
 def config_of(name):
     """How long each is trained."""
-    if name in ('bookshop', 'imdb-exp3rt'):
-        return TrainConfig(batch=512, lr=3e-3, min_steps=300, patience=8, device='cpu')
-    return TrainConfig(batch=2048, lr=3e-3, min_steps=400, patience=8, device='cpu')
+    small = name in ('bookshop', 'imdb-exp3rt')
+    return TrainConfig(batch=512 if small else 2048, lr=3e-3, min_steps=300, patience=8, device='cpu')
 
 
-def trained(name, world, made, seed, out):
+def trained(world, made, seed, out):
     """LightGCN with ProMax; read where it is there."""
-    folder = out / f'{name}-{seed}'
+    folder = out / f'{world.name}-{seed}'
     if not (folder / 'card.json').exists():
-        si = np.where((world.things == 'warm')[:, None], made.si, 0)  # kept out of the teacher, too
-        added = augment(world.train, made.su, si)[0]
-        objective = ProMax(made.su, si, added, 0.5, 0.05)
-        fit(LightGCN(world.train, dim=32, seed=seed), objective, world.train, config_of(name), folder).save(folder)
+        si = np.where((world.things == 'warm')[:, None], made['si'], 0)  # the teacher does not speak of them, either
+        added = augment(world.train, made['su'], si)[0]
+        objective = ProMax(made['su'], si, added, 0.5, 0.05)
+        model = LightGCN(world.train, dim=32, seed=seed)
+        fit(model, objective, world.train, config_of(world.name), folder).save(folder)
     return load_fit(folder)
 
 
-NAMES = ('bookshop', 'imdb-exp3rt', 'amazon-industrial', 'ml-100k', 'steam-sub')
+# what is measured
 
 
 def main():
@@ -134,15 +215,19 @@ def main():
     p.add_argument('--data', type=Path, help='folder with ml-100k, amazon-industrial, steam-sub, imdb-exp3rt')
     p.add_argument('--out', type=Path, default=Path('runs/cold'))
     p.add_argument('--only', nargs='+', default=list(NAMES), choices=NAMES)
-    p.add_argument('--collect', type=Path)
+    p.add_argument('--seeds', nargs='+', type=int, default=list(SEEDS))
+    p.add_argument('--step', choices=('prepare', 'train', 'measure'), help='one step alone')
+    p.add_argument('--collect', type=Path, help='write the numbers here')
     a = p.parse_args()
     torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
-    for seed in SEEDS:
-        for name in a.only:
-            world = cold_world(name, a.data)
-            made = profiles(world, a.out)
-            result = trained(name, world, made, seed, a.out)
+    for name in a.only:
+        world = cold_world(name, a.data)
+        made = prepare(world, a.out)
+        if a.step == 'prepare':
+            continue
+        for seed in a.seeds:
+            result = trained(world, made, seed, a.out)
             print(name, seed, world.train, result.best_epoch, result.best_score, flush=True)
 
 
