@@ -36,6 +36,7 @@ from promax_nb.profiles.template import and_list, template
 from promax_nb.profiles.write import write
 from promax_nb.recommend.guests import GUEST, Guest
 from promax_nb.recommend.newcomers import NEWCOMERS, item_vectors
+from promax_nb.recommend.sentences import UNWANTED
 from promax_nb.recommend.trained import TrainedRecommender
 from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import encode, whitening
@@ -210,6 +211,182 @@ def trained(world, made, seed, out):
 # what is measured
 
 
+def served_by(world, made, result):
+    """What was trained, with the ids of the whole data."""
+    data = world.train
+    tables = array_scorer(result.users, result.items)
+    parts = {'vectors': (made['su'], made['si']), 'name': world.name}
+    return TrainedRecommender(data.users, data.items, tables, data.train, data.train, **parts)
+
+
+def of_lists(scores, known, target):
+    """(U, 2) Recall and NDCG of the first 20, what is known left out; one row of scores a user."""
+    found = np.zeros((len(target), 2))
+    discount = 1 / np.log2(np.arange(2, TOP + 2))
+    for row, (mine, left_out, wanted) in enumerate(zip(scores, known, target, strict=True)):
+        mine = np.array(mine, np.float64)
+        mine[left_out] = -np.inf
+        best = np.argsort(-mine, kind='stable')[:TOP]
+        hits = np.isin(best, wanted) & (mine[best] > -np.inf)
+        found[row] = hits.sum() / len(wanted), discount @ hits / discount[: len(wanted)].sum()
+    return found
+
+
+def guests_of(served, people, placed, way):
+    """The scores of every visitor, one after the other."""
+    nothing = [None] * len(people.ids)
+    for known, vector in zip(people.known, nothing if placed is None else placed, strict=True):
+        yield Guest(served, known, NOBODY, way, vector).scores()
+
+
+def history_vectors(served, people):
+    """What the texts of the known items say."""
+    units = unit_rows(served.vectors[1])
+    return [units[known].mean(0) for known in people.known]
+
+
+WAYS = {  # name -> (way of the guest, what it is told: profile, items, both, history: the texts of the items)
+    'mean of the known items': ('items', 'items'),
+    'nearest users': ('neighbours', 'profile'),
+    'profile retrieval': ('retrieval', 'profile'),
+    'retrieval by item texts': ('retrieval', 'history'),
+    'teacher over frozen items': ('taught', 'profile'),
+    'SDR with frozen items': ('reshaped', 'profile'),
+    'ridge map': ('mapped', 'profile'),
+    'guest, profile': ('auto', 'profile'),
+    'guest, items': ('auto', 'history and items'),
+    'guest, both': ('auto', 'both'),
+}
+
+
+def measure_users(world, made, served, who):
+    """'user|k|method' -> (U, 2)."""
+    found = {}
+    popular = np.asarray(served.train.sum(0), np.float64).ravel()
+    for k in KNOWN:
+        people = visitors(world, who, k)
+        told = {'profile': made[f'{who}-{k}'], 'history': history_vectors(served, people)}
+        told |= {'history and items': told['history'], 'items': None, 'both': told['profile']}
+        found[f'user|{k}|popularity'] = of_lists([popular] * len(people.ids), people.known, people.target)
+        without = Visitors(people.ids, [NOBODY] * len(people.ids), people.target)
+        for method, (way, tells) in WAYS.items():
+            asked = without if tells in ('profile', 'history') else people
+            scores = guests_of(served, asked, told[tells], way)
+            found[f'user|{k}|{method}'] = of_lists(scores, people.known, people.target)
+    return found
+
+
+SENTENCES = {  # what is read of a sentence: how the vector is made of its parts
+    'as typed': lambda part, less: part['whole'],
+    'written like a profile': lambda part, less: part['styled'],
+    'what is wanted': lambda part, less: part['wanted'],
+    'wanted, less what is not': lambda part, less: unit_rows(part['wanted']) - unit_rows(part['unwanted']),
+    'as read_wish does': lambda part, less: unit_rows(part['wanted']) - less * unit_rows(part['unwanted']),
+}
+
+
+def disliked_share(world, people, scores):
+    """How many of the first 20 have an attribute that the reader dislikes (bookshop)."""
+    truth = world.whole.extras['truth']
+    bad = (truth['user_dislikes'][people.ids] > 0).astype(int) @ (truth['item_attributes'] > 0).astype(int).T > 0
+    tops = [np.argsort(-np.asarray(mine), kind='stable')[:TOP] for mine in scores]
+    return np.array([bad[row, top].mean() for row, top in enumerate(tops)])
+
+
+def measure_sentences(world, made, served, who):
+    """'sentence|0|reading: method' -> (U, 2), and for the bookshop the share of disliked books."""
+    people, found = visitors(world, who, 0), {}
+    styles = ('whole', 'styled', 'wanted', 'unwanted', 'enjoys')
+    parts = {style: made[f'{who}-0-{style}'] for style in styles if f'{who}-0-{style}' in made}
+    if not parts:
+        return {}
+    popular = np.asarray(served.train.sum(0), np.float64).ravel()
+    found['sentence|0|popularity'] = of_lists([popular] * len(people.ids), people.known, people.target)
+    for reading, vector in SENTENCES.items():
+        placed = vector(parts, UNWANTED)
+        if not np.any(placed):
+            continue
+        for method in ('profile retrieval', 'nearest users', 'guest, profile'):
+            scores = list(guests_of(served, people, placed, WAYS[method][0]))
+            found[f'sentence|0|{reading}: {method}'] = of_lists(scores, people.known, people.target)
+            if world.name == 'bookshop':
+                found[f'disliked|0|{reading}: {method}'] = disliked_share(world, people, scores)[:, None]
+    return found
+
+
+def measure_items(world, made, served, who):
+    """'item|where|method' -> (U, 2): warm users and the items that were kept out, among these and in the whole shop."""
+    events = world.events[(world.events['who'] == 'warm') & (world.events['what'] == who)]
+    new = np.flatnonzero(world.things == who)
+    rows = np.searchsorted(world.ids, events['user'])
+    users = np.unique(rows)
+    target = [events['item'].to_numpy()[rows == user] for user in users]
+    (su, si), (u, v) = served.vectors, served.ours.vectors
+    trained = np.asarray(served.train.sum(0)).ravel() > 0
+    history = unit_rows(np.asarray(served.train[users] @ unit_rows(si)))
+    known = [served.train[[user]].indices for user in users]
+    texts = {'profile retrieval': unit_rows(su[users]), 'retrieval by item texts': history}
+    scores = {name: vector @ unit_rows(si).T for name, vector in texts.items()}
+    made_up = {'add_items': 'both', 'nearest items': 'neighbours', 'ridge map': 'mapped'}
+    for name, way in made_up.items():
+        vectors = np.array(v)
+        vectors[new] = item_vectors(si[new], si, v, trained, way)
+        scores[name] = u[users] @ vectors.T
+    scores['untrained'] = u[users] @ v.T
+    scores['by chance'] = np.random.default_rng(0).random((len(users), len(si)))
+    found, others = {}, np.flatnonzero(world.things != who)
+    unseen = np.flatnonzero(~trained & (world.things != who))  # of no split: they are nobody's
+    for name, table in scores.items():
+        found[f'item|among the new|{name}'] = of_lists(table, [others] * len(users), target)
+        if name not in texts and name != 'by chance':
+            left_out = [np.concatenate([mine, unseen]) for mine in known]
+            found[f'item|in the whole shop|{name}'] = of_lists(table, left_out, target)
+    return found
+
+
+def measured(world, made, seed, out, who):
+    """All per-user values of one training; read where they are there."""
+    path = out / f'{world.name}-{seed}-{who}.npz'
+    if not path.exists():
+        served = served_by(world, made, trained(world, made, seed, out))
+        found = measure_users(world, made, served, who) | measure_sentences(world, made, served, who)
+        np.savez(path, **found | measure_items(world, made, served, who))
+    return np.load(path)
+
+
+# the table
+
+
+def beside(ours, base):
+    """Difference of two methods on the same users and trainings, with the two-level interval."""
+    difference = np.stack(ours) - np.stack(base)  # both come from the same trainings: chance in them is shared
+    table = two_level(np.zeros_like(difference[:1]), difference)
+    names = ('difference', 'low', 'high', 'p')
+    values = (difference.mean((0, 1)), table['method_low'], table['method_high'], table['method_p'])
+    return dict(zip(names, (np.asarray(part).round(5).tolist() for part in values), strict=True))
+
+
+def collect(worlds, out, file, seeds, who='test'):
+    """Means of every method, and the guest beside each of the others."""
+    result = {'command': 'python benchmarks/cold.py --data DATA_FOLDER --out runs/cold', 'part': who, 'seeds': seeds}
+    result |= {'top': TOP, 'width': WIDTH, 'steam_users': STEAM_USERS, 'guest': GUEST, 'newcomers': NEWCOMERS}
+    result |= {'unwanted': UNWANTED, 'versions': versions(), 'metrics': ['recall@20', 'ndcg@20'], 'data': {}}
+    for name, (world, made) in worlds.items():
+        runs = [measured(world, made, seed, out, who) for seed in seeds]
+        rows = {}
+        for key in runs[0].files:
+            part, k, method = key.split('|')
+            values = [run[key] for run in runs]
+            row = {'mean': np.mean(values, (0, 1)).round(5).tolist(), 'users': len(values[0])}
+            ours = {'user': 'guest, both', 'item': 'add_items'}.get(part)
+            for against in {'user': ('guest, both', 'guest, items', 'guest, profile'), 'item': (ours,)}.get(part, ()):
+                if against != method:
+                    row[f'{against} beside it'] = beside([run[f'{part}|{k}|{against}'] for run in runs], values)
+            rows.setdefault(part, {}).setdefault(k, {})[method] = row
+        result['data'][name] = {'world': repr(world.train)} | rows
+    Path(file).write_text(json.dumps(result, indent=1, default=float))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--data', type=Path, help='folder with ml-100k, amazon-industrial, steam-sub, imdb-exp3rt')
@@ -217,18 +394,22 @@ def main():
     p.add_argument('--only', nargs='+', default=list(NAMES), choices=NAMES)
     p.add_argument('--seeds', nargs='+', type=int, default=list(SEEDS))
     p.add_argument('--step', choices=('prepare', 'train', 'measure'), help='one step alone')
+    p.add_argument('--who', choices=('test', 'valid'), default='test', help='whose numbers; choices were made on valid')
     p.add_argument('--collect', type=Path, help='write the numbers here')
     a = p.parse_args()
     torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
+    worlds = {}
     for name in a.only:
         world = cold_world(name, a.data)
-        made = prepare(world, a.out)
-        if a.step == 'prepare':
-            continue
-        for seed in a.seeds:
-            result = trained(world, made, seed, a.out)
+        worlds[name] = world, prepare(world, a.out)
+        for seed in a.seeds if a.step != 'prepare' else ():
+            result = trained(*worlds[name], seed, a.out)
             print(name, seed, world.train, result.best_epoch, result.best_score, flush=True)
+            if a.step != 'train':
+                measured(*worlds[name], seed, a.out, a.who)
+    if a.collect:
+        collect(worlds, a.out, a.collect, a.seeds, a.who)
 
 
 if __name__ == '__main__':

@@ -53,6 +53,6 @@ def guest(self: FitResult, profile=None, items=None, **how):
 
 
 @patch
-def add_items(self: FitResult, frame, how: str = 'neighbours'):
+def add_items(self: FitResult, frame, how: str = 'both'):
     """New items, from their texts: see `TrainedRecommender.add_items`."""
     return self.recommender().add_items(frame, how)

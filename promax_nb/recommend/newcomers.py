@@ -31,7 +31,7 @@ NEWCOMERS = {
     'ridge': 0.1,  # of the map from texts to trained vectors
     'length': 1.0,  # of a new vector, beside the usual length of a trained item
 }
-ITEM_WAYS = ('neighbours', 'mapped')
+ITEM_WAYS = ('both', 'neighbours', 'mapped')
 
 
 def item_vectors(
@@ -39,17 +39,18 @@ def item_vectors(
     si,  # (N, k) profile vectors of trained items
     items,  # (N, d) trained vectors
     trained,  # (N,) bool: items that somebody had at the training
-    how: str = 'neighbours',  # or 'mapped'
+    how: str = 'both',  # or 'neighbours', 'mapped'
     **chosen,  # tau, ridge, length: see NEWCOMERS
 ) -> np.ndarray:  # (n, d) float32; rows of zeros for items without a text
     """Where new items stand in the space of the model, by their texts."""
-    chosen, teachers = NEWCOMERS | chosen, np.where(trained[:, None], si, 0)
+    chosen, teachers = NEWCOMERS | chosen, unit_rows(np.where(trained[:, None], si, 0))
     units = unit_rows(placed)
-    if how == 'mapped':
-        vectors = units @ ridge_map(teachers, items, chosen['ridge'])
-    else:
-        vectors = [mix_weights(unit, teachers, chosen['tau']) @ items for unit in units]
-        vectors = np.reshape(vectors, (len(units), items.shape[1]))
+    vectors = np.zeros((len(units), items.shape[1]))
+    if how in ('both', 'mapped'):
+        vectors += unit_rows(units @ ridge_map(teachers, items, chosen['ridge']))
+    if how in ('both', 'neighbours'):
+        mixed = [mix_weights(unit, teachers, chosen['tau']) @ items for unit in units]
+        vectors += unit_rows(np.reshape(mixed, vectors.shape))
     vectors = unit_rows(vectors) * units.any(1, keepdims=True)
     return (chosen['length'] * usual_length(items[trained]) * vectors).astype(np.float32)
 
@@ -90,11 +91,11 @@ def _wider(matrix, n):
 def add_items(
     self: TrainedRecommender,
     frame,  # DataFrame: item, and title, text, attributes; profile, where somebody wrote one
-    how: str = 'neighbours',  # or 'mapped'
+    how: str = 'both',  # or 'neighbours', 'mapped'
 ) -> TrainedRecommender:  # a new one, with the new items at its end
     """Items that were not there at the training, placed from their texts; raises ValueError for ids that are there."""
     if how not in ITEM_WAYS:
-        raise ValueError(f"how={how!r} is unknown: use 'neighbours' or 'mapped'.")
+        raise ValueError(f"how={how!r} is unknown: use 'both', 'neighbours' or 'mapped'.")
     for side in ('ours', 'base'):
         if getattr(self, side) is not None:
             getattr(self, side).need_vectors('a new item')

@@ -34,11 +34,10 @@ def mean_of(
 
 def mix_weights(
     wanted,  # (k,) profile vector
-    profiles,  # (n, k) profile vectors of trained users, or of items
+    units,  # (n, k) profile vectors of trained users, or of items: rows of length one, or zero
     tau: float,  # temperature: smaller is sharper
 ) -> np.ndarray:  # (n,) sums to 1; 0 for rows of zeros
     """Softmax of the cosines between a profile and others: over items this is the teacher of SDR (ProMax)."""
-    units = unit_rows(profiles)
     cosines = units @ unit_rows(wanted[None])[0]
     return softmax(cosines.astype(np.float64), tau, units.any(1))
 

@@ -14,7 +14,7 @@ from .trained import TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/recommend/11_sentences.ipynb #17384ca7
-UNWANTED = 0.5  # beta: how much of what is not wanted is taken off what is
+UNWANTED = 0.25  # beta: how much of what is not wanted is taken off what is
 
 
 @patch

@@ -39,6 +39,7 @@ class TrainedRecommender(Patched):
     settings: dict = field(default_factory=dict)  # tau, teacher_tau, ... of the reshaping
     dropped: pd.DataFrame | None = None  # user, item (ids): events of those whom the k-core left out
     name: str = 'data'  # what it was trained on
+    memory: dict = field(default_factory=dict, init=False)  # what was computed once, by room
 
     def __post_init__(self):
         self.user_ids = IdTable(self.users['user'], 'user')
