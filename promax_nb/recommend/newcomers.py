@@ -61,12 +61,14 @@ def _new_rows(served, frame) -> pd.DataFrame:
         raise ValueError("add_items needs a table with a column 'item', and title, text or attributes beside it.")
     if not len(frame):
         raise ValueError('the table of new items has no rows: give at least one item.')
-    frame = with_texts(frame.assign(item=read_ids(frame['item'], 'items.item').astype('str')).reset_index(drop=True))
-    there = frame['item'][frame['item'].isin(served.items['item'])]
+    ids = read_ids(frame['item'], 'items.item').astype('str')
+    frame = with_texts(frame.assign(item=ids).reset_index(drop=True))
+    ids = frame['item']
+    there = ids[ids.isin(served.items['item'])]
     if len(there):
         named = few(map(repr, there), 3)
         raise ValueError(f'{len(there)} of the new items are there already ({named}): leave them out.')
-    twice = frame['item'][frame['item'].duplicated()]
+    twice = ids[ids.duplicated()]
     if len(twice):
         raise ValueError(f'new items repeat ({few(map(repr, twice), 3)}): give each once.')
     return frame
@@ -80,11 +82,35 @@ def _written(frame) -> list:
     return write(None, item_prompts(holder), missing='empty')['profile'].tolist()
 
 
+def _placed(served, texts) -> np.ndarray:
+    """Where the profiles of new items are; rows of zeros for those without one."""
+    told = np.array([bool(text.strip()) for text in texts])
+    if not told.any():
+        raise ValueError('none of the new items has a title, a text or an attribute: nothing says where they belong.')
+    found = served.placed([text for text in texts if text.strip()], 'items')
+    placed = np.zeros((len(texts), found.shape[1]), np.float32)
+    placed[told] = found
+    return placed
+
+
 def _wider(matrix, n):
     """The same matrix with n empty columns at its end."""
     if matrix is None:
         return None
-    return sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], matrix.shape[1] + n))
+    users, items = matrix.shape
+    return sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(users, items + n))
+
+
+def _with_new(served, side, placed, how):
+    """What ranks, with vectors for new items at its end; None where there is no such side."""
+    scorer = getattr(served, side)
+    if scorer is None:
+        return None
+    users, items = map(np.asarray, scorer.need_vectors('a new item'))
+    trained = np.asarray(served.train.sum(0)).ravel() > 0
+    chosen = served.settings.get('newcomers', {})
+    new = item_vectors(placed, served.vectors[1], items, trained, how, **chosen)
+    return array_scorer(users, np.concatenate([items, new.astype(items.dtype)]))
 
 
 @patch
@@ -96,26 +122,16 @@ def add_items(
     """Items that were not there at the training, placed from their texts; raises ValueError for ids that are there."""
     if how not in ITEM_WAYS:
         raise ValueError(f"how={how!r} is unknown: use 'both', 'neighbours' or 'mapped'.")
-    for side in ('ours', 'base'):
-        if getattr(self, side) is not None:
-            getattr(self, side).need_vectors('a new item')
+    self.ours.need_vectors('a new item')
     new = _new_rows(self, frame)
     texts = _written(new)
-    placed = np.zeros((len(new), 0 if self.vectors is None else self.vectors[1].shape[1]), np.float32)
-    told = np.array([bool(text.strip()) for text in texts])
-    if not told.any():
-        raise ValueError('none of the new items has a title, a text or an attribute: nothing says where they belong.')
-    placed[told] = self.placed([text for text, has in zip(texts, told, strict=True) if has], 'items')
-    trained = np.asarray(self.train.sum(0)).ravel() > 0
-    chosen = self.settings.get('newcomers', {})
-    sides = {}
-    for side in ('ours', 'base'):
-        if getattr(self, side) is not None:
-            users, items = map(np.asarray, getattr(self, side).vectors)
-            more = item_vectors(placed, self.vectors[1], items, trained, how, **chosen)
-            sides[side] = array_scorer(users, np.concatenate([items, more.astype(items.dtype)]))
-    matrices = {name: _wider(getattr(self, name), len(new)) for name in ('known', 'train', 'added')}
-    table = pd.concat([self.items, new.drop(columns='profile', errors='ignore')], ignore_index=True)
-    vectors = self.vectors[0], np.concatenate([self.vectors[1], placed])
-    profiles = None if self.profiles is None else (self.profiles[0], [*self.profiles[1], *texts])
-    return replace(self, items=table, vectors=vectors, profiles=profiles, layers={}, **sides, **matrices)
+    placed = _placed(self, texts)
+    changed = {side: _with_new(self, side, placed, how) for side in ('ours', 'base')}
+    for name in ('known', 'train', 'added'):
+        changed[name] = _wider(getattr(self, name), len(new))
+    table = new.drop(columns='profile', errors='ignore')
+    changed['items'] = pd.concat([self.items, table], ignore_index=True)
+    changed['vectors'] = self.vectors[0], np.concatenate([self.vectors[1], placed])
+    if self.profiles is not None:
+        changed['profiles'] = self.profiles[0], [*self.profiles[1], *texts]
+    return replace(self, layers={}, **changed)
