@@ -50,6 +50,16 @@ THOUGHTS = [
     '<think>trains</think><think>more trains</think>{}',
     '<think>trains</think><answer>{}</answer>',
     '<think>trains</think>\n<answer>\n{}\n</answer>\n',
+    '<unused94>thought\nThe user likes trains.<unused95>{}',
+    '<internal_monologue>trains</internal_monologue>{}',
+    '<reason>trains</reason>{}',
+    '```thinking\nThe user likes trains.\n```\n{}',
+    'Thought: The user likes trains.\nAnswer: {}',
+    '**Reasoning:**\nThe user likes trains.\n\n**Final answer:**\n{}',
+    '#### Analysis\nThe user likes trains.\n#### Answer\n{}',
+    '<|im_start|>assistant\n<think>trains</think>{}<|im_end|>\n<|im_start|>user\nAnd now 4, 5?',
+    '{}<|eot_id|>',
+    '{}</s>',
 ]
 ONLY_THOUGHTS = [
     '<think>The user likes trains, so I',
@@ -202,6 +212,13 @@ def test_an_answer_that_came_to_its_end(finish):
         'Dislike - the pace is slow.',
         'dislike (too slow)',
         'Answer: dislike, because it is slow',
+        '- dislike',
+        '> Dislike 👎',
+        'Answer：dislike',
+        'Based on the profile, the answer is "dislike".',
+        'So, the answer would be dislike.',
+        '$\\boxed{\\text{dislike}}$',
+        "{'answer': 'dislike'}",
     ],
 )
 def test_the_word_after_a_mark(text):
@@ -218,6 +235,7 @@ def test_the_word_after_a_mark(text):
         'Answer: like or dislike',
         'Answer: not like',
         'The answer is not dislike.',
+        'The answer would not be dislike.',
         'dislike: they like other books',
         '{"answer": "like", "label": "dislike"}',
         '{"like": 0.7, "dislike": 0.3}',
@@ -234,7 +252,9 @@ def test_no_word_out_of_prose(text):
 
 
 def test_odd_choices_stay_what_they_are():
-    assert one_of(['C++', 'C'])('C++') == 'C++' and one_of(['4', '5'])('Answer: 5') == '5'
+    assert (
+        one_of(['C++', 'C'])('C++') == one_of(['C++', 'C'])('C++!') == 'C++' and one_of(['4', '5'])('Answer: 5') == '5'
+    )
     assert one_of(['yes', 'no'])('{"answer": "No"}') == 'no'
 
 
@@ -258,6 +278,13 @@ def test_schemas_are_json_and_strict():
         '{"ranking": [{"candidate": 3, "score": 0.9}, {"candidate": 1, "score": 0.5}, {"candidate": 2, "score": 0.1}]}',
         'Here is the ranking:\n```json\n[3, 1, 2]\n```\nEnjoy!',
         'The ranking is {"ranking": [3, 1, 2]}, since 4 and 5 are about bread.',
+        '[{"candidate": 1, "rank": 2}, {"candidate": 2, "rank": 3}, {"candidate": 3, "rank": 1}]',
+        '{"considered": [1, 2, 3, 4, 5], "ranking": [3, 1, 2]}',
+        '{"ranking": {"1": 3, "2": 1, "3": 2}}',
+        '{"candidates": [{"id": 3, "score": 0.9}, {"id": 1, "score": 0.5}, {"id": 2, "score": 0.1}]}',
+        '[3.0, 1.0, 2.0]',
+        "{'ranking': [3, 1, 2]}",
+        '３，１，２',
     ],
 )
 def test_rankings_in_json(text):
@@ -287,10 +314,37 @@ def test_json_is_found_or_not():
         '{"summarization": "Enjoys tea.", "reasoning": "They rated tea high."}',
         '{"profile": "<think>tea?</think>Enjoys tea."}',
         '{"user": "Enjoys tea."}',
+        '{"user_profile": {"summary": "Enjoys tea."}}',
+        '[{"profile": "Enjoys tea."}]',
+        "{'profile': 'Enjoys tea.'}",
+        '{"profile": ["Enjoys", "tea."]}',
     ],
 )
 def test_a_profile_in_json(text):
     assert clean_profile(text) == 'Enjoys tea.'
+
+
+@pytest.mark.parametrize(
+    'wrapping', ['**User Profile**\n\n', '# Profile of the user\n', 'Okay, here is the summary:\n', 'Summary: ']
+)
+def test_headings_are_no_part_of_a_profile(wrapping):
+    assert clean_profile(wrapping + 'Enjoys tea.') == 'Enjoys tea.'
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "I'm sorry, but I can't help with that.",
+        'I cannot provide a profile of a real person.',
+        'As an AI, I have no access to histories.',
+        'N/A',
+        'null',
+        '{"error": "rate limit"}',
+    ],
+)
+def test_a_refusal_is_no_profile(text):
+    with pytest.raises(ValueError, match='refused|nothing is left|tells of an error'):
+        clean_profile(text)
 
 
 def test_json_that_holds_no_single_profile_is_not_guessed_at():

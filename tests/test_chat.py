@@ -381,9 +381,11 @@ def test_a_limit_that_is_refused_for_its_value_is_not_dropped(serve, message):
     'name, status, message',
     [
         ('seed', 422, 'body.seed: Extra inputs are not permitted'),
-        ('top_p', 400, '`temperature` and `top_p` cannot both be specified: unsupported'),
+        ('top_p', 400, '`temperature` and `top_p` cannot both be specified for this model. Please use only one.'),
         ('temperature', 422, '`temperature` must be strictly positive'),
         ('temperature', 400, "Unrecognized request argument supplied: temperature"),
+        ('temperature', 400, '`temperature` is deprecated for this model.'),
+        ('temperature', 400, 'temperature: Input should be greater than 0'),
     ],
 )
 def test_options_that_change_the_draw_are_left_out_and_told(serve, name, status, message):
@@ -482,6 +484,8 @@ def test_many_workers_learn_once(serve):
         ({'input_tokens': 10, 'output_tokens': 5}, (10, 5, None)),
         ({'prompt_tokens': 10.0, 'completion_tokens': 'x'}, (10, None, None)),
         ({'prompt_tokens': True, 'completion_tokens': -1}, (None, None, None)),
+        ({'prompt_tokens': float('inf'), 'completion_tokens': float('nan')}, (None, None, None)),
+        ({'prompt_tokens': 10**30, 'completion_tokens': '5'}, (None, 5, None)),
         (
             {'prompt_tokens': 10, 'completion_tokens': 50, 'completion_tokens_details': {'reasoning_tokens': 45}},
             (10, 50, 45),
@@ -532,6 +536,27 @@ def test_refusals():
 def test_a_call_of_a_tool_is_no_answer():
     with pytest.raises(LLMError, match='tool'):
         read_reply(reply(None, 'tool_calls', message={'tool_calls': [{}]}))
+
+
+def test_an_answer_that_a_filter_emptied_has_its_own_cure():
+    with pytest.raises(LLMError, match='content filter.*look at the prompt') as e:
+        read_reply(reply(None, 'content_filter'))
+    assert 'max_tokens' not in str(e.value)
+
+
+def test_a_prompt_that_a_filter_stopped_has_its_own_cure(serve):
+    words = 'The response was filtered due to the prompt triggering our content management policy'
+    error = failure(chat('m', serve((400, {'error': {'message': words, 'code': 'content_filter'}})).url, None))
+    assert 'look at the prompt' in str(error) and not error.hopeless and not error.billed
+
+
+def test_what_came_and_cannot_be_read_counts_as_charged_for(serve, monkeypatch):
+    def odd(*args):
+        raise OverflowError('nobody thought of this')
+
+    monkeypatch.setattr('promax_nb.profiles.llm.read_reply', odd)
+    error = failure(chat('m', serve((200, reply())).url, None))
+    assert error.billed and 'OverflowError' in str(error)
 
 
 def test_a_reply_in_the_old_form():

@@ -191,6 +191,21 @@ def test_ids_that_lost_digits_are_refused():
     assert from_frame(log().assign(user=[76561197960265728 + j % 12 for j in range(140)]), kcore=0).n_users == 12
 
 
+@pytest.mark.parametrize('kind', ['float32', 'Float32', 'float[pyarrow]'])
+def test_ids_in_single_precision_are_refused_earlier(kind):
+    there = pd.Series([2**24 + j % 12 for j in range(140)])
+    with pytest.raises(ValueError, match=r'above 2\*\*24.*dtype=str'):
+        from_frame(log().assign(user=there.astype('float32').astype(kind)), kcore=0)
+    assert from_frame(log().assign(user=(there - 2**24).astype(kind)), kcore=0).users.user[11] == '11'
+
+
+def test_ids_that_are_lists_or_hold_half_a_character(told):
+    with pytest.raises(ValueError, match='events.user holds lists or dicts'):
+        from_frame(log().assign(user=[[j % 12] for j in range(140)]), kcore=0)
+    odd = pd.Series(['\ud800' if user == 'u3' else user for user in log().user], dtype=object)
+    assert '?' in set(from_frame(log().assign(user=odd), kcore=0).users.user)
+
+
 def test_the_id_nan_is_said(told):
     from_frame(log().assign(user=lambda f: f.user.replace('u3', 'nan')), kcore=0)
     assert "'nan'" in sentences(told)[0]
@@ -300,6 +315,12 @@ def test_dates_of_every_kind(kind):
     assert sorted(seconds(DATES[kind]).events.time) == days
 
 
+def test_dates_far_away_and_in_bytes():
+    assert seconds(['9999-12-31'] * 140).events.time[0] == 253402214400.0
+    assert seconds(['1600-01-01'] * 140).events.time[0] == -11676096000.0
+    assert seconds(pd.Series([b'2021-05-03'] * 140, dtype=object)).events.time[0] == 1_620_000_000
+
+
 def test_years_and_orders():
     assert set(seconds([2019 + j % 3 for j in range(140)]).events.time) == {1546300800.0, 1577836800.0, 1609459200.0}
     order = seconds(list(range(140)))
@@ -337,7 +358,8 @@ def test_missing_times(told):
         (['10:30'] * 140, 'neither numbers nor dates'),
         (['now'] * 140, 'neither numbers nor dates'),
         (['some day'] * 140, 'neither numbers nor dates'),
-        ([(1, 2)] * 140, 'neither numbers nor dates'),
+        ([(1, 2)] * 140, r'neither numbers nor dates \(such as \(1, 2\)'),
+        ([True] * 140, 'these are no times'),
     ],
 )
 def test_times_that_can_be_misread_are_refused(values, sentence):
@@ -384,6 +406,28 @@ def test_a_lowest_rating_that_may_mean_none_is_said(told):
     data = from_frame(log(rating=lambda j: 0.5 * (j % 11)), kcore=0, threshold=3)
     assert 'lowest rating, 0' in sentences(told)[0] and 'unrated=0' in sentences(told)[0] and len(data.events) == 140
     assert len(from_frame(log(rating=lambda j: 0.5 * (j % 11)), kcore=0, threshold=3, unrated=0).events) == 127
+
+
+@pytest.mark.parametrize('code, liked', [(99, 'liked'), (-999, 'disliked')])
+def test_a_number_of_nines_far_from_all_ratings_is_said(code, liked, told):
+    def jester(j):
+        return code if j % 7 == 0 else j % 20 - 9
+
+    from_frame(log(rating=jester), kcore=0, meta={'allow_cold': True}, threshold=-5)
+    assert f'rating, {code}, and count as {liked}' in sentences(told)[0] and f'unrated={code}' in sentences(told)[0]
+    assert (
+        len(from_frame(log(rating=jester), kcore=0, meta={'allow_cold': True}, threshold=-5, unrated=code).events)
+        == 120
+    )
+    before = len(sentences(told))
+    from_frame(log(rating=lambda j: j % 100), kcore=0, threshold=50, unrated=[])  # percentages: 99 is one of them
+    assert len(sentences(told)) == before
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    for threshold in ('4', float('nan'), [4]):
+        with pytest.raises(ValueError, match='threshold is .*give a number, or None'):
+            from_frame(log(rating=lambda j: j % 5 + 1), kcore=0, threshold=threshold)
 
 
 def test_a_threshold_without_ratings_is_said(told):
@@ -479,7 +523,10 @@ def test_lists_of_every_kind_are_their_values(kind, tmp_path):
         (pd.NA, []),
         (pd.NaT, []),
         ([None, 'a', ''], ['a']),
-        ("['a', nan]", ["'a'", 'nan']),
+        ("['a', nan]", ['a']),
+        ('[nan]', []),
+        ("['nan bread', nan]", ['nan bread']),
+        ('set()', []),
         (True, ['True']),
         (b'Drama', ['Drama']),
         ({'avatar': 'x', 'name': 'Ada'}, ['Ada']),
@@ -598,11 +645,20 @@ def test_read_table(tmp_path, told):
         'user,n\n007,1\nNA,2\n',
         'user\tn\n007\t1\nNA\t2\n',
         'user|n\n007|1\nNA|2\n',
+        '"user","n"\n"007",1\n"NA",2\n',
+        '"user";"n"\n"007";"1"\n"NA";"2"\n',
+        'user,n\n"007","1"\n"NA","2"\n',
     ):
         path.write_text(text, encoding='utf-8')
         table = read_table(path, ids=['user', 'absent'])
         assert table.user.tolist() == ['007', 'NA'] and table.n.tolist() == [1, 2]
+    path.write_bytes('user\tn\r\n007\t1\r\nNA\t2\r\n'.encode('utf-16'))
+    assert read_table(path, ['user']).user.tolist() == ['007', 'NA']
     assert not sentences(told)
+    path.write_text('user,title\n7,Good, Bad\n8,Tea\n', encoding='utf-8')
+    assert 'more cells than its header' in read_table(path, ['user']).attrs['warnings'][0]
+    assert 'put texts that hold the separator into quotes' in sentences(told)[0]
+    told.clear()
     path.write_bytes('user,title\n7,Café\n'.encode('cp1252'))
     assert read_table(path, ['user']).title[0] == 'Café' and 'not UTF-8' in sentences(told)[0]
     assert from_frame_of(read_table(path, ['user'])).meta['warnings'] == sentences(told)[:1]

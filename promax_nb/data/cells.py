@@ -39,13 +39,14 @@ def written(
     """What a text means that is the written form of a list, tuple, set or dict, in JSON, Python or numpy's print."""
     text = text.strip()
     array = re.fullmatch(r'(?:array|list|set|frozenset)\((.*?)(?:,\s*dtype=\S+)?\)', text, re.DOTALL)
-    text = array[1].strip() if array else text
+    text = (array[1].strip() or '[]') if array else text  # 'set()' holds nothing
     if len(text) < 2 or len(text) > 100_000 or _BRACKETS.get(text[0]) != text[-1]:
         return None
     commas = re.sub(r"(?<=['\"])\s+(?=['\"])", ', ', text)  # numpy prints arrays without commas
-    for parse in (json.loads, ast.literal_eval):
+    no_nan = re.sub(r'(?<=[\[(,\s])nan(?=\s*[,\])])', 'None', commas)
+    for parse, form in ((json.loads, commas), (ast.literal_eval, commas), (ast.literal_eval, no_nan)):
         try:
-            value = parse(commas)
+            value = parse(form)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
         return value if isinstance(value, (list, tuple, set, dict)) else None

@@ -76,10 +76,11 @@ def _id_texts(
         written = all(re.fullmatch(r'-?\d+\.0+', text.strip()) for text in texts)
         return [text.split('.')[0] for text in texts] if written else texts
     numbers = values.to_numpy(np.float64)
-    if len(numbers) and np.abs(numbers).max() >= 2**53:
+    digits = np.finfo(getattr(values.dtype, 'numpy_dtype', values.dtype)).nmant + 1  # binary: 53, of float32 only 24
+    if len(numbers) and np.abs(numbers).max() >= 2.0**digits:
         raise ValueError(
-            f'{what} holds ids as floating point numbers above 2**53, where neighbours become one: read the column as '
-            'text (dtype=str), then every digit stays'
+            f'{what} holds ids as floating point numbers above 2**{digits}, where neighbours become one: read the column '
+            'as text (dtype=str), then every digit stays'
         )
     whole = (numbers == np.floor(numbers)).all()
     return [str(int(number)) if whole else str(number) for number in numbers]
@@ -91,9 +92,13 @@ def read_ids(
     meta=None,  # dict | None: told sentences are kept here
 ) -> pd.Series:  # of str, same index; raises ValueError for empty ids and for numbers that lost digits
     """Original ids as text."""
-    codes, different = pd.factorize(column)
+    try:
+        codes, different = pd.factorize(column)
+    except TypeError:
+        raise ValueError(f'{what} holds lists or dicts: an id is one number or one text') from None
     texts = _id_texts(pd.Series(different), what)
-    tidy = [unicodedata.normalize('NFC', text.strip()) for text in texts]
+    whole = [text.strip().encode('utf-8', 'replace').decode() for text in texts]  # half a character is '?'
+    tidy = [unicodedata.normalize('NFC', text) for text in whole]
     empty = np.array([not text for text in tidy] + [True])[codes]  # code -1 is an empty cell
     if empty.any():
         first = column.index[empty.argmax()]
@@ -118,7 +123,8 @@ def _since_1970(
     when,  # Series of datetimes with a zone
 ) -> np.ndarray:  # (E,) float64: seconds, NaN where empty
     """Dates as seconds."""
-    return ((when - pd.Timestamp(0, tz='UTC')) / pd.Timedelta(seconds=1)).to_numpy(np.float64, na_value=np.nan)
+    epoch = pd.Timestamp(0, tz='UTC').as_unit('s')  # in nanoseconds the year 2262 would be the last
+    return ((when - epoch) / pd.Timedelta(seconds=1)).to_numpy(np.float64, na_value=np.nan)
 
 
 def _written_dates(
@@ -195,7 +201,7 @@ def _read_dates(
             except (ValueError, TypeError, OverflowError):
                 pass
     raise ValueError(
-        f'{what} holds neither numbers nor dates (such as {few(map(repr, odd or texts), 2)}): '
+        f'{what} holds neither numbers nor dates (such as {few(map(repr, odd or texts or column.dropna()), 2)}): '
         'give seconds, or dates as 2024-05-01'
     )
 
@@ -210,11 +216,14 @@ def read_times(
         column = column.astype(object)
     if pd.api.types.is_timedelta64_dtype(column):
         column = column.dt.total_seconds()
+    if pd.api.types.is_bool_dtype(column):
+        raise ValueError(f'{what} holds True and False: these are no times')
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.to_numpy(np.float64, na_value=np.nan)
     elif pd.api.types.is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
         numbers = None
     else:
+        column = column.map(lambda value: _as_text(value) if isinstance(value, bytes) else value)
         maybe = pd.to_numeric(column, errors='coerce')
         text = column.map(lambda value: isinstance(value, str) and not value.strip())
         filled = column.notna() & ~text.astype(bool)
@@ -228,6 +237,19 @@ def read_times(
     return seconds
 
 # %% ../../nbs/data/01_columns.ipynb #a0c00016
+def _stands_apart(
+    ratings,  # (E,) float64
+) -> float | None:
+    """A number such as 99 or -999 that is given often and is far from all others."""
+    known = np.unique(ratings[np.isfinite(ratings)])
+    for value in known[:1].tolist() + known[-1:].tolist():
+        others = known[known != value]
+        is_code = re.fullmatch('-?99+', f'{value:g}') and (ratings == value).mean() > 0.01
+        if is_code and len(others) > 1 and abs(value) > 2 * np.abs(others).max():
+            return value
+    return None
+
+
 def _no_ratings(
     ratings,  # (E,) float64
     threshold,  # float | None
@@ -238,6 +260,8 @@ def _no_ratings(
         return [float(value) for value in np.atleast_1d([] if unrated is None else unrated)], []
     if unrated != 'auto':
         raise ValueError(f"unrated is {unrated!r}: use 'auto', a number, or a list of numbers ([] for none)")
+    if (apart := _stands_apart(ratings)) is not None:
+        return [], [apart]
     for value in (-1.0, 0.0):
         others = np.unique(ratings[np.isfinite(ratings) & (ratings != value)])
         if not (ratings == value).any() or not len(others) or others[0] < value:
@@ -261,10 +285,12 @@ def _never_given(
     codes, doubtful = _no_ratings(ratings, threshold, unrated)
     none_given, maybe = np.isin(ratings, codes), np.isin(ratings, doubtful)
     if maybe.any():
+        which = 'lowest' if doubtful[0] == np.nanmin(ratings) else 'highest'
+        liked = 'liked' if threshold is None or doubtful[0] >= threshold else 'disliked'
         tell(
             meta,
-            f'{maybe.sum()} of {len(ratings)} events in {what} have the lowest rating, {doubtful[0]:g}, and count as '
-            f'disliked; if it means that none was given, pass unrated={doubtful[0]:g}',
+            f'{maybe.sum()} of {len(ratings)} events in {what} have the {which} rating, {doubtful[0]:g}, and count as '
+            f'{liked}; if it means that none was given, pass unrated={doubtful[0]:g}',
         )
     if none_given.any():
         shown = few(f'{code:g}' for code in codes)
@@ -326,6 +352,8 @@ def read_ratings(
     if threshold is None:
         return ratings, np.ones(len(ratings), bool)
     given = ratings[~none_given]
+    if not isinstance(threshold, (int, float, np.number)) or threshold != threshold:
+        raise ValueError(f'threshold is {threshold!r}: give a number, or None to take every row as a positive')
     if not len(given) or given.max() < threshold:
         largest = f'the largest is {given.max():g}' if len(given) else 'no event has one'
         raise ValueError(

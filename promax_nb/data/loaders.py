@@ -9,6 +9,7 @@ __all__ = ['RUNNING_TEXT', 'FACTS', 'read_table', 'need_folder', 'read_atomic', 
 import csv
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,14 @@ from .storage import few
 
 # %% ../../nbs/data/06_loaders.ipynb #b7e00002
 _EMPTY = ('', 'NA', 'N/A', 'n/a', '#N/A', '#NA', 'NaN', 'nan', '-nan', '-NaN', 'None', 'null', 'NULL', '<NA>')
+
+
+def _encoding(
+    path,  # Path of a text file
+) -> str:
+    """UTF-16 where the file says so (a spreadsheet's "Unicode text"), else UTF-8, with or without a mark."""
+    with open(path, 'rb') as file:
+        return 'utf-16' if file.read(2) in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
 
 
 def _header(
@@ -46,7 +55,15 @@ def _read_text(
     as_it_stands = {column: str for column in ids if column in columns}
     empty = {column: list(_EMPTY) for column in columns if column not in as_it_stands}
     options = dict(sep=separator, encoding=encoding, index_col=False, low_memory=False)
-    table = pd.read_csv(path, dtype=as_it_stands, keep_default_na=False, na_values=empty, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always', pd.errors.ParserWarning)
+        table = pd.read_csv(path, dtype=as_it_stands, keep_default_na=False, na_values=empty, **options)
+    if any(issubclass(warning.category, pd.errors.ParserWarning) for warning in caught):
+        tell(
+            table.attrs,
+            f'{path.name} has rows with more cells than its header has columns ({len(columns)}): what stands behind the '
+            'last column was dropped; put texts that hold the separator into quotes',
+        )
     return table.drop(columns=[column for column in table if re.fullmatch(r'Unnamed: \d+', str(column))])
 
 
@@ -62,14 +79,13 @@ def read_table(
         if path.suffix.lower() in ('.parquet', '.pq'):
             return pd.read_parquet(path)
         try:
-            return _read_text(path, ids, 'utf-8-sig')
+            return _read_text(path, ids, _encoding(path))
         except UnicodeDecodeError:
-            table, notes = _read_text(path, ids, 'cp1252'), {}
+            table = _read_text(path, ids, 'cp1252')
             tell(
-                notes,
+                table.attrs,
                 f'{path.name} is not UTF-8 and was read as Windows-1252: look whether accents in titles are right',
             )
-            table.attrs.update(notes)
             return table
     except Exception as e:
         raise ValueError(

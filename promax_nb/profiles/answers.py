@@ -14,6 +14,7 @@ import operator
 import re
 from dataclasses import dataclass, field, fields
 
+from ..data.cells import written
 from .fence import plain
 
 # %% ../../nbs/profiles/01_answers.ipynb #beb037df
@@ -55,12 +56,23 @@ def why_cut(
     return f'the answer broke off (finish reason: {finish}): ask again'
 
 # %% ../../nbs/profiles/01_answers.ipynb #f91d44e3
-_NAMES = r'(?:think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratchpad|seed:think)'
+_NAMES = (
+    r'(?:think(?:ing)?|thoughts?|reason(?:ing)?|rationale|reflection|analysis|scratchpad|seed:think|chain_of_thought'
+    r'|in(?:ner|ternal)[_ ]?(?:thoughts?|monologue))'
+)
 _MARKS = re.compile(
-    rf'(?P<open><\s*{_NAMES}(?:\s[^<>]*)?>|\[think(?:ing)?\]|◁think▷'
+    rf'(?P<open><\s*{_NAMES}(?:\s[^<>]*)?>|\[think(?:ing)?\]|◁think▷|<unused94>'
     r'|<\|(?:begin_of_thought|start_thinking|think(?:ing)?)\|>)'
-    rf'|<\s*/\s*{_NAMES}\s*>|\[/think(?:ing)?\]|◁/think▷|<\|(?:end_of_thought|end_thinking|/think(?:ing)?)\|>',
+    rf'|<\s*/\s*{_NAMES}\s*>|\[/think(?:ing)?\]|◁/think▷|<unused95>|<\|(?:end_of_thought|end_thinking|/think(?:ing)?)\|>',
     re.I,
+)
+_FENCED = re.compile(rf'```\s*{_NAMES}\b.*?```', re.S | re.I)
+_HEADED = re.compile(  # a heading of thoughts at the very beginning, and further down one of the answer
+    rf'\A\W*{_NAMES}\W*[:\n].*?^\W*(?:final\s+)?(?:answer|profile|response|output)\b\W*[:\n]\W*', re.S | re.M | re.I
+)
+_TURN = re.compile(r'\A\s*<\|(?:im_start|start_header_id)\|>\s*assistant\s*(?:<\|end_header_id\|>)?\s*')
+_TURN_ENDS = re.compile(
+    r'<\|(?:im_end|eot_id|eom_id|end|end_of_text|endoftext)\|>|<end_of_turn>|<｜end▁of▁sentence｜>|</s>\s*\Z'
 )
 _CHANNEL = re.compile(r'<\|channel\|>\s*(\w*)(.*?)(?=<\|channel\|>|\Z)', re.S)
 _BARE_CHANNELS = re.compile(r'\s*analysis(?=[A-Z]|.*assistant\s*final)(?:.*assistant\s*final|.*)', re.S)
@@ -80,6 +92,13 @@ def _final_channel(
     bodies = [body for name, body in _CHANNEL.findall(text) if name == 'final']
     message = bodies[-1].rpartition('<|message|>')[2] if bodies else ''
     return re.split(r'<\|(?:end|return|call|start)\|>', message)[0]
+
+
+def _one_turn(
+    text,  # str
+) -> str:
+    """What stands between the marks of a turn, which some servers leave in the text."""
+    return text if '<|channel|>' in text else _TURN_ENDS.split(_TURN.sub('', text))[0]
 
 
 def _outside_marks(
@@ -118,7 +137,8 @@ def without_thoughts(
     """Take the thoughts out of an answer, and the marks around what is left. Text without such marks stays as it is."""
     if _as_json(text) is not None:
         return text  # marks inside of its values are read with the values
-    said = _outside_marks(_final_channel(text))
+    said = _outside_marks(_final_channel(_one_turn(text)))
+    said = _HEADED.sub('', _FENCED.sub('', said))
     if solutions := list(_SOLUTION.finditer(said)):
         said = solutions[-1][2] or solutions[-1][3] or ''
     return said if said == text else said.strip()
@@ -141,6 +161,7 @@ def closing_mark(
         '<|begin_of_thought|>': '<|end_of_thought|>',
         '<|start_thinking|>': '<|end_thinking|>',
         '◁think▷': '◁/think▷',
+        '<unused94>': '<unused95>',
     }
     return closed.get(mark.lower(), re.sub(r'^(<\|?|\[)', r'\1/', mark))
 
@@ -206,7 +227,8 @@ def json_in(
         found = _as_json(candidate)
         if found:
             return found
-    return None
+    python = next((value for value in map(written, spans) if isinstance(value, (dict, list)) and value), None)
+    return python  # in Python's way of writing, which small models fall into
 
 
 def choice_schema(
@@ -228,10 +250,11 @@ def _object(
     return {'type': 'object', 'properties': properties, 'required': list(properties), 'additionalProperties': False}
 
 # %% ../../nbs/profiles/01_answers.ipynb #2b1d3d00
+_WIDE = {0xFEE0 + sign: sign for sign in range(0x21, 0x7F)}  # '：３' is ':3'
 _KEY = r'(?:answer|sentiment|choice|label|verdict|prediction)'
 _SO = r'^\s*(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the|my)\s+)?(?:final\s+)?'
 _LEAD = re.compile(rf'{_SO}{_KEY}\s*(?:is)?\s*[:=-]?\s*', re.I)
-_MARKED = re.compile(rf'\b{_KEY}\b(?:\s+is)?\s*[:=]\s*(.+)', re.I)
+_MARKED = re.compile(rf'\b{_KEY}\b(?:\s+(?:is|would be)\b\s*[:=]?|\s*[:=])\s*(.+)', re.I)
 _EXPLAINED = re.compile(r'\s*([^.:;!(\n]+?)\s*(?:[.:;!(\n]|\s[–—-]\s|,\s*(?:because|since|as)\b)')
 
 
@@ -256,7 +279,9 @@ def one_of(
         raise ValueError('choices holds fewer than two different answers: list all answers that are allowed')
 
     def bare(text):
-        return by_form.get(_LEAD.sub('', text).strip(' \t\n.,!;:()[]{}').casefold())
+        said = _LEAD.sub('', text).strip().casefold()
+        forms = said, said.strip(' \t\n.,!;:()[]{}'), re.sub(r'^\W+|\W+$', '', said)
+        return next((by_form[form] for form in forms if form in by_form), None)
 
     def before_explanation(text):
         head = _EXPLAINED.match(text)
@@ -269,7 +294,8 @@ def one_of(
         texts = [without_thoughts(value) for value in _values(document)] if document else [said]
         found = set()
         for text in texts:
-            text = re.sub(r'\\boxed\{(.*?)\}|[*_`"\'“”‘’]', r'\1', text)
+            text = text.translate(_WIDE)
+            text = re.sub(r'\$?\\boxed\{(?:\\text\{)?(.*?)\}+\$?|[*_`"\'“”‘’]', r'\1', text)
             lines = [line for line in text.splitlines() if line.strip()] or ['']
             marked = [m[1] for m in map(_MARKED.search, lines) if m]
             tried = [text, lines[0], lines[-1], *marked]
@@ -346,17 +372,36 @@ def _from_prose(
     return [], 'only loose numbers in prose' if everything else 'no number', odd_count
 
 # %% ../../nbs/profiles/01_answers.ipynb #5a063fe8
+_RANKING_KEY = re.compile(r'rank|order|answer|result|top|best|choice', re.I)
+_BESIDE = re.compile(r'rank|position|place|score|confidence', re.I)  # what stands beside the number of a candidate
+
+
+def _by_rank(
+    entries,  # list
+) -> list:  # the same, in the order of the ranks that they tell
+    """Objects that each hold a rank of their own may stand in any order."""
+    ranks = []
+    for entry in entries:
+        pairs = entry.items() if isinstance(entry, dict) else ()
+        told = [value for key, value in pairs if re.search('rank|position', str(key), re.I)]
+        ranks += [value for value in told if isinstance(value, int) and not isinstance(value, bool)]
+    if len(ranks) != len(entries) or len(set(ranks)) != len(ranks):
+        return entries
+    return [entries[i] for i in sorted(range(len(ranks)), key=ranks.__getitem__)]
+
+
 def _from_json(
     found,  # dict | list
 ) -> list | None:  # of int; None if it holds no ranking
     """The ranking in a JSON answer."""
     if isinstance(found, dict):
-        lists = [value for value in found.values() if isinstance(value, list)]
-        if lists:
-            return _from_json(lists[0])
+        named = [value for key, value in found.items() if _RANKING_KEY.search(str(key))]
+        inside = [value for value in named or found.values() if isinstance(value, (list, dict))]
+        if inside:
+            return _from_json(inside[0]) if named or len(inside) == 1 else None
         ranks = sorted(found) if all(str(key).isdigit() for key in found) else []
         return _from_json([found[key] for key in sorted(ranks, key=int)]) if ranks else None
-    entries = [_entry(value) for value in found]
+    entries = [_entry(value) for value in _by_rank(found)]
     return None if None in entries or not entries else entries
 
 
@@ -365,11 +410,13 @@ def _entry(
 ) -> int | None:  # the candidate that it names
     """The number in an entry: a number, a text such as "3", or an object that holds one beside its rank."""
     if isinstance(value, dict):
-        named = [v for k, v in value.items() if not re.search('rank|position|score|confidence', str(k), re.I)]
+        named = [v for k, v in value.items() if not _BESIDE.search(str(k))]
         numbers = [entry for entry in map(_entry, named) if entry is not None]
         return numbers[0] if len(numbers) == 1 else None
     if isinstance(value, str) and re.fullmatch(r'\D{0,20}[0-9]{1,6}\.?', value):
         return int(re.search('[0-9]+', value)[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -402,7 +449,7 @@ def all_ranked(
 ) -> tuple:  # order: all positions that the answer names, best first; problems: list of str
     """Read a ranking as `parse_ranking` does, and keep what it names beyond the k asked for."""
     n, k = whole_number(n, 'n'), min(whole_number(k, 'k'), whole_number(n, 'n'))
-    text = without_thoughts(answer) if isinstance(answer, str) else ''
+    text = without_thoughts(answer).translate(_WIDE) if isinstance(answer, str) else ''
     if not text.strip():
         return [], ['no answer']
     numbers = _from_json(found) if (found := json_in(text)) else None
@@ -433,8 +480,15 @@ def first_sentences(
 
 # %% ../../nbs/profiles/01_answers.ipynb #67cd8a3f
 _WRAPPING = re.compile(
-    r"^(?!enjoys)(sure|certainly|of course)?[,.!\s]*(here(’|')?s|here is|below is)?"
-    r'[^:.\n]{0,60}\bprofile\b[^:.\n]{0,40}:\s*',
+    r"^(?!enjoys)(sure|certainly|of course|okay)?[,.!\s]*(here(’|')?s|here is|below is)?"
+    r'[^:.\n]{0,60}\b(profile|summary|description)\b[^:.\n]{0,40}:\s*',
+    re.I,
+)
+_HEADING = re.compile(r'\A\W*[^.:\n]{0,60}\b(?:profile|summary)\b[^.:\n]{0,40}\n+(?=.*\w)', re.S | re.I)
+_REFUSED = re.compile(
+    r"(?:i[’']?m (?:very )?sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)?\W*(?:but )?"
+    r"i (?:can ?not|can[’']?t|am unable to|am not able to|won[’']?t|will not) "
+    r'(?:help|assist|provide|create|write|generate|fulfil|comply|do)|as an ai\b',
     re.I,
 )
 _PROFILE_KEY = re.compile(r'profile|summar|description|text|answer', re.I)
@@ -444,12 +498,26 @@ def _unwrapped(
     text,  # str
 ) -> str:
     """The profile in an answer that is a JSON object with one text, or with one that is named like a profile."""
-    found = json_in(text) if '{' in text else None
+    said = _profile_in(json_in(text)) if '{' in text else None
+    return text if said is None else without_thoughts(said)
+
+
+def _profile_in(
+    found,  # what a JSON text holds
+) -> str | None:  # None: nobody can say which of its texts is meant
+    """The one text in it, or the one that is named like a profile."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, list):
+        whole = all(isinstance(part, str) for part in found)
+        return ' '.join(found) if whole else _profile_in(found[0]) if len(found) == 1 else None
     if not isinstance(found, dict):
-        return text
-    texts = {key: value for key, value in found.items() if isinstance(value, str)}
+        return None
+    texts = {str(key): value for key, value in found.items() if isinstance(value, (str, list, dict))}
+    if 'error' in texts:
+        raise ValueError(f'the answer tells of an error: {plain(str(texts["error"]), 80)!r}')
     named = [value for key, value in texts.items() if _PROFILE_KEY.search(key)] or list(texts.values())
-    return without_thoughts(named[0]) if len(named) == 1 else text
+    return _profile_in(named[0]) if len(named) == 1 else None
 
 
 def clean_profile(
@@ -458,13 +526,16 @@ def clean_profile(
 ) -> str:  # one line of text
     """Take the wrapping off an answer; raises ValueError if nothing is left."""
     text = _unwrapped(without_thoughts(str(answer)))
+    text = _HEADING.sub('', text)
     text = re.sub(r'```\w*|\*\*|^#+ ', ' ', text, flags=re.M)
     text = _WRAPPING.sub('', plain(text))
     if len(text) > 1 and text[0] + text[-1] in ('""', "''", '“”', '‘’'):
         text = text[1:-1]
     text = first_sentences(text.strip(), max_chars)
-    if not re.search(r'\w', text):
+    if not re.search(r'\w', text) or re.fullmatch(r'\W*(?:n/?a|none|null|nan|unknown)\W*', text, re.I):
         raise ValueError('nothing is left of the answer after cleaning')
+    if _REFUSED.match(text):
+        raise ValueError(f'the model refused: {plain(text, 80)!r}')
     return text
 
 # %% ../../nbs/profiles/01_answers.ipynb #d8da8f5a

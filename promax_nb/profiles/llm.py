@@ -157,6 +157,8 @@ def _advice(
         return 'check what this key may use' if llm.has_key else _about_key(llm), about('key') and not about('prompt')
     if status == 413 or about('length'):
         return 'the prompt is too long for this model: shorten it (max_chars), or lower max_tokens', False
+    if status == 400 and about('prompt'):
+        return 'a content filter stopped it: look at the prompt, or ask another model', False
     if status == 429:
         return 'lower workers, wait, or check your quota', False
     if status is None or status >= 500:
@@ -229,7 +231,8 @@ def _sentence(
             f'check base_url{through} and that the server is running',
             billed=reached,
         )
-    return LLMError(f'{kind}: {scrub(str(error), llm.secrets())[:200]}', billed=False)
+    answered = llm.tries()[0][-1:] == [200]  # what cannot be read may have been written, and charged for
+    return LLMError(f'{kind}: {scrub(str(error), llm.secrets())[:200]}', billed=answered)
 
 # %% ../../nbs/profiles/03_llm.ipynb #e5803147
 _PRIVATE = ('extra_headers', 'extra_query')  # sent, but never shown, stored or pickled: people put keys there

@@ -100,8 +100,10 @@ def _tokens(
     count,  # anything
 ) -> int | None:
     """A count that is one."""
-    right = isinstance(count, (int, float)) and not isinstance(count, bool) and count >= 0
-    return int(count) if right else None
+    if isinstance(count, str) and count.isdecimal():
+        count = int(count)
+    right = isinstance(count, (int, float)) and not isinstance(count, bool) and 0 <= count < 1e9
+    return int(count) if right else None  # NaN, Infinity and what no model reads or writes are no counts
 
 
 def used(
@@ -153,7 +155,10 @@ def _why_empty(
             f'the model wanted to call a tool instead of answering (finish reason: {answer.finish}): ask another model'
         )
     only = 'the model thought but gave no answer' if answer.thoughts else 'the answer is empty'
-    todo = 'raise max_tokens' if why_cut(answer.finish) else 'ask again, or rephrase'
+    cut = why_cut(answer.finish)
+    if cut and not re.search('length', cut):
+        return f'{only}: {cut}'
+    todo = 'raise max_tokens' if cut else 'ask again, or rephrase'
     if answer.thoughts:
         todo += ', or turn thinking off (options of the server go into extra_body)'
     return f'{only} (finish reason: {answer.finish}): {todo}'
@@ -211,10 +216,10 @@ _MEANINGS = {  # what the words of an error are about
     'model': r'model\b.{0,80}?(?:not exist|not found|not available|unknown|decommission|deprecat)|model_not_found'
     r'|not a valid model|(?:invalid|unknown|no such) model|no endpoints found',
     'length': r'context (?:length|window|size)|too long|maximum.{0,30}tokens|input.{0,20}too large',
-    'prompt': r'moderat|flagg|content.{0,10}(?:policy|filter)',
+    'prompt': r'moderat|flagg|content.{0,20}(?:policy|filter)',
     'option': r"un-?support|not (?:be )?(?:support|permitted|allowed|available|enabled|recogni|accept|implement)"
     r"|unrecogni|unknown|unexpected|extra (?:inputs|fields)|extra_forbidden|only the default|no longer|instead"
-    r"|strictly positive|does(?: not|n't) (?:support|exist|accept)"
+    r"|strictly positive|greater than 0|deprecated|cannot both|does(?: not|n't) (?:support|exist|accept)"
     r"|(?:invalid|illegal) (?:param|arg|field|option|request|value)",
 }
 
