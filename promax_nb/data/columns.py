@@ -76,11 +76,12 @@ def _id_texts(
         written = all(re.fullmatch(r'-?\d+\.0+', text.strip()) for text in texts)
         return [text.split('.')[0] for text in texts] if written else texts
     numbers = values.to_numpy(np.float64)
-    digits = np.finfo(getattr(values.dtype, 'numpy_dtype', values.dtype)).nmant + 1  # binary: 53, of float32 only 24
+    kind = getattr(values.dtype, 'numpy_dtype', values.dtype)
+    digits = np.finfo(kind).nmant + 1  # binary digits: 53, in single precision 24
     if len(numbers) and np.abs(numbers).max() >= 2.0**digits:
         raise ValueError(
-            f'{what} holds ids as floating point numbers above 2**{digits}, where neighbours become one: read the column '
-            'as text (dtype=str), then every digit stays'
+            f'{what} holds ids as floating point numbers above 2**{digits}, where neighbours become one: read the '
+            'column as text (dtype=str), then every digit stays'
         )
     whole = (numbers == np.floor(numbers)).all()
     return [str(int(number)) if whole else str(number) for number in numbers]

@@ -61,8 +61,8 @@ def _read_text(
     if any(issubclass(warning.category, pd.errors.ParserWarning) for warning in caught):
         tell(
             table.attrs,
-            f'{path.name} has rows with more cells than its header has columns ({len(columns)}): what stands behind the '
-            'last column was dropped; put texts that hold the separator into quotes',
+            f'{path.name} has rows with more cells than its header has columns ({len(columns)}): what stands behind '
+            'the last column was dropped; put texts that hold the separator into quotes',
         )
     return table.drop(columns=[column for column in table if re.fullmatch(r'Unnamed: \d+', str(column))])
 
@@ -99,7 +99,7 @@ def need_folder(
     holds,  # str: a file it should hold
 ) -> Path:
     """A folder that exists; raises FileNotFoundError."""
-    folder = Path(folder).expanduser()
+    folder = Path(folder).expanduser().absolute()  # '.' has a name too
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no folder {folder.name!r}: point at the folder that holds {holds}')
     return folder

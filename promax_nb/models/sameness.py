@@ -253,6 +253,7 @@ _FREE = ('epochs', 'device', 'checkpoint_seconds')  # settings that do not decid
 _WORDS = {
     'model.class': 'code of the model',
     'model.start': 'start values of the model (its seed)',
+    'model.frozen': 'parameters of the model that are held still',
     'model.interactions': 'interactions of the model',
     'model.adj': 'graph of the model',
     'objective.class': 'code of the objective',
@@ -284,6 +285,21 @@ def _kept(x):
     return identity(content(x))
 
 # %% ../../nbs/models/07_sameness.ipynb #1135f7df
+def _trained_parts(
+    x,  # a model or an objective
+    name: str,
+) -> dict:
+    """Of the tensors that train: their start values, those held still, and what is done to their gradients."""
+    trained = dict(x.named_parameters()) if isinstance(x, nn.Module) else {}
+    if not trained:
+        return {}
+    frozen = sorted(path for path, tensor in trained.items() if not tensor.requires_grad)
+    hooks = {path: list(tensor._backward_hooks.values()) for path, tensor in trained.items() if tensor._backward_hooks}
+    unusual = {f'{name}.frozen': frozen, f'{name}.gradient_hooks': hooks}
+    parts = {part: _kept(value) for part, value in unusual.items() if value}
+    return {f'{name}.start': identity({path: tensor.detach() for path, tensor in trained.items()})} | parts
+
+
 def parts_of(
     x,  # a model or an objective
     name: str,  # 'model' or 'objective'
@@ -296,9 +312,7 @@ def parts_of(
     parts[f'{name}.class'] = identity(content(type(x)))
     if callable(getattr(x, 'content', None)):
         return parts | {f'{name}.content': _kept(content(x.content()))}
-    trained = dict(x.named_parameters()) if isinstance(x, nn.Module) else {}
-    if trained:
-        parts[f'{name}.start'] = identity({path: tensor.detach() for path, tensor in trained.items()})
+    parts |= _trained_parts(x, name)
     owners = x.named_modules() if isinstance(x, nn.Module) else [('', x)]
     for path, owner in owners:
         for attribute, value in attributes(owner).items():
