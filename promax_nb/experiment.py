@@ -198,7 +198,7 @@ def load_data(
 # %% ../nbs/90_experiment.ipynb #769e505c
 FREE = (
     *('epochs', 'device', 'memory', 'budget', 'api_key_env', 'timeout', 'workers', 'download', 'final'),
-    *('max_failures', 'failures_in_a_row', 'retry'),
+    *('max_failures', 'failures_in_a_row', 'retry', 'price'),
 )
 BROUGHT = ('user_profiles', 'item_profiles', 'user_vectors', 'item_vectors', 'augmented')  # extras that a run uses
 OPTIONS = ('source', 'threshold', 'kcore', 'split', 'ratios', 'seed')  # of the data, as its notes call them
@@ -289,7 +289,10 @@ def claim(
         claim_folder(out, mine)
         return
     theirs = _noted(out, mine)
-    if changed := _changes(theirs, mine):
+    changed = _changes(theirs, mine)
+    if not any((out / made).exists() for made in ('fits', 'tune')):  # what is kept so far is kept by content
+        changed = [name for name in changed if not name.startswith('settings.')]
+    if changed:
         raise ValueError(
             f'{out} holds a run with other inputs: {", ".join(changed)}. Use another folder, or delete this one'
             f'{_continued_by(theirs, mine)}.'

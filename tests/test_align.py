@@ -636,6 +636,17 @@ def test_the_loop_can_be_closed_for_a_few_users():
     )
 
 
+def test_sets_of_profiles_may_be_called_anything_but_base(tmp_path):
+    data, names = toy_data(30, 60, seed=1), ('a/../b', 'AUX', 'Kind', 'kind')
+    texts = {n: pd.DataFrame({'user': range(30), 'profile': [f'Likes {n} {u}.' for u in range(30)]}) for n in names}
+    found = loop_room.close_loop(data, texts, out=tmp_path / 'loop', dim=4, epochs=1, min_steps=1)
+    assert list(found['table']) == ['base', *names]
+    folders = [path.name for path in (tmp_path / 'loop').iterdir() if path.is_dir()]
+    assert len({name.lower() for name in folders}) == 5 and [path.name for path in tmp_path.iterdir()] == ['loop']
+    with pytest.raises(ValueError, match="called 'base'.*rename"):
+        loop_room.close_loop(data, {'base': texts['AUX']})
+
+
 @pytest.mark.parametrize('start', ['as is', 'SFT'])
 def test_what_dpo_begins_with(start, monkeypatch):
     began = []

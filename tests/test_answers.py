@@ -410,6 +410,21 @@ def test_no_probabilities_rather_than_wrong_ones(text, tokens):
     assert answer_logprobs(Answer(text, logprobs=tuple(tokens)), FEELINGS) == {}
 
 
+@pytest.mark.parametrize('entries', [[('like', -0.1)], [('like', -0.1), ('dislike', float('-inf'))]])
+def test_one_likely_token_says_nothing_about_the_others(entries):
+    assert answer_logprobs(Answer('like', logprobs=(token('like', *entries),)), FEELINGS) == {}
+
+
+@pytest.mark.parametrize('odd', [[], [('like', float('nan'))]])
+def test_the_drawn_token_need_not_be_among_the_likeliest(odd):
+    drawn = (token('like', ('dislike', -1.0), ('neutral', -2.0), *odd),)
+    assert answer_logprobs(Answer('like', logprobs=drawn), FEELINGS) == {
+        'like': pytest.approx(-0.1),
+        'neutral': -2.0,
+        'dislike': -1.0,
+    }
+
+
 def test_prefixes_that_two_choices_share_count_for_neither():
     tokens = (token('pos', ('pos', -0.1), ('positive', -1.0), ('possible', -2.0)), token('itive'))
     found = answer_logprobs(Answer('positive', logprobs=tokens), ['positive', 'possible'])

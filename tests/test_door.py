@@ -420,7 +420,9 @@ def test_a_number_of_nines_far_from_all_ratings_is_said(code, liked, told):
         == 120
     )
     told.clear()
-    from_frame(log(rating=lambda j: 1 + j % 99), kcore=0, meta={'allow_cold': True}, threshold=20)  # percentages: 99 is one of them
+    from_frame(
+        log(rating=lambda j: 1 + j % 99), kcore=0, meta={'allow_cold': True}, threshold=20
+    )  # percentages: 99 is one of them
     assert not sentences(told)
 
 

@@ -16,6 +16,7 @@ import pytest
 import scipy.sparse as sp
 
 from promax_nb.data.bookshop import toy_data
+from promax_nb.data.settings import checked
 from promax_nb.experiment import DataConfig, RunConfig, claim, experiment, load_data, make_writer
 from promax_nb.models.results import load_fit
 
@@ -39,7 +40,9 @@ def refused(folder, data, config) -> str:
 def test_a_changed_input_is_refused_by_name(tmp_path):
     shop, config = toy_data(30, 40), RunConfig()
     claim(tmp_path / 'R', shop, config)
-    claim(tmp_path / 'R', shop, dataclasses.replace(config, epochs=7, device='cpu', workers=2, budget=3.0))
+    free = dict(epochs=7, device='cpu', workers=2, budget=3.0, price=(1, 2))
+    claim(tmp_path / 'R', shop, dataclasses.replace(config, **free))
+    (tmp_path / 'R' / 'fits').mkdir()
     retold = shop.items.assign(text=['another text', *shop.items.text[1:]])
     renamed = shop.users.assign(user=[f'x{user}' for user in shop.users.user])
     swapped = shop.events.split.map({'train': 'train', 'valid': 'test', 'test': 'valid', '': ''})
@@ -60,6 +63,17 @@ def test_a_changed_input_is_refused_by_name(tmp_path):
     for setting, value in (('sdr', 0.9), ('seeds', (1,)), ('temperature', 0.7), ('llm_options', {'top_p': 0.5})):
         sentence = refused(tmp_path / 'R', shop, dataclasses.replace(config, **{setting: value}))
         assert f'other inputs: settings.{setting} (' in sentence, sentence
+
+
+def test_settings_can_be_put_right_until_something_is_trained(tmp_path):
+    """A setting that turns out to be impossible after the profiles were paid for does not cost them."""
+    shop = toy_data(30, 40)
+    with pytest.raises(ValueError, match='use width <= 384'):
+        experiment(shop, tmp_path / 'R', say=quiet, **(QUICK | dict(width=500)))
+    assert refused(tmp_path / 'R', dataclasses.replace(shop, meta=shop.meta | {'kcore': 9}), RunConfig(**QUICK))
+    experiment(shop, tmp_path / 'R', say=quiet, **QUICK)
+    assert json.loads((tmp_path / 'R' / 'settings.json').read_text())['width'] == QUICK['width']
+    assert 'settings.width (8 -> 4)' in refused(tmp_path / 'R', shop, RunConfig(**(QUICK | dict(width=4))))
 
 
 def test_a_folder_that_is_no_run_or_is_broken(tmp_path):
@@ -124,6 +138,11 @@ def test_settings_are_read_in_python_as_in_a_file(tmp_path):
     with pytest.raises(ValueError, match='kcore'):
         load_data(DataConfig(events='x.csv', kcore=-1))
     assert not (tmp_path / 'R').exists()
+    told = checked(RunConfig(seeds=np.arange(3), dim=np.int64(8), lr=np.float32(0.5), price=np.array([1, 2.0])))
+    assert told.seeds == (0, 1, 2) and type(told.dim) is int and told.lr == 0.5 and told.price == (1.0, 2.0)
+    assert checked(RunConfig(seeds=range(2))).seeds == (0, 1)
+    with pytest.raises(ValueError, match='ratios'):
+        checked(DataConfig(ratios=np.array([0.5, 0.5])))
 
 
 def test_what_a_writer_can_be_told():

@@ -15,7 +15,7 @@ from promax_nb.profiles.answers import clean_profile
 from promax_nb.profiles.ask import ask, store_frame
 from promax_nb.profiles.fence import CLOSE, OPEN, material
 from promax_nb.profiles.missing import check_profiles
-from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, training_history, user_prompts
+from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, taste_lines, training_history, user_prompts
 from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.template import tastes, template
 from promax_nb.profiles.write import write
@@ -538,6 +538,16 @@ def test_taste_lines_count_what_is_shown(data):
             with_it = set(table.loc[(table['field'] == field) & (table['value'] == value), 'item'])
             assert hits == f'{len(with_it & liked)} of {len(liked)} liked'
         assert len(told) <= 12 and tastes(lines)[0]
+
+
+def test_taste_lines_are_worded_as_ever():
+    """23 of 80 in single precision: in double precision it would be another question, asked and paid for anew."""
+    shown = pd.DataFrame({'user': [0, 0, 0], 'item': [0, 1, 79], 'liked': [True, True, False]})
+    has = sp.csr_matrix((np.arange(80) < 23).astype(np.float32)[:, None])
+    lines = taste_lines(shown, has, ['genre = sea'], (1, 80))
+    share = f'{100 * np.float32(23 / 80):.1f}'
+    assert share != f'{100 * (23 / 80):.1f}'
+    assert lines[0] == f'taste: genre = sea | 2 of 2 liked | 0 of 1 not liked | {share}% of all'
 
 
 def test_movielens(shared_data, tmp_path):

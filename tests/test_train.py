@@ -220,6 +220,8 @@ BASELINE = dict(
 CHANGES = {
     'start seed': dict(model=lambda data: LightGCN(data, dim=4, seed=1), settings={'seed': 0}),
     'one start value': dict(model=lambda data: one_start_value(LightGCN(data, dim=4))),
+    'a parameter held still': dict(model=lambda data: held_still(LightGCN(data, dim=4))),
+    'a hook on gradients': dict(model=lambda data: slowed(LightGCN(data, dim=4))),
     'summed layers': dict(model=lambda data: LightGCN(data, dim=4, sum_layers=(0, 1, 3))),
     'a graph of its own': dict(model=lambda data: LightGCN(world(1), dim=4)),
     'added': dict(objective=lambda: ProMax(USERS, ITEMS, added(1))),
@@ -240,6 +242,8 @@ CHANGES = {
 NAMES = {
     'start seed': ['start values of the model (its seed)', 'seed of the model (0 -> 1)'],
     'one start value': ['start values of the model (its seed)'],
+    'a parameter held still': ["parameters of the model that are held still (absent -> ['item'])"],
+    'a hook on gradients': ['gradient_hooks of the model'],
     'summed layers': ['sum_layers of the model'],
     'a graph of its own': ['interactions of the model', 'graph of the model'],
     'added': ['added interactions'],
@@ -260,6 +264,16 @@ NAMES = {
 def one_start_value(model):
     with torch.no_grad():
         model.item[2, 1] += 1e-3
+    return model
+
+
+def held_still(model):
+    model.item.requires_grad_(False)
+    return model
+
+
+def slowed(model):
+    model.user.register_hook(lambda gradient: gradient / 2)
     return model
 
 

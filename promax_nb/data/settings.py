@@ -160,6 +160,8 @@ def read_value(
     where: str = '',  # such as ' in run.toml'
 ):  # the value as the type wants it
     """One setting, understood or refused in a sentence (ValueError)."""
+    if isinstance(value, range) or hasattr(value, 'tolist'):  # numbers and arrays of numpy, without loading it
+        value = list(value) if isinstance(value, range) else value.tolist()
     _, optional = without_none(kind)
     if optional and (value is None or (isinstance(value, str) and value.strip().lower() == 'none')):
         return None

@@ -10,8 +10,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from ..data.settings import kinds_of, option, read_value
 
 # %% ../../nbs/lettingo/11_align_settings.ipynb #8a670637
@@ -95,9 +93,7 @@ class AlignConfig:
     def __post_init__(self):
         kinds = kinds_of(AlignConfig)
         for part in dataclasses.fields(self):
-            value = getattr(self, part.name)
-            value = value.item() if isinstance(value, np.generic) else value
-            setattr(self, part.name, read_value(part.name, kinds[part.name], value, part.metadata))
+            setattr(self, part.name, read_value(part.name, kinds[part.name], getattr(self, part.name), part.metadata))
         _check_loss(self.loss, self.label_smoothing)
 
 # %% ../../nbs/lettingo/11_align_settings.ipynb #7c7cd097

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.interactions import RecData
+from ..data.storage import file_name
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/lettingo/17_loop.ipynb #bedd4800
@@ -121,6 +122,8 @@ def close_loop(
     from promax_nb.models.objectives import BPR, ProMax
     from promax_nb.retrieval.augment import augment
 
+    if 'base' in profiles:
+        raise ValueError("a set of profiles is called 'base', as the recommender without profiles is: rename the set")
     folder = Path(out) if out else None
     who = np.arange(data.n_users) if users is None else np.asarray(users, dtype=np.int64)
     if users is not None:
@@ -130,7 +133,7 @@ def close_loop(
     fits = {'base': _fits(data, base, BPR(), seeds, folder and folder / 'base', settings)}
     for name, side in vectors.items():
         goal = ProMax(side, items, augment(data, side, items)[0], sdr, s2dr)
-        place = folder and folder / name.replace(' ', '-')
+        place = folder and folder / file_name(name.replace(' ', '-'))
         fits[name] = _fits(data, base, goal, seeds, place, settings)
     names = list(profiles)
     table, compared = _compared(fits, names, data)

@@ -589,6 +589,11 @@ def answer_logprobs(
         return {}
     token = _answer_token(answer, str(word)) or {}
     likeliest = [entry for entry in token.get('top_logprobs') or [] if _is_likely(entry)]
+    drawn = {'token': token.get('token'), 'logprob': token.get('logprob')}  # need not be one of the likeliest
+    if likeliest and _is_likely(drawn) and drawn['token'] not in [entry.get('token') for entry in likeliest]:
+        likeliest.append(drawn)
+    if len(likeliest) < 2:
+        return {}  # nobody knows how likely another word was
     mass = {}
     for entry in likeliest:
         begun = re.sub(r'^\W+|\W+$', '', _spelled(entry.get('token'))).casefold()
