@@ -137,10 +137,8 @@ def keys(paths) -> list:
     """A sentence for every key found; the key itself is not repeated."""
     return sorted(
         {
-            (
-                f'{place} holds what looks like a key ({d.secret_type}): take it out, clear the output, and '
-                'make the key invalid where it came from.'
-            )
+            (f'{place} holds what looks like a key ({d.secret_type}): take it out, clear the output, and '
+                'make the key invalid where it came from.')
             for p in paths
             for place, text in texts(Path(p))
             for d in detectors()
@@ -203,7 +201,7 @@ def main():
         if bad:
             problems.append(
                 f"modules differ from their notebooks: {', '.join(bad)}. Run nbdev_export and commit; "
-                "never edit a module by hand."
+                    "never edit a module by hand."
             )
         books = sorted(
             p.relative_to(ROOT / 'nbs').as_posix()

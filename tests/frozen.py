@@ -8,7 +8,6 @@ python tests/frozen.py --compare OLD.json NEW.json a table of two such files, in
 
 Names are looked up where `promax_nb.all` has them, else in the room that lists them as public, so that rooms may move.
 """
-
 import argparse
 import ast
 import configparser
@@ -37,7 +36,6 @@ if str(ROOT) not in sys.path:
 
 
 # ---- where names are
-
 
 @functools.cache
 def rooms() -> dict:
@@ -77,7 +75,6 @@ def command():
 
 # ---- how things are written down
 
-
 def sha(content) -> str:
     """The first 16 digits of the SHA-256 of bytes or text."""
     content = content if isinstance(content, bytes) else content.encode('utf-8', 'replace')
@@ -98,22 +95,18 @@ def numbers(name: str, values: dict, after=':') -> dict:
 def array_entries(name: str, array) -> dict:
     """An array: the hash of its exact bytes, that of its values rounded to 5 digits, and its norm."""
     import numpy as np
-
     array = np.ascontiguousarray(array)
     wide = array.astype(np.float64)
-    rounded = np.round(wide, 5) + 0.0  # no minus zero
+    rounded = np.round(wide, 5) + 0.  # no minus zero
     kind = 'x'.join(map(str, array.shape)) + f' {array.dtype}'
-    return {
-        f'{name}: sha256': f'{kind} {sha(array.tobytes())}',
-        f'{name}: sha256 of 5 digits': f'{kind} {sha(rounded.tobytes())}',
-        f'{name}: norm': float(np.sqrt(np.square(wide).sum())),
-    }
+    return {f'{name}: sha256': f'{kind} {sha(array.tobytes())}',
+            f'{name}: sha256 of 5 digits': f'{kind} {sha(rounded.tobytes())}',
+            f'{name}: norm': float(np.sqrt(np.square(wide).sum()))}
 
 
 def matrix_entries(name: str, matrix) -> dict:
     """A sparse matrix: how many entries, and the hash of where and what they are."""
     import numpy as np
-
     matrix = matrix.tocsr().sorted_indices()
     places = (np.asarray(x, np.int64).tobytes() for x in (matrix.indptr, matrix.indices))
     values = np.asarray(matrix.data, np.float64).tobytes()
@@ -130,11 +123,8 @@ def table_entry(name: str, table, without=('seconds', 'cost', 'key')) -> dict:
 def texts_entry(name: str, texts) -> dict:
     """Texts in their order: how many, how many different, the hash."""
     texts = ['' if t is None else str(t) for t in texts]
-    return {
-        f'{name}: texts': len(texts),
-        f'{name}: different': len(set(texts)),
-        f'{name}: sha256': sha('\n'.join(texts)),
-    }
+    return {f'{name}: texts': len(texts), f'{name}: different': len(set(texts)),
+            f'{name}: sha256': sha('\n'.join(texts))}
 
 
 def store_entry(path) -> dict:
@@ -161,7 +151,6 @@ def fit_entries(name: str, fit) -> dict:
 
 
 # ---- the parts
-
 
 def demo() -> dict:
     """`promax demo` as it is (about 45 seconds)."""
@@ -190,22 +179,21 @@ def demo() -> dict:
 def bases() -> dict:
     """One epoch of each base with BPR and with ProMax in a small world (a few seconds)."""
     import numpy as np
-
     toy_data, whiten, augment, evaluate, fit = find('toy_data', 'whiten', 'augment', 'evaluate', 'fit')
     BPR, ProMax = find('BPR', 'ProMax')
     data = toy_data(150, 80)
     truth, rng = data.extras['truth'], np.random.default_rng(0)
     tastes = truth['user_likes'].astype(float) - truth['user_dislikes']
     liked = data.train.T @ tastes  # what the readers of a book like
-    su, si = whiten(*(x + 0.5 * rng.normal(size=x.shape) for x in (tastes, liked)), dim=16)
+    su, si = whiten(*(x + .5 * rng.normal(size=x.shape) for x in (tastes, liked)), dim=16)
     added, why = augment(data, su, si)
     entries = {'data: hash': data.hash()}
     entries |= array_entries('whitened users', su) | array_entries('whitened items', si)
     entries |= matrix_entries('added', added) | table_entry('provenance', why)
     for name in ('MF', 'LightGCN', 'GCCF', 'SimGCL'):
-        for label, objective in (('BPR', BPR()), ('ProMax', ProMax(su, si, added, sdr=0.5, s2dr=0.1))):
+        for label, objective in (('BPR', BPR()), ('ProMax', ProMax(su, si, added, sdr=.5, s2dr=.1))):
             model = find(name)(data, dim=16, seed=1)
-            result = fit(model, objective, data, epochs=1, batch=128, lr=0.01, seed=2, device='cpu', progress=False)
+            result = fit(model, objective, data, epochs=1, batch=128, lr=.01, seed=2, device='cpu', progress=False)
             entries |= fit_entries(f'{name} with {label}', result)
             scores = evaluate(result.users, result.items, data.test, data.train + data.valid)
             entries |= numbers(f'{name} with {label}', scores)
@@ -216,7 +204,7 @@ def written(folder: Path):
     """Several texts about every reader of a small dense world: (data, history, prompts, small writer, texts)."""
     toy_data, split_history, history_prompts = find('toy_data', 'split_history', 'history_prompts')
     explore, styled, template, writer, tiny_lm = find('explore', 'styled', 'template', 'writer', 'tiny_lm')
-    data = toy_data(60, 400, seed=3, density='dense', reveal=0.95, split='temporal', noise=0.25)
+    data = toy_data(60, 400, seed=3, density='dense', reveal=.95, split='temporal', noise=.25)
     history = split_history(data, recent=10, older=100, targets=20, dislike=3, like=5)
     prompts, tiny = history_prompts(data, history, 'slots'), tiny_lm()
     writers = [writer(*tiny, 'tiny', seed=1), styled('invented', 1), template()]
@@ -239,12 +227,12 @@ def stages(folder: Path) -> dict:
         entries |= numbers(name, by.card) | table_entry(f'{name}: scores', scores)
         entries |= numbers(f'{name}: mean', scores[['correct', 'correct_se', 'logp', 'logp_se']].mean().to_dict(), ',')
         for how in ('all', 'best-worst', 'sampled'):
-            pairs = make_pairs(texts, scores, how, margin=0.1, cap=4, prompts=prompts)
+            pairs = make_pairs(texts, scores, how, margin=.1, cap=4, prompts=prompts)
             entries |= {f'{name}: {how} pairs': len(pairs)} | table_entry(f'{name}: {how} pairs', pairs)
-    small = dict(max_steps=4, batch=4, lr=1e-3, max_ratio=9.0, min_users=5, log_steps=1, progress=False, device='cpu')
+    small = dict(max_steps=4, batch=4, lr=1e-3, max_ratio=9., min_users=5, log_steps=1, progress=False, device='cpu')
     texts, scores = (table[table['writer'] != 'template'] for table in (texts, scores))  # the template writes too much
     chosen = best_profiles(texts, scores, prompts=prompts)
-    pairs = make_pairs(texts, scores, margin=0.1, cap=4, prompts=prompts)
+    pairs = make_pairs(texts, scores, margin=.1, cap=4, prompts=prompts)
     for name, rows in (('sft', chosen), ('dpo', pairs)):
         trained = align(tiny, rows, method=name, **small)
         for row in trained.history.to_dict('records'):
@@ -256,7 +244,7 @@ def stages(folder: Path) -> dict:
 def lettingo() -> dict:
     """LettinGo in miniature: stage by stage, then the command with the whole chain closed (about a minute)."""
     run, LettingoConfig, load_align = find('lettingo', 'LettingoConfig', 'load_align')
-    small = LettingoConfig(users=150, test_users=12, samples=5, test_samples=1, targets=20, margin=0.18, epochs=1.0)
+    small = LettingoConfig(users=150, test_users=12, samples=5, test_samples=1, targets=20, margin=.18, epochs=1.)
     with tempfile.TemporaryDirectory() as temp, contextlib.redirect_stdout(io.StringIO()):
         entries, out = stages(Path(temp)), Path(temp) / 'run'
         result = run(out, None, small, say=lambda line: None)
@@ -348,28 +336,22 @@ WORDS = ('help', 'signatures')
 
 # ---- keeping and comparing
 
-
 def about() -> dict:
     """What decides the last digit: versions of what computes, and what the processor can do."""
     import torch
-
     info = Path('/proc/cpuinfo')
     lines = set(info.read_text(errors='replace').split('\n')) if info.exists() else set()
     known = [x for x in lines if x.startswith(('vendor_id', 'cpu family', 'model\t', 'flags', 'Features'))]
     processor = sha(' '.join(sorted(known or [platform.machine(), platform.processor()])))
     packages = ('numpy', 'scipy', 'pandas', 'torch', 'scikit-learn', 'sentence-transformers', 'transformers', 'trl')
-    return {
-        'python': '.'.join(platform.python_version_tuple()[:2]),
-        **{name: version(name) for name in packages},
-        'processor': f'{torch.backends.cpu.get_cpu_capability()} {processor}',
-    }
+    return {'python': '.'.join(platform.python_version_tuple()[:2]), **{name: version(name) for name in packages},
+            'processor': f'{torch.backends.cpu.get_cpu_capability()} {processor}'}
 
 
 def computed(parts) -> dict:
     """These parts, each in a process of its own where there are several."""
     if len(parts) == 1:
         import torch
-
         torch.set_num_threads(1)
         return {'about': about(), 'parts': {name: PARTS[name]() for name in parts}}
     out = {'parts': {}}
@@ -386,7 +368,7 @@ def computed(parts) -> dict:
 def close(before, after) -> bool:
     """Nearly equal: what may be asked on another processor, or with other versions of what computes."""
     if isinstance(before, float) and isinstance(after, (int, float)):
-        return math.isclose(before, after, rel_tol=0.02, abs_tol=0.02)
+        return math.isclose(before, after, rel_tol=.02, abs_tol=.02)
     return True  # hashes and counts that follow from the last digit
 
 
@@ -408,11 +390,9 @@ def differing(before: dict, after: dict, exactly: bool = True) -> list:
 
 def comparison(before: dict, after: dict) -> str:
     """A table in Markdown: every number; of texts and signatures those that differ."""
-
     def cell(x):
         text = ' '.join(str(x).split()).replace('|', '\\|')
         return text if len(text) <= 60 else f'{text[:40]}... ({sha(str(x))})'
-
     changed = {(part, name) for part, name, _, _ in differing(before, after)}
     lines = ['| part | entry | before | after | equal bitwise |', '|---|---|---|---|---|']
     for part, entries in after['parts'].items():
@@ -434,22 +414,14 @@ def settle():
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        'frozen.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--only', type=lambda text: text.split(','), default=list(PARTS), metavar='PART,PART', help=', '.join(PARTS)
-    )
-    parser.add_argument(
-        '--write',
-        nargs='?',
-        const=str(FROZEN),
-        metavar='FILE',
-        help='keep what is computed (default: tests/frozen.json)',
-    )
-    parser.add_argument(
-        '--compare', nargs=2, metavar=('OLD', 'NEW'), help='print a table of two files; computes nothing'
-    )
+    parser = argparse.ArgumentParser('frozen.py', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', type=lambda text: text.split(','), default=list(PARTS), metavar='PART,PART',
+                        help=', '.join(PARTS))
+    parser.add_argument('--write', nargs='?', const=str(FROZEN), metavar='FILE',
+                        help='keep what is computed (default: tests/frozen.json)')
+    parser.add_argument('--compare', nargs=2, metavar=('OLD', 'NEW'),
+                        help='print a table of two files; computes nothing')
     args = parser.parse_args()
     if args.compare:
         print(comparison(*(json.loads(Path(f).read_text(encoding='utf-8')) for f in args.compare)))

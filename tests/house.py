@@ -5,7 +5,6 @@
 A room is a module. A line of code is one that is neither blank, nor a comment alone, nor part of a docstring.
 Density is the number of expression nodes (`ast.expr`, docstrings aside) to a line of code.
 """
-
 import argparse
 import ast
 import importlib
@@ -30,7 +29,6 @@ SHORTEST = 4  # lines of code of a function whose density is told
 @dataclass
 class Room:
     """What is measured of one module."""
-
     name: str  # below the package, with dots
     lines: int = 0
     code_lines: int = 0
@@ -61,7 +59,7 @@ def docstrings(tree: ast.AST) -> list:
 def code_lines(text: str, tree: ast.AST) -> set:
     """Numbers of the lines that hold code."""
     lines = text.splitlines()
-    starts = {(doc.lineno, len(lines[doc.lineno - 1].encode()[: doc.col_offset].decode())) for doc in docstrings(tree)}
+    starts = {(doc.lineno, len(lines[doc.lineno - 1].encode()[:doc.col_offset].decode())) for doc in docstrings(tree)}
     numbers = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in NO_CODE or token.start in starts:
@@ -97,7 +95,7 @@ def shared_lines(text: str, tree: ast.AST) -> tuple:
             if not isinstance(statements, list):  # a lambda's body and an `x if y else z` are expressions
                 continue
             for place, statement in enumerate(statements):
-                before = lines[statement.lineno - 1][: statement.col_offset].strip()
+                before = lines[statement.lineno - 1][:statement.col_offset].strip()
                 if before and place:
                     chains += 1
                 elif before:
@@ -199,7 +197,6 @@ def measure_rooms(folder: Path) -> list:
 def widget_depths(package: str, rooms: list) -> dict:
     """Own classes on the way from a widget class to ipywidgets (itself counted): {room.class: number}."""
     import ipywidgets
-
     depths = {}
     for room in rooms:
         if room.name.split('.')[-1] in ('__init__', '__main__'):
@@ -291,24 +288,19 @@ def table(found: dict) -> str:
     depths = sorted(found['widget_depths'].items(), key=lambda depth: -depth[1])
     widgets = ', '.join(f'{name} {depth}' for name, depth in depths)
     densest = ', '.join(f'{name} {density}' for name, density, _ in total['densest_functions'])
-    return '\n'.join(
-        [
-            *aligned(rows),
-            '',
-            *crossings(found['rooms']),
-            '',
-            f'Own classes from a widget up to ipywidgets (itself counted): {widgets}',
-            '',
-            f'rooms                {total["rooms"]}',
-            f'longest room         {total["longest_room"][0]}, {total["longest_room"][1]} lines',
-            f'densest room         {total["densest_room"][0]}, {total["densest_room"][1]} nodes a line',
-            f'densest functions    {densest}',
-            f'longest function     {total["longest_function"][0]}, {total["longest_function"][1]} lines of code',
-            f'deepest widget       {total["widget_depth"]} classes',
-            f'names in all         {total["names_in_all"]}',
-            f'across the walls     {total["private_imports"]} private names, {total["private_attributes"]} attributes',
-        ]
-    )
+    return '\n'.join([
+        *aligned(rows), '',
+        *crossings(found['rooms']), '',
+        f'Own classes from a widget up to ipywidgets (itself counted): {widgets}', '',
+        f'rooms                {total["rooms"]}',
+        f'longest room         {total["longest_room"][0]}, {total["longest_room"][1]} lines',
+        f'densest room         {total["densest_room"][0]}, {total["densest_room"][1]} nodes a line',
+        f'densest functions    {densest}',
+        f'longest function     {total["longest_function"][0]}, {total["longest_function"][1]} lines of code',
+        f'deepest widget       {total["widget_depth"]} classes',
+        f'names in all         {total["names_in_all"]}',
+        f'across the walls     {total["private_imports"]} private names, {total["private_attributes"]} attributes',
+    ])
 
 
 def main() -> int:

@@ -237,10 +237,8 @@ def test_doctor(capsys, monkeypatch):
 
 
 def test_import_is_light():
-    code = (
-        'import sys, promax_nb; print([m for m in ("torch", "pandas", "numpy", "faiss", "transformers", '
-        '"plotly") if m in sys.modules])'
-    )
+    code = ('import sys, promax_nb; print([m for m in ("torch", "pandas", "numpy", "faiss", "transformers", '
+        '"plotly") if m in sys.modules])')
     assert (
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
     )
@@ -295,7 +293,7 @@ def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
     toml = tmp_path / 'align.toml'
     toml.write_text(
         f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users '
-        '= 1\nmax_ratio = 9.0\ndevice = "cpu"\n'
+            '= 1\nmax_ratio = 9.0\ndevice = "cpu"\n'
     )
     assert main(['align', '--config', str(toml)]) == 0 and 'The aligned writer' in capsys.readouterr().out
     assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
@@ -312,22 +310,7 @@ TOML = (
     '{a = 1}', '1979-05-27', '07:32:00', '9' * 400, '"\\u0000"', '"a\\nb"', '""" """',
 )  # fmt: skip
 TYPED = (
-    '',
-    ' ',
-    'many',
-    'nan',
-    'inf',
-    '-inf',
-    '1e999',
-    '9' * 400,
-    '1,2,',
-    ',',
-    '\x00',
-    '0.5.5',
-    'none',
-    '[1]',
-    '{"a": 1}',
-)
+    '', ' ', 'many', 'nan', 'inf', '-inf', '1e999', '9' * 400, '1,2,', ',', '\x00', '0.5.5', 'none', '[1]', '{"a": 1}')
 
 
 @pytest.fixture

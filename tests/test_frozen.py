@@ -2,7 +2,6 @@
 
 Where a change is meant: say it in CHANGELOG, then `python tests/frozen.py --write --only PART`.
 """
-
 import json
 import os
 import subprocess
@@ -50,16 +49,16 @@ def test_full(part, tmp_path):
 
 def test_a_difference_is_seen():
     """One digit, one hash, one entry more or less; and what another processor may do."""
-    before = {'parts': {'bases': {'loss': 0.25, 'users': 'ab12', 'count': 3}, 'help': {'promax': 'usage'}}}
-    for entries in ({'loss': 0.25 + 2**-53}, {'users': 'ab13'}, {'count': 4}, {'count': 3.0}, {'new': 1}):
+    before = {'parts': {'bases': {'loss': .25, 'users': 'ab12', 'count': 3}, 'help': {'promax': 'usage'}}}
+    for entries in ({'loss': .25 + 2**-53}, {'users': 'ab13'}, {'count': 4}, {'count': 3.}, {'new': 1}):
         after = {'parts': {'bases': before['parts']['bases'] | entries}}
         assert [row[1] for row in frozen.differing(before, after)] == list(entries)
         assert frozen.comparison(before, after).count('| no |') == 1
     assert frozen.differing(before, before) == [] and '| no |' not in frozen.comparison(before, before)
-    gone = {'parts': {'bases': {'loss': 0.25, 'users': 'ab12'}}}
+    gone = {'parts': {'bases': {'loss': .25, 'users': 'ab12'}}}
     for exactly in (True, False):
         assert [row[1] for row in frozen.differing(before, gone, exactly)] == ['count']
-    near, far = ({'parts': {'bases': before['parts']['bases'] | {'loss': x, 'users': 'cd34'}}} for x in (0.255, 0.35))
+    near, far = ({'parts': {'bases': before['parts']['bases'] | {'loss': x, 'users': 'cd34'}}} for x in (.255, .35))
     assert frozen.differing(before, near, False) == []
     assert [row[1] for row in frozen.differing(before, far, False)] == ['loss']
     assert frozen.differing(before, {'parts': {'help': {'promax': 'Usage'}}}, False)  # words are words everywhere

@@ -1,5 +1,4 @@
 """Folders and stores of version 0.1.0 still open: nothing is asked, trained or encoded twice, and trainings go on."""
-
 import json
 import shutil
 
@@ -24,7 +23,6 @@ def same_machine():
 
 
 # ---- runs
-
 
 def test_a_run_opens(old):
     scene = find('open_run')(old / 'run')
@@ -66,7 +64,6 @@ def test_a_run_with_other_settings_is_still_refused(old, capsys):
 
 # ---- stores
 
-
 def test_answers_are_found_again(old):
     clerk, critic, store = make.Clerk(), make.Critic(), old / 'answers.sqlite'
     kept = find('store_frame')(store)
@@ -100,7 +97,6 @@ def test_vectors_are_found_again(old, place):
 
 # ---- what save, save_pairs, fit and align keep
 
-
 def test_saved_data_opens(old):
     data, made = find('load')(old / 'data'), make.world()
     assert data.hash() == made.hash() == json.loads((old / 'data' / 'recdata.json').read_text())['hash']
@@ -118,8 +114,8 @@ def test_pairs_open(old):
     pairs = find('load_pairs')(old / 'pairs')
     lines = (old / 'pairs' / 'pairs.jsonl').read_text().splitlines()
     assert len(pairs) == len(lines) == pairs.attrs['pairs'] and pairs.attrs['by'] == 'correct'
-    assert pairs.attrs['judge'] == 'critic' and pairs.attrs['margin'] == 0.1
-    assert (pairs.gap >= 0.1).all() and (pairs.chosen != pairs.rejected).all()
+    assert pairs.attrs['judge'] == 'critic' and pairs.attrs['margin'] == .1
+    assert (pairs.gap >= .1).all() and (pairs.chosen != pairs.rejected).all()
 
 
 def test_a_training_opens(old):
@@ -132,10 +128,8 @@ def test_a_training_goes_on(old):
     """Three epochs of 0.1.0 and three of today are six of today."""
     data = find('load')(old / 'data')
     seconds = find('load_fit')(old / 'fit').history.seconds.tolist()
-    resumed, straight = (
-        find('fit')(make.base(data), make.objective(data), data, folder=folder, epochs=6, **make.TRAIN)
-        for folder in (old / 'fit', None)
-    )
+    resumed, straight = (find('fit')(make.base(data), make.objective(data), data, folder=folder, epochs=6, **make.TRAIN)
+                         for folder in (old / 'fit', None))
     assert resumed.history.seconds.tolist()[:3] == seconds and len(resumed.history) == 6  # these were not trained again
     np.testing.assert_allclose(resumed.users, straight.users, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(resumed.history.bpr, straight.history.bpr, rtol=1e-4)
@@ -150,4 +144,4 @@ def test_a_small_writer_and_its_training_open(old):
     again = find('align')((model, tokenizer), make.preferences(), out=old / 'aligned', **make.ALIGN)
     assert again.history.equals(aligned.history) and (old / 'aligned' / 'card.json').stat().st_mtime_ns == written
     with pytest.raises(ValueError, match='other beta'):
-        find('align')((model, tokenizer), make.preferences(), out=old / 'aligned', **make.ALIGN, beta=0.7)
+        find('align')((model, tokenizer), make.preferences(), out=old / 'aligned', **make.ALIGN, beta=.7)

@@ -305,10 +305,8 @@ def test_types_of_the_package(tmp_path):
 def test_types_reach_who_uses_the_wheel(away, tmp_path):
     """A program against the installed package: py.typed is seen, right uses pass, wrong ones are found, each on its
     own line."""
-    good = (
-        'from promax_nb.all import *\ndata = toy_data(n_users=30)\nresult = fit(MF(data), BPR(), '
-        'data)\nprint(result.history, verdict(data).upper())\n'
-    )
+    good = ('from promax_nb.all import *\ndata = toy_data(n_users=30)\nresult = fit(MF(data), BPR(), '
+        'data)\nprint(result.history, verdict(data).upper())\n')
     bad = ['toy_data(n_user=3)', 'data.no_such_field', 'verdict(data) + 1', 'fit(MF(data))']
     (tmp_path / 'use.py').write_text(good + '\n'.join(bad) + '\n')
     done = mypy(
