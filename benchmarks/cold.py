@@ -1,6 +1,7 @@
 """New users and new items: which representation of somebody unknown makes the best list? Resumable.
 
     python benchmarks/cold.py --data DATA_FOLDER --out runs/cold [--only bookshop imdb-exp3rt] [--collect FILE]
+    python benchmarks/cold.py --data DATA_FOLDER --out runs/cold --choose FILE
 
 Of each data set 10 % of the users are kept out of the training altogether, and another 10 % on which everything is
 chosen; of the items likewise. What a guest is known by are the k earliest liked items (k = 1, 3, 5) and a profile
@@ -12,6 +13,7 @@ written from exactly these by the template; for k = 0 a text of another source: 
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -344,14 +346,60 @@ def measure_items(world, made, served, who):
     return found
 
 
+LEFT_OUT = {  # name -> settings of the guest with both
+    'guest, both, without popularity': {'popularity': 0},
+    'guest, both, without text scores': {'text_share': 0},
+    'guest, both, without like-minded users': {'profile_weight': 0},
+}
+GRID = {
+    f'popularity {popularity}, texts {texts}, profile {profile}': {
+        'popularity': popularity, 'text_share': texts, 'profile_weight': profile,
+    }
+    for popularity, texts, profile in product((0, 0.5, 1, 1.5, 2), (0, 0.2, 0.4, 0.6), (0, 0.5, 1))
+}
+
+
+def measure_variants(world, made, served, who, variants):
+    """'user|k|variant' -> (U, 2): the guest with both, mixed in other ways."""
+    found = {}
+    for k in KNOWN:
+        people = visitors(world, who, k)
+        for name, settings in variants.items():
+            served.settings = {'guest': settings}
+            scores = guests_of(served, people, made[f'{who}-{k}'], 'auto')
+            found[f'user|{k}|{name}'] = of_lists(scores, people.known, people.target)
+    return found
+
+
 def measured(world, made, seed, out, who):
     """All per-user values of one training; read where they are there."""
     path = out / f'{world.name}-{seed}-{who}.npz'
     if not path.exists():
         served = served_by(world, made, trained(world, made, seed, out))
         found = measure_users(world, made, served, who) | measure_sentences(world, made, served, who)
-        np.savez(path, **found | measure_items(world, made, served, who))
+        found |= measure_items(world, made, served, who)
+        np.savez(path, **found | measure_variants(world, made, served, who, LEFT_OUT))
     return np.load(path)
+
+
+def choose(worlds, out, file):
+    """What the weights of the default rest on: NDCG on validation users, first seed, beside the better of two parts."""
+    rows = {}
+    for name, (world, made) in worlds.items():
+        path = out / f'{name}-grid.npz'
+        if not path.exists():
+            served = served_by(world, made, trained(world, made, SEEDS[0], out))
+            np.savez(path, **measure_variants(world, made, served, 'valid', GRID))
+        whole, parts = np.load(path), measured(world, made, SEEDS[0], out, 'valid')
+        for key in whole.files:
+            _, k, variant = key.split('|')
+            usual = [parts[f'user|{k}|{part}'][:, 1].mean() for part in ('popularity', 'mean of the known items')]
+            rows.setdefault(variant, {})[f'{name}, k = {k}'] = round(float(whole[key][:, 1].mean() / max(usual)), 4)
+    means = {variant: round(float(np.mean(list(row.values()))), 4) for variant, row in rows.items()}
+    order = sorted(rows, key=lambda variant: -means[variant])
+    table = [{'variant': variant, 'mean': means[variant], **rows[variant]} for variant in order]
+    told = 'NDCG@20 of the guest with both, beside the better of popularity and the mean of the known items'
+    Path(file).write_text(json.dumps({'measure': told, 'part': 'valid', 'seed': SEEDS[0], 'rows': table}, indent=1))
 
 
 # the table
@@ -395,6 +443,7 @@ def main():
     p.add_argument('--seeds', nargs='+', type=int, default=list(SEEDS))
     p.add_argument('--step', choices=('prepare', 'train', 'measure'), help='one step alone')
     p.add_argument('--who', choices=('test', 'valid'), default='test', help='whose numbers; choices were made on valid')
+    p.add_argument('--choose', type=Path, help='measure the weights of the default on validation users, write it here')
     p.add_argument('--collect', type=Path, help='write the numbers here')
     a = p.parse_args()
     torch.set_num_threads(1)
@@ -406,8 +455,10 @@ def main():
         for seed in a.seeds if a.step != 'prepare' else ():
             result = trained(*worlds[name], seed, a.out)
             print(name, seed, world.train, result.best_epoch, result.best_score, flush=True)
-            if a.step != 'train':
+            if a.step != 'train' and not a.choose:
                 measured(*worlds[name], seed, a.out, a.who)
+    if a.choose:
+        choose(worlds, a.out, a.choose)
     if a.collect:
         collect(worlds, a.out, a.collect, a.seeds, a.who)
 

@@ -99,6 +99,15 @@ def test_a_guest_with_items_is_their_mean_as_long_as_users_are(served):
     assert list(shown) == ['user', 'rank', 'item', 'title', 'score']
 
 
+def test_what_known_items_give_adds_up(served):
+    guest = served.guest(items=['b03', 'b12', 'b14'], how='items')
+    assert np.allclose(guest.gifts().sum(0), guest.scores(), atol=1e-4)
+    mixed = served.guest('war', items=['b03', 'b12'])
+    alone = mixed.scores() - mixed.gifts().sum(0)
+    war = served.items.title == 'war'
+    assert alone[war].mean() > alone[~war].mean() + 0.5 and served.guest('war').gifts() is None
+
+
 def test_a_mix_of_like_minded_users_is_what_a_loop_finds(served):
     guest = served.guest('crime by the sea', how='neighbours')
     su, users = served.vectors[0], served.ours.vectors[0]

@@ -54,6 +54,7 @@ class Guest(Patched):
     profile_vector: np.ndarray | None = None  # (k,) in the space of profiles
     wishes: tuple | None = None  # (what the sentence wants, what it does not)
     given: np.ndarray | None = None  # (d,) a vector that was brought along
+    text: str = ''  # the sentence as it was typed
     vectors: dict = field(default_factory=dict)  # side -> (d,) once it is made
     item_shares: dict = field(default_factory=dict)  # side -> how much of each known item's vector is in it
 
@@ -207,6 +208,20 @@ def scores(
         return np.asarray(trained, np.float64)
     return standard(trained) + sum(self.added_scores().values())
 
+# %% ../../nbs/recommend/13_guests.ipynb #ca657e13
+@patch
+def gifts(
+    self: Guest,
+    side: str = 'ours',  # or 'base'
+) -> np.ndarray | None:  # (n, N) what each known item adds to each score; None where the scores are no such sum
+    """The parts of the scores that known items carry."""
+    vector = self.vector_of(side)
+    if vector is None or not self.item_shares.get(side):
+        return None
+    items = np.asarray(self.served.side(side).vectors[1], np.float64)
+    gifts = self.item_shares[side] * (items[self.known] @ items.T)
+    return gifts / max((items @ vector).std(), 1e-12) if self.way == 'auto' else gifts
+
 # %% ../../nbs/recommend/13_guests.ipynb #7a599239
 @patch
 def recommend(
@@ -299,7 +314,7 @@ def guest(
     placed = placed if placed is not None and placed.any() else None
     given = None if vector is None else _brought(self, vector)
     _check_way(self, how, known, placed)
-    return Guest(self, known, np.setdiff1d(others, known), how, placed, wishes, given)
+    return Guest(self, known, np.setdiff1d(others, known), how, placed, wishes, given, profile or '')
 
 
 _NOBODY = np.empty(0, np.int64)
