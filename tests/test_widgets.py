@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from promax_nb.data.bookshop import toy_data
+from promax_nb.data.words import content_words
 from promax_nb.models.evaluate import held_out, topk
 from promax_nb.models.losses import teacher
 from promax_nb.retrieval.augment import augment
@@ -23,7 +24,7 @@ from promax_nb.views.distributions import distributions
 from promax_nb.views.edits import EDITABLE, Edits, profile_change, write_table
 from promax_nb.views.explorer import Explorer, Picked
 from promax_nb.views.finders import Finder, Neighbours, NodeList, UserFinder
-from promax_nb.views.html import Safe, content_words, grid, marked, tag
+from promax_nb.views.html import Safe, grid, marked, tag
 from promax_nb.views.lookup import Lookup, Nodes
 from promax_nb.views.page import save_html
 from promax_nb.views.pairs import PairBrowser

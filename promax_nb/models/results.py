@@ -58,6 +58,7 @@ class FitResult(Patched):
     best_score: float = 0.0
     data: object = field(default=None, repr=False, compare=False)  # RecData it was trained on; None when loaded
     served: object = field(default=None, repr=False, compare=False)  # what `recommend.fits` has built of it
+    folder: object = field(default=None, repr=False, compare=False)  # where it was read from; None when it was not
 
     def save(
         self,
@@ -91,7 +92,8 @@ def load_fit(
     vectors, best = load_tensors(folder / 'vectors.safetensors')
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     history = pd.read_parquet(folder / 'history.parquet')
-    return FitResult(None, vectors['users'].numpy(), vectors['items'].numpy(), history, card, **best)
+    tables = (vectors[name].numpy() for name in ('users', 'items'))
+    return FitResult(None, *tables, history, card, **best, folder=folder)
 
 # %% ../../nbs/models/08_results.ipynb #8f157b04
 def versions() -> dict:

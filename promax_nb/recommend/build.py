@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from ..data.interactions import binary, with_texts
 from ..models.evaluate import check_split
 from ..models.scorers import Scorer, array_scorer, as_scorer
-from . import guests, lists, newcomers, similar  # noqa: F401  (they give a trained recommender its methods)
+from . import explain, guests, lists, newcomers, similar  # noqa: F401  (they give it its methods)
+from .layers import layers_of
 from .trained import TrainedRecommender
 from ..retrieval.vectors import check_vectors
 
@@ -86,26 +87,29 @@ def recommender(
     settings: dict | None = None,  # tau, teacher_tau, ... of the reshaping
 ) -> TrainedRecommender:
     """What a training made, ready to serve; fits of another split are refused."""
-    shape = data.shape
-    chosen, before = best_run(ours, 'ours'), None if base is None else best_run(base, 'base')
-    for name, run in (('ours', chosen), ('base', before)):
-        if run is not None:
-            check_split(run, data, name)
+    shape, runs = data.shape, {'ours': best_run(ours, 'ours')}
+    if base is not None:
+        runs['base'] = best_run(base, 'base')
+    for name, run in runs.items():
+        check_split(run, data, name)
     parts = {} if profiles is None else {'profiles': _both(profiles, data.shape)}
     if vectors is not None:
         tables = (check_vectors(table, what, n) for table, what, n in zip(vectors, _NAMES, shape, strict=True))
         parts['vectors'] = tuple(tables)
+    sides = {name: ranks_as(run, shape, name) for name, run in runs.items()}
+    layers = {name: layers_of(run, sides[name], data.train) for name, run in runs.items()}
     return TrainedRecommender(
         data.users,
         data.items,
-        ranks_as(chosen, shape, 'ours'),
+        sides['ours'],
         known=all_known(data),
         train=data.train,
-        base=None if before is None else ranks_as(before, shape, 'base'),
+        base=sides.get('base'),
+        layers={name: found for name, found in layers.items() if found},
         added=None if added is None else binary(sp.csr_matrix(added), 'added', shape),
         place=place,
         encoder=encoder,
-        settings=_facts(chosen) | (settings or {}),
+        settings=_facts(runs['ours']) | (settings or {}),
         dropped=data.extras.get('dropped'),
         name=data.name,
         **parts,
@@ -146,6 +150,8 @@ def recommender_of(
     known = sp.csr_matrix(shape, dtype=np.float32) if known is None else binary(sp.csr_matrix(known), 'known', shape)
     if 'profiles' in parts:
         parts['profiles'] = _both(parts['profiles'], shape)
-    before = None if base is None else ranks_as(base, shape, 'base')
+    scorer, before = ranks_as(ours, shape), None if base is None else ranks_as(base, shape, 'base')
     parts = {'known': known, 'train': known, 'base': before, 'name': name} | parts
-    return TrainedRecommender(users.reset_index(drop=True), items, ranks_as(ours, shape), **parts)
+    layers = layers_of(ours, scorer, parts['train'])
+    parts.setdefault('layers', {'ours': layers} if layers else {})
+    return TrainedRecommender(users.reset_index(drop=True), items, scorer, **parts)

@@ -56,3 +56,9 @@ def guest(self: FitResult, profile=None, items=None, **how):
 def add_items(self: FitResult, frame, how: str = 'both'):
     """New items, from their texts: see `TrainedRecommender.add_items`."""
     return self.recommender().add_items(frame, how)
+
+
+@patch
+def explain(self: FitResult, user, item, **how):
+    """Why this user is shown this item: see `TrainedRecommender.explain`."""
+    return self.recommender().explain(user, item, **how)

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..data.folders import FolderKind, load_folder, save_folder
 from ..models.scorers import Scorer, array_scorer
-from . import guests, lists, newcomers, similar  # noqa: F401  (they give a trained recommender its methods)
+from . import explain, guests, lists, newcomers, similar  # noqa: F401  (they give it its methods)
 from .trained import TrainedRecommender
 from ..retrieval.embed import Whitening
 

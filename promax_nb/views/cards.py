@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..data.interactions import RecData
 from ..profiles.prompts import training_history
-from .html import Safe, content_words, grid, marked, tag
+from ..data.words import content_words
+from .html import Safe, grid, marked, tag
 from .scene import Scene
 from .texts import harmless
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..retrieval.vectors import unit_rows
-from .html import STOP, words_in
+from ..data.words import STOP, words_in
 from .parts import sentence
 from .scene import Scene, is_whole
 from .texts import harmless
