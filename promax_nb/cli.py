@@ -22,6 +22,7 @@ import warnings
 from pathlib import Path
 
 from .data import settings
+from .counter import add_explain
 from .experiment import DEMO, DataConfig, RunConfig, experiment, load_data
 from .report import as_table, lettingo_report, verdict, write_map
 
@@ -388,6 +389,7 @@ def parser(
     _add_demo(commands)
     _add_run(commands)
     _add_map(commands)
+    add_explain(commands, _number)
     _add_lettingo(commands, full)
     _add_align(commands, full)
     commands.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)

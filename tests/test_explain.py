@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.words import content_words
 from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
@@ -20,6 +21,7 @@ from promax_nb.recommend.build import recommender, recommender_of
 from promax_nb.recommend.explain import explain_for
 from promax_nb.recommend.folder import load_recommender
 from promax_nb.recommend.reasons import Somebody, from_history, from_people, place_of, scores_without
+from promax_nb.recommend.runs import open_recommender
 
 BASES = {
     'LightGCN': LightGCN,
@@ -274,12 +276,13 @@ def test_added_and_known_events_are_told(shop, served, added):
 
 @pytest.mark.parametrize('user, item, sentence', [
     ('r99999', None, 'no user is called'), (None, 'nothing', 'no item is called'),
-    (['r0001', 'r0002'], None, 'one user and one item'), (None, [], 'one user and one item'),
+    (['r0001', 'r0002'], None, '2 user ids'), (None, [], '0 item ids'),
 ])
 def test_what_cannot_be_explained_is_told(served, user, item, sentence):
     ids = served.users.user[1] if user is None else user, served.items.item[1] if item is None else item
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as told:
         served.explain(*ids)
+    assert 'unknown=' not in str(told.value)  # no such argument is here
 
 
 # ---- each kind in its own words
@@ -387,3 +390,31 @@ def test_hostile_titles_stay_on_their_line():
     text = repr(served.explain('u\u200b1', 'a'))
     assert '\u202e' not in text and '\u200b' not in text and '⟨U+202E⟩' in text
     assert len(repr(served.explain('u2', 'b')).split('\n')) == len(text.split('\n'))
+
+
+# ---- on the command line
+
+
+def test_the_command_says_what_the_library_says(odd_run, capsys):
+    folder = odd_run[0]
+    served = open_recommender(folder)
+    user, item = (served.recommend(served.users.user[3], n=1).iloc[0][name] for name in ('user', 'item'))
+    asked = ['explain', str(folder), '--user', user, '--item', item]
+    assert main(asked) == 0
+    why = served.explain(user, item)
+    assert capsys.readouterr().out.rstrip() == repr(why) and not why.exact and why.standings['before'].rank
+    assert main([*asked, '--json', '--without', '0']) == 0
+    line = capsys.readouterr().out
+    assert json.loads(line) == json.loads(json.dumps(served.explain(user, item, without=0).as_dict()))
+    assert line.isascii() and line.count('\n') == 1
+
+
+@pytest.mark.parametrize('user, item, told', [
+    ('nobody at all', None, 'no user is called'), (None, 'nothing', 'no item is called'), ('', None, 'no user'),
+])
+def test_the_command_refuses_in_one_sentence(odd_run, capsys, user, item, told):
+    served = open_recommender(odd_run[0])
+    ids = served.users.user[3] if user is None else user, served.items.item[3] if item is None else item
+    assert main(['explain', str(odd_run[0]), '--user', ids[0], '--item', ids[1]]) == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count('\n') == 1 and 'unknown=' not in said

@@ -160,7 +160,7 @@ def inline(markdown: str) -> list:
 def helps() -> str:
     """What every command says to --help."""
     out = io.StringIO()
-    for argv in ([], ['demo'], ['run'], ['map'], ['lettingo'], ['align'], ['doctor']):
+    for argv in ([], ['demo'], ['run'], ['map'], ['explain'], ['lettingo'], ['align'], ['doctor']):
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             main([*argv, '--help'])
     return out.getvalue()

@@ -192,11 +192,9 @@ def explain(
     without: int = 3,  # for so many items of the history: the rank without it
 ) -> Explanation:
     """Why this user is shown this item; raises ValueError for unknown ids, with those that are close."""
-    rows = self.item_ids.rows(item)[1]
-    if len(rows) != 1 or len(self.user_ids.rows(user)[1]) != 1:
-        raise ValueError('explain one user and one item at a time: a reason is about a pair.')
+    who, row = self.somebody(user), self.item_ids.row(item)
     allowed = self.shown(allow, block, where) if allow is not None or block is not None or where else None
-    return explain_for(self, self.somebody(user), int(rows[0]), allowed, without)
+    return explain_for(self, who, row, allowed, without)
 
 # %% ../../nbs/recommend/07_explain.ipynb #20e494e1
 def _line(text, limit=80) -> str:
@@ -240,7 +238,8 @@ def sentences(
     lines.append(f'words of the profile that it meets: {", ".join(self.words) or "none"}')
     for name, source in (('history', 'the history'), ('people', 'the people who have it')):
         verb, meaning = HOW[self.how[name]]
-        rows = list(self.parts[name].head(most).itertuples(index=False))
+        table = self.parts[name]
+        rows = table[table['value'] > 0].head(most).itertuples(index=False)
         named = ', '.join(_share(row, name == 'history') for row in rows) or 'nothing'
         rest = f'; {self.rest[name]:.0%} of it by none of them alone' if self.how[name] == 'sum' else ''
         lines.append(f'{verb} {source} ({meaning}): {named}{rest}')

@@ -101,3 +101,15 @@ class IdTable:
             ids = [one for one, row in zip(ids, rows, strict=True) if row >= 0]
             rows = rows[rows >= 0]
         return ids, rows.astype(np.int64)
+
+    def row(
+        self,
+        one,  # an id
+    ) -> int:
+        """The row of one id; raises ValueError for an unknown one, with those that are close, and for several."""
+        ids, rows = self.rows(one, 'popular')
+        if len(ids) != 1:
+            raise ValueError(f'{len(ids)} {self.what} ids are given where one is asked for: give one at a time.')
+        if rows[0] < 0:
+            raise ValueError(self.refusal(ids))
+        return int(rows[0])

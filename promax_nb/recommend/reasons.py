@@ -39,7 +39,7 @@ def somebody(
     user,  # an id
 ) -> Somebody:
     """A known user with scores, vectors, history and profile; raises ValueError for an unknown one."""
-    (name,), (row,) = self.user_ids.rows(user)
+    row = self.user_ids.row(user)
     scores, vectors = {}, {}
     for side in ('ours', 'base'):
         scorer = getattr(self, side)
@@ -49,12 +49,12 @@ def somebody(
         if scorer.vectors is not None:
             vectors[side] = np.asarray(scorer.vectors[0][row])
     return Somebody(
-        name,
+        self.user_ids[row],
         scores,
         self.train[[row]].indices,
         vectors,
         known=self.known[[row]].indices,
-        row=int(row),
+        row=row,
         profile='' if self.profiles is None else self.profiles[0][row],
         place=None if self.vectors is None else self.vectors[0][row],
     )
