@@ -544,7 +544,7 @@ def experiment(
     config: RunConfig | None = None,  # settings; None: the defaults
     say=print,  # called with one line per step
     **settings,  # any RunConfig field, e.g. base='MF', seeds=(0, 1, 2)
-) -> SimpleNamespace:  # base, promax (lists of results, one per seed), compare, groups, audit, folder, page
+) -> SimpleNamespace:  # base, promax (lists of results, one per seed), compare, groups, beyond, audit, folder, page
     """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report, lists."""
     from promax_nb.data.audit import audit
     from promax_nb.data.splits import split_in_words
@@ -584,7 +584,8 @@ def experiment(
     base, promax = train_both(data, su, si, added, config, out)
     for text in _warnings(base, promax, config):
         step(text)
-    result = write_report(data, base, promax, checks, config, out, time.monotonic() - began)
+    known = None if si is None or not si.any() else si
+    result = write_report(data, base, promax, checks, config, out, time.monotonic() - began, known)
     step(f'recommender and recommendations.parquet: {ship(out)}')
     if config.final:
         step('training both once more on all events, for the epochs that were kept')

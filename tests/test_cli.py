@@ -20,9 +20,11 @@ from promax_nb import cli
 from promax_nb.cli import main
 from promax_nb.data import settings
 from promax_nb.data.bookshop import toy_data
+from promax_nb.data.saved import load
 from promax_nb.experiment import DataConfig, RunConfig, claim, experiment
 from promax_nb.lettingo.align_settings import AlignConfig
 from promax_nb.lettingo.story import LettingoConfig
+from promax_nb.models.beyond import beyond
 from promax_nb.models.results import load_fit, load_tensors
 from promax_nb.report import still_improving, verdict
 
@@ -82,6 +84,26 @@ def test_run_writes_everything_and_continues(finished, tmp_path, capsys):
     assert json.loads((out / 'metrics.json').read_text()) == metrics
     assert run(*args, '--sdr', '.9') == 2 and 'sdr (0.5 -> 0.9)' in capsys.readouterr().err
     assert json.loads((out / 'metrics.json').read_text()) == metrics
+
+
+def test_what_is_shown_stands_beside_the_metrics(finished):
+    """The run folder, the page and the shell say the same about the lists, with diversity in the profiles."""
+    _, out, said = finished
+    table, metrics = pd.read_parquet(out / 'beyond.parquet'), json.loads((out / 'metrics.json').read_text())
+    assert len(metrics['beyond']) == len(table) and metrics['about_beyond']['k'] == 20
+    for told, row in zip(metrics['beyond'], table.to_dict('records'), strict=True):
+        assert told['ours'] == pytest.approx(row['ours']) and told['group'] == row['group']
+    rows = table[table.group == 'all'].set_index('metric')
+    assert rows.users['gini@20'] == metrics['about']['users'] and rows.ours['diversity@20'] > 0
+    lists = {name: [load_fit(out / 'fits' / f'{name}-{seed}') for seed in (0, 1)] for name in ('base', 'promax')}
+    data = load(out / 'data')
+    alone = beyond(lists['base'], lists['promax'], data).set_index(['group', 'metric']).loc['all']
+    shared = [metric for metric in rows.index if metric in alone.index]
+    assert rows.loc[shared, ['base', 'ours', 'low', 'high']].equals(alone.loc[shared, ['base', 'ours', 'low', 'high']])
+    (line,) = (line for line in said.splitlines() if line.startswith('Lists of 20'))
+    assert f'{rows.ours["coverage@20"]:.0%} of the catalogue' in line and f'{rows.base["overlap@20"]:.2f})' in line
+    page = (out / 'report.html').read_text(encoding='utf-8')
+    assert 'Beyond accuracy' in page and line in page
 
 
 def test_map_of_a_run(finished, tmp_path, capsys):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['outlines', 'of_whom', 'entropy_plot', 'divergence_plot', 'alignment_uniformity', 'uniformity',
-           'alignment_uniformity_plot', 'population']
+           'alignment_uniformity_plot', 'lists_plot', 'population']
 
 # %% ../../nbs/views/15_population.ipynb #570c11e1
 import numpy as np
@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from ..models.scorers import Scorer
 from ..retrieval.vectors import unit_rows
-from .charts import loss_curves
+from .charts import beyond_plot, loss_curves
 from .distributions import entropies, sampled
 from .gains import degree_gain_plot, retrieval_plot
 from .look import BASE, GREY, OURS, PROFILE, SERIES, WORD, see_through, themed
@@ -217,6 +217,19 @@ def _add_arrow(fig, means):
         startstandoff=9,
     )
 
+# %% ../../nbs/views/15_population.ipynb #558f9578
+def lists_plot(
+    scene,  # Scene trained before and after
+    k: int = 20,  # length of the lists
+):  # plotly Figure
+    """What the lists before and after are like, apart from being right (`beyond`), by sparsity."""
+    from promax_nb.models.beyond import beyond
+
+    scene.need('before', 'after')
+    vectors = scene.vectors[1] if scene.has('vectors') else None
+    table = beyond(scene.before, scene.after, scene.data, vectors, k, mask=scene.settings['mask'], n_boot=500)
+    return beyond_plot(table)
+
 # %% ../../nbs/views/15_population.ipynb #d82854b4
 def population(
     scene,  # Scene
@@ -231,6 +244,7 @@ def population(
         'How far from the profiles are they?': (divergence_plot, profiles and spaces),
         'Alignment and uniformity': (alignment_uniformity_plot, spaces),
         'Who gained?': (degree_gain_plot, trained and tested),
+        'Did the lists only become more popular?': (lists_plot, trained and tested),
         'Do profiles alone find held-out items?': (retrieval_plot, profiles and tested),
     }
     figures = {question: draw(scene) for question, (draw, possible) in wanted.items() if possible}
