@@ -198,7 +198,8 @@ def beyond_plot(
     fig.update_xaxes(type='category', title_text='training interactions', title_font_size=11)
     hollow_is = 'open: base; filled: ProMax, with the 95 % interval of the difference'
     note = f'lists of {table.attrs["k"]} items; {hollow_is}, {basis(table)}'
-    return themed(fig, 'What the lists are like, apart from being right', note, height=300 * -(-len(shown) // 3) + 60)
+    themed(fig, 'What the lists are like, apart from being right', note, height=300 * -(-len(shown) // 3) + 80)
+    return fig.update_layout(margin_t=100)
 
 
 def _add_panel(fig, rows, place: dict, first: bool):
