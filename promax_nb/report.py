@@ -117,7 +117,7 @@ def lists_line(
 
     rows = table[table.group == 'all']
     rows = rows.set_index(rows.metric.str.partition('@')[0])
-    doubt = decided(rows).map({True: '', False: ', no difference shown'})
+    doubt = decided(rows.drop(columns='holm')).map({True: '', False: ', no difference shown'})
     base, ours = rows.base, rows.ours
     coverage = f'{ours.coverage:.0%} of the catalogue is shown (base {base.coverage:.0%}{doubt.coverage})'
     lift = f'popularity lift {ours.popularity_lift:.2f} (base {base.popularity_lift:.2f}{doubt.popularity_lift})'

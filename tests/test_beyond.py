@@ -30,6 +30,7 @@ from promax_nb.models.exposure import (
     shown_to,
 )
 from promax_nb.models.inference import by_sparsity, compare, contrast
+from promax_nb.report import lists_line
 
 
 def mean(numbers):
@@ -319,6 +320,15 @@ def test_in_the_table_of_a_comparison(shop):
     assert len(table) == 10 + 8 and table.loc['coverage@8', 'method_high'] < 0
     assert table.loc[['overlap@8', 'rbo@8']].filter(like='method').isna().all(axis=None)
     assert table.loc[['overlap@8', 'rbo@8'], 'high'].lt(0).all()
+
+
+def test_a_correction_hides_nothing_in_the_sentence(shop):
+    """Coverage and lift are named before looking: the sentence rests on their own intervals."""
+    table = beyond(shop.noisy[:2], shop.popular, shop.data, k=8, n_boot=50)
+    table = table.assign(method_low=table.low, method_high=table.high, method_p=0.01, holm=0.4)
+    assert 'no difference shown' not in lists_line(table)
+    lift = table.metric == 'popularity_lift@8'
+    assert lists_line(table.assign(method_low=table.method_low.mask(lift, -1))).count('no difference shown') == 1
 
 
 def test_several_recommenders(shop):
