@@ -1,6 +1,8 @@
 """Reasons: what adds up to a score, what only goes along with it, what an item falls by without its first reason."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from browser.hostile import hostile_scene
 
 from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
@@ -22,6 +25,9 @@ from promax_nb.recommend.explain import explain_for
 from promax_nb.recommend.folder import load_recommender
 from promax_nb.recommend.reasons import Somebody, from_history, from_people, place_of, scores_without
 from promax_nb.recommend.runs import open_recommender
+from promax_nb.views.browser import ProfileBrowser
+from promax_nb.views.reasons import explanation_html, packed_reasons, scene_recommender
+from promax_nb.views.scene import Scene
 
 BASES = {
     'LightGCN': LightGCN,
@@ -150,6 +156,17 @@ def test_a_closed_form_is_a_sum_too(shop, tmp_path):
     ease.weights = ease.weights + 0.01  # they are no longer what the scores of a stored table come from
     stored = Scorer(lambda rows: served.ours.array(rows) * 2, shop.shape)
     assert not recommender(shop, stored).explain(*ids).exact
+
+
+def test_parts_of_both_signs_that_cancel_are_still_parts(shop):
+    """A score near zero is as exact as any: what counts is the size of its parts."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(shop.n_items, shop.n_items)).astype(np.float32) * 100
+    row = shop.train[[0]].indices
+    weights[row[0], 3] -= weights[row, 3].sum()  # user 0 and item 3: nothing is left
+    ranks = type('Weighted', (), {'weights': weights, 'scores': lambda self, rows: shop.train[rows] @ weights})()
+    why = recommender(shop, ranks).explain(shop.users.user[0], shop.items.item[3])
+    assert why.exact and abs(why.standings['after'].score) < 1e-3 and why.parts['history'].value.abs().max() > 10
 
 
 # ---- the test that a reason has to pass
@@ -418,3 +435,81 @@ def test_the_command_refuses_in_one_sentence(odd_run, capsys, user, item, told):
     assert main(['explain', str(odd_run[0]), '--user', ids[0], '--item', ids[1]]) == 2
     said = capsys.readouterr().err
     assert told in said and said.count('\n') == 1 and 'unknown=' not in said
+
+
+# ---- to look at
+
+
+@pytest.fixture(scope='module')
+def scene(shop, base, ours, served, places, added):
+    users = pd.DataFrame({'profile': served.profiles[0]})
+    return Scene(shop, users, None, places, [base], [ours], added, settings={'teacher_tau': 0.1})
+
+
+def test_a_scene_says_what_the_recommender_says(scene, served, shop):
+    user, item = pairs(served, 1)[0]
+    ids = shop.users.user[user], shop.items.item[item]
+    there = scene_recommender(scene)
+    assert there is scene_recommender(scene)
+    assert there.explain(*ids).exact and repr(there.explain(*ids)) == repr(served.explain(*ids))
+
+
+def test_a_scene_that_was_changed_is_explained_by_what_it_holds(scene, ours, base):
+    kept = dataclasses.replace(scene, vectors=scene.vectors)  # as an edit does
+    assert scene_recommender(kept).layers.keys() == {'ours', 'base'}
+    other = dataclasses.replace(scene, after=[(base.users, base.items)])  # not what its training says any more
+    assert scene_recommender(other).layers.keys() == {'base'}
+    assert scene_recommender(Scene(scene.data, before=[base])).base is None
+    assert scene_recommender(Scene(scene.data)) is None
+
+
+def test_lists_and_reasons_for_a_page_are_those_of_the_library(scene, served, shop):
+    packed = packed_reasons(scene, most=7, n=4)
+    assert packed['users'] == len(packed['rows']) == 7 and packed['how'] == 'carried by'
+    for row, reasons in packed['rows'].items():
+        user = shop.users.user[int(row)]
+        listed = served.recommend(user, n=4)
+        assert [shop.items.item[reason[0]] for reason in reasons] == listed.item.tolist()
+        for item, before, first, share, words in reasons:
+            why = served.explain(user, shop.items.item[item])
+            assert before == why.standings['before'].rank and words == ', '.join(why.words[:3])[:80]
+            table = why.parts['history']
+            if first >= 0:
+                assert shop.items.item[first] == table.id[0] and share == round(100 * table.share[0])
+            else:
+                assert not len(table) or table.value[0] <= 0
+    assert len(json.dumps(packed_reasons(scene))) < 400 * 5 * 120
+
+
+def test_the_lists_of_the_browser_say_why(scene, served, shop):
+    seen = ProfileBrowser(scene)
+    seen.show('user', 3)
+    for name, side in (('before', 'base'), ('after', 'ours')):
+        listed = served.recommend(shop.users.user[3], n=10, side=side)
+        rows = [row for _, (_, row) in seen.listed[name].options]
+        assert [shop.items.item[row] for row in rows] == listed.item.tolist()
+    seen.listed['after'].index = 1
+    why = served.explain(shop.users.user[3], shop.items.item[seen.shown.item])
+    assert seen.shown.item == seen.listed['after'].value[1] and seen.error is None
+    assert explanation_html(why) in seen.why.value and seen.why.value in seen.still()
+    seen.shown.open.click()
+    assert seen.picked == ('item', rows[1]) and seen.why.value == ''
+    seen.shown.open.click()
+    assert 'no item is chosen' in str(seen.error)
+
+
+def test_hostile_texts_are_escaped_in_reasons():
+    rows = [row for row in range(60)]
+    hostile = hostile_scene()
+    there = scene_recommender(hostile)
+    for row in rows[::3]:
+        item = int(there.ranked([row], 1)[0][0, 0])
+        why = there.explain(there.user_ids[row], there.item_ids[item])
+        page = explanation_html(why)
+        foreign = re.findall(r'<(?!/?(?:div|p|b|span|table|caption|thead|tbody|tr|th|td)[ >])', page)
+        assert len(page) < 30_000 and not foreign
+        assert '\u202e' not in page and '\u202e' not in repr(why)
+    json.dumps(packed_reasons(hostile), allow_nan=False).encode()
+    seen = ProfileBrowser(hostile)
+    seen.listed['after'].index = 0
+    assert seen.error is None and seen.why.value

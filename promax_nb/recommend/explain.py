@@ -94,7 +94,7 @@ def words_met(
 ) -> list:  # of str
     """Content words of a profile that stand in a text, in the order of the profile."""
     shared = content_words(profile) & content_words(text)
-    return [word for word in dict.fromkeys(words_in(harmless(profile))) if word in shared][:most]
+    return [word for word in dict.fromkeys(words_in(harmless(profile, 4000))) if word in shared][:most]
 
 # %% ../../nbs/recommend/07_explain.ipynb #2e070c25
 def _table(ids, titles, parts) -> pd.DataFrame:
@@ -163,8 +163,7 @@ def explain_for(
 
 def _rest(parts) -> float:
     """The share of what no single part carries."""
-    size = np.abs(parts.values).sum() + abs(parts.rest)
-    return float(parts.rest / size) if size else 0.0
+    return parts.rest / parts.size
 
 
 def _is_added(served, who, item) -> bool | None:

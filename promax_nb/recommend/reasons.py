@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from ..models.distributions import has_vector, softmax
-from .layers import agrees, propagate, weights_of
+from .layers import TOLERANCE, propagate, weights_of
 from .trained import TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
@@ -74,10 +74,21 @@ class Parts:
         self.rows, self.values = np.asarray(self.rows)[order], np.asarray(self.values, np.float64)[order]
 
     @property
+    def size(self) -> float:
+        """Of all values and of the rest, whatever their sign; 1 where there is nothing."""
+        return float(np.abs(self.values).sum() + abs(self.rest)) or 1.0
+
+    @property
     def shares(self) -> np.ndarray:  # (n,) from -1 to 1
-        """Each value beside the size of all of them and of the rest."""
-        size = np.abs(self.values).sum() + abs(self.rest)
-        return self.values / size if size else self.values
+        """Each value beside the size of all of them."""
+        return self.values / self.size
+
+    def adds_up(
+        self,
+        score: float,  # that is served
+    ) -> bool:
+        """Whether the parts and the rest are this score, up to what single precision loses."""
+        return abs(self.values.sum() + self.rest - score) <= TOLERANCE * self.size
 
 
 def _likeness(tables, rows, one) -> np.ndarray:
@@ -135,12 +146,14 @@ def from_history(
     """Which items of a history carry the score of an item, or go along with it."""
     score = who.scores[side][item]
     for found in (kind(served, who, item, side) for kind in (_by_gifts, _by_layers, _by_weights)):
-        if found is not None and agrees([found.values.sum() + found.rest], [score]):
+        if found is not None and found.adds_up(score):
             return found
     vectors = served.side(side).vectors
     if vectors is not None:
         return Parts(who.history, _likeness(vectors[1], who.history, vectors[1][item]), 0.0, 'vectors')
-    by_item = served.train.T.tocsr()
+    if 'by item' not in served.memory:
+        served.memory['by item'] = served.train.T.tocsr()
+    by_item = served.memory['by item']
     return Parts(who.history, _together(by_item, who.history, by_item[[item]]), 0.0, 'counts')
 
 # %% ../../nbs/recommend/06_reasons.ipynb #b8f4c137
@@ -165,7 +178,7 @@ def from_people(
     """Which of the people who have an item carry its score, or go along with it."""
     people = served.train[:, [item]].nonzero()[0]
     found = _handed_by_people(served, who, item, side)
-    if found is not None and agrees([found.values.sum() + found.rest], [who.scores[side][item]]):
+    if found is not None and found.adds_up(who.scores[side][item]):
         return found
     people = people[people != who.row] if who.row is not None else people
     vectors = served.side(side).vectors

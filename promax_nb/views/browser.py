@@ -18,6 +18,7 @@ from .explorer import Explorer, Picked
 from .finders import WRAP, Finder, Neighbours
 from .html import Safe, grid, tag
 from .parts import Notice, Part, guarded
+from .shown import Shown
 from .texts import harmless
 
 # %% ../../nbs/views/26_browser.ipynb #6960762a
@@ -144,10 +145,12 @@ class ProfileBrowser(Explorer):
         self.edits = Edits(self.scene)
         self.finder = Finder(self.edits.lookup, self.notice).on_change(self.show)
         self.card = HTML()
+        self.shown = Shown(self.notice).on_change(self.show)
         self.near = Neighbours(self.notice).on_change(self.show)
         self.editing = Editor(self.edits, self.notice).on_change(self._edited)
         self._name_controls()
-        reading = VBox([self.card, self.near.out, self.editing.out], layout=Layout(flex='1 1 auto', min_width='0'))
+        parts = [self.card, self.shown.out, self.near.out, self.editing.out]
+        reading = VBox(parts, layout=Layout(flex='1 1 auto', min_width='0'))
         self.children = [self.finder.out, self.alert, self.status, HBox([self.finder.found.out, reading])]
         if self.scene.data.n_users:
             self.show('user', 0)
@@ -155,6 +158,8 @@ class ProfileBrowser(Explorer):
     def _name_controls(self):
         """The controls of the parts under names of their own, for code that uses them."""
         finder, near, editing = self.finder, self.near, self.editing
+        self.listed = {name: part.out for name, part in self.shown.lists.items()}
+        self.why = self.shown.why
         self.kind = finder.kind
         self.query = finder.query
         self.by = finder.by
@@ -190,6 +195,7 @@ class ProfileBrowser(Explorer):
         self.finder.found.mark(self.picked)
         note = 'edited' if self.edits.is_edited(kind, row) else ''
         self.card.value = card(self.live, kind, row, self.edits.past.of(kind, row), note)
+        self.shown.show(self.live, kind, row)
         self.near.show(self.edits.lookup, kind, row)
         self.editing.show(kind, row)
 
@@ -287,7 +293,7 @@ class ProfileBrowser(Explorer):
         for node in self.neighbours.itertuples(index=False):
             rows.append([node.kind, node.name, f'{node.cosine:.2f}'])
         near = grid(rows, ['', 'nearest profiles', 'cosine']) if rows else None
-        return tag('div', self.card.value, near, self.changed.value)
+        return tag('div', self.card.value, self.shown.still(), near, self.changed.value)
 
     def _edited(self, kind, row):
         """Show the node that was edited, and search among the new texts from now on."""

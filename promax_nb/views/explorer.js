@@ -389,6 +389,7 @@ class Explorer {
     parts.push(make('details', { open: facts.length <= 8 }, make('summary', { text: 'Facts' }), make('dl', {}, ...facts.flatMap(f => [make('dt', { text: f[0], title: f[2] ?? '' }), make('dd', {}, make('bdi', { text: f[1] }))]))));
     const group = (title, nodes, most = 12) => { if (nodes.length) parts.push(make('details', { open: true }, make('summary', { text: `${title} (${nodes.length})` }), make('ul', {}, ...nodes.slice(0, most).map(([j, m]) => make('li', {}, this.link(j, m)))),
       ...(nodes.length > most ? [make('div', { class: 'px-note', text: `and ${nodes.length - most} more` })] : []))); };
+    if (user && s.reasons) parts.push(this.reasonsOf(i));
     if (user) for (const [k, title] of [['train', 'History'], ['test', 'Held out'], ['added', 'Added interactions']]) group(title, [...rowOf(s, s.lists[k], i)].map(j => [j + s.n_users, '']));
     if (s.vectors[this.state.space]) {
       const c = cosines(s, this.state.space, i), near = (a, b) => nearest(c, a, b, 6, i).map(j => [j, c[j].toFixed(2)]);
@@ -398,6 +399,15 @@ class Explorer {
       group('Nearest users', near(0, s.n_users)); group('Nearest items', near(s.n_users, s.n));
     }
     this.card.replaceChildren(...parts);
+  }
+
+  reasonsOf(i) {  // the best items of a user after reshaping, and why: worked out when the scene was made
+    const s = this.s, rows = s.reasons.rows[i], item = j => make('bdi', { text: s.names[s.n_users + j] });
+    if (!rows) return make('div', { class: 'px-note', text: `Reasons stand here for ${s.reasons.users.toLocaleString('en')} of ${s.n_users.toLocaleString('en')} users.` });
+    const why = ([j, before, first, share, words]) => make('li', {}, this.link(s.n_users + j, before ? `before: rank ${before}` : ''),
+      ...(first < 0 ? [] : [make('div', { class: 'px-note px-why' }, make('span', { text: `${s.reasons.how}: ${share} % ` }), item(first))]),
+      ...(words ? [make('div', { class: 'px-note px-why', text: `meets: ${words}` })] : []));
+    return make('details', { open: true, class: 'px-reasons' }, make('summary', { text: `Shown, and why (${rows.length})` }), make('ol', {}, ...rows.map(why)));
   }
 
   neighbours(i) {

@@ -22,6 +22,7 @@ from ..data.storage import write_atomic
 from ..retrieval.vectors import unit_rows
 from .html import tag
 from .nodes import WHO, check_projection, colour_values, node_table
+from .reasons import packed_reasons
 from .texts import harmless, missing
 
 # %% ../../nbs/views/16_page.ipynb #6163904b
@@ -92,6 +93,7 @@ def explorer_data(
         'vectors': {name: packed_vectors(*pair) for name, pair in scene.spaces().items()},
         'lists': {name: packed_lists(matrix) for name, matrix in lists.items() if matrix is not None},
         'settings': {name: scene.settings[name] for name in ('tau', 'teacher_tau', 'floor')},
+        'reasons': packed_reasons(scene),
         'honesty': harmless(projection.describe()),
     }
     text = json.dumps(content, allow_nan=False)

@@ -114,6 +114,13 @@ def _run(run, side: str, m: int, n: int):
         )
     return scorer
 
+
+def _as_given(**sides) -> dict:
+    """The first training of each side where it is more than vectors: it knows where its scores come from."""
+    firsts = {side: runs[0] if isinstance(runs, list) and runs else runs for side, runs in sides.items()}
+    plain = (tuple, list, Scorer, type(None))
+    return {side: run for side, run in firsts.items() if not isinstance(run, plain)}
+
 # %% ../../nbs/views/02_scene.ipynb #34aa39a6
 class Memory:
     """Answers that are kept for as long as what they were made from is the same."""
@@ -176,6 +183,7 @@ class Scene:
     settings: dict = field(default_factory=dict)  # what the run used, see SETTINGS
     histories: dict = field(default_factory=dict)  # name -> history of a training
     folder: Path | None = None  # where it came from
+    fits: dict = field(default_factory=dict)  # 'before', 'after' -> the first training as it was given, for reasons
     memory: Memory = field(default_factory=Memory, init=False, compare=False)
 
     def __post_init__(self):
@@ -186,6 +194,7 @@ class Scene:
             self.vectors = vector_pair(self.vectors, 'profile vectors', m, n)
         if self.raw is not None:
             self.raw = vector_pair(self.raw, 'raw profile vectors', m, n)
+        self.fits = self.fits | _as_given(before=self.before, after=self.after)
         self.before = checked_runs(self.before, 'before', m, n)
         self.after = checked_runs(self.after, 'after', m, n)
         if self.added is not None:
