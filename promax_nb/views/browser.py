@@ -150,7 +150,7 @@ class ProfileBrowser(Explorer):
         self.editing = Editor(self.edits, self.notice).on_change(self._edited)
         self._name_controls()
         parts = [self.card, self.shown.out, self.near.out, self.editing.out]
-        reading = VBox(parts, layout=Layout(flex='1 1 auto', min_width='0'))
+        reading = VBox(parts, layout=Layout(flex='1 1 0', min_width='0'))
         self.children = [self.finder.out, self.alert, self.status, HBox([self.finder.found.out, reading])]
         if self.scene.data.n_users:
             self.show('user', 0)

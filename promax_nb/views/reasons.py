@@ -77,23 +77,29 @@ def _standings(why) -> Safe:
     return grid(rows, ['', 'rank', 'probability'], caption)
 
 
-def _parts(why, name, source, most) -> Safe:
+def _cell(
+    share,  # of a part
+) -> str:
+    return f'{share:.0%}'
+
+
+def _parts(why, name, source, most) -> list:  # of pieces of HTML
     """What carries the item, or goes along with it."""
     verb, meaning = HOW[why.how[name]]
+    told = f'{verb.capitalize()} {source} ({meaning})'
     table = why.parts[name]
     table = table[table['value'] > 0].head(most)
-    caption = f'{verb} {source} ({meaning})'
-    if name == 'people':
-        head, rows = ['user', 'share'], [[part.id, f'{part.share:.0%}'] for part in table.itertuples()]
-    else:
-        head = ['item', 'share', 'rank without it']
-        ranks = ['' if pd.isna(rank) else f'{rank:,}' for rank in table['rank_without']]
-        shares = [f'{share:.0%}' for share in table['share']]
-        rows = [list(row) for row in zip(table['title'], shares, ranks, strict=True)]
+    columns = {'user': table['id']} if name == 'people' else {'item': table['title']}
+    columns['share'] = table['share'].map(_cell)
+    if name == 'history' and table['rank_without'].notna().any():
+        ranks = table['rank_without'].astype(str)
+        columns['rank without it'] = ranks.replace('<NA>', '')
+    rows = pd.DataFrame(columns).values.tolist()
     if why.how[name] == 'sum':
-        last = ['none of them alone', f'{why.rest[name]:.0%}', '']
-        rows.append(last[: len(head)])
-    return grid(rows, head, caption[0].upper() + caption[1:])
+        rest = ['none of them alone', _cell(why.rest[name]), '']
+        rows.append(rest[: len(columns)])
+    shown = grid(rows, list(columns)) if rows else tag('p', 'nothing')
+    return [tag('p', tag('b', told)), shown]
 
 
 _EVENTS = {

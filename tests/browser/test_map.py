@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from promax_nb.views.reasons import scene_recommender, top_reasons
+
 from .hostile import TEXTS, flat_maps, hostile_scene, small_scene
 from .lab import Plot, assert_clean, assert_keeps_data, screenshot, unread
 
@@ -121,6 +123,25 @@ def test_page_search_lists_and_opens(small):
     assert m.card.locator('h3').inner_text() == scene.name('user', 7) and 'History' in m.card.inner_text()
     m.root.locator('.px-distnote', has_text='KL').wait_for()  # drawn after the card
     assert m.search('no such text') == [] and m.search('') == []
+
+
+def test_page_a_card_says_what_is_shown_and_why(small):
+    scene, m = small
+    m.search('u007')
+    m.root.locator('.px-results .px-link').first.press('Enter')
+    shown = m.card.locator('.px-reasons')
+    served = scene_recommender(scene)
+    reasons = top_reasons(served, 7)
+    names = [scene.name('item', reason['item']) for reason in reasons]
+    assert shown.locator('.px-link bdi').all_inner_texts() == names
+    first, text = reasons[0], shown.locator('li').first.inner_text()
+    assert f'before: rank {first["other"]}' in text and scene.name('item', first['first']) in text
+    assert 'goes along with' in text and 'carried by' not in shown.inner_text()  # this scene holds vectors only
+    assert all(word in text for word in first['words'])
+    screenshot(m.card, 'map-page-reasons')
+    shown.locator('.px-link').first.click()
+    assert m.card.locator('h3').inner_text() == names[0] and not shown.count()
+    assert_clean(m.watched)
 
 
 def test_page_colour_menu_slider_and_second_map(small):

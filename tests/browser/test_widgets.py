@@ -47,6 +47,23 @@ def test_browser_search_opens_a_card(book, browser_):
     screenshot(browser_, 'browser-card')
 
 
+def test_browser_lists_what_is_shown_and_says_why(book, browser_):
+    assert book.until('browser.picked', lambda p: p == ['user', 7])
+    after = browser_.get_by_label('After', exact=True)
+    labels = after.locator('option').all_inner_texts()
+    assert len(labels) == 10 and labels[0].startswith('1.')
+    assert browser_.get_by_label('Before', exact=True).bounding_box()['width'] > 120
+    after.select_option(index=1)
+    why = browser_.locator('.px-why')
+    why.wait_for()
+    assert 'by profile alone' in why.inner_text() and 'goes along with the history' in why.inner_text().lower()
+    item = book.value('browser.shown.item')
+    assert labels[1].endswith(f'#{item}')
+    screenshot(browser_, 'browser-why')
+    browser_.get_by_role('button', name='Open item').first.click()
+    assert book.until('browser.picked', lambda p: p == ['item', item]) and not why.count()
+
+
 def test_browser_radio_menu_and_list_change_card_and_frame(book, browser_):
     browser_.get_by_role('textbox', name='Search').fill('')
     browser_.get_by_label('item', exact=True).check()
@@ -195,6 +212,9 @@ def test_hostile_texts_in_the_browser(book):
         root.get_by_label(kind, exact=True).check()
         for row in range(0, 60, 2):  # names hold the texts of even places, profiles those of odd ones
             book.run(f"bad_browser.show('{kind}', {row})")
+            if kind == 'user' and row % 6 == 0:
+                book.run(f"bad_browser.listed['{'after' if row % 12 else 'before'}'].index = 2")
+                root.locator('.px-why').wait_for()
             seen += root.inner_text()
         seen += ' '.join(root.get_by_label('Results').locator('option').all_inner_texts())
     screenshot(root, 'browser-hostile')
