@@ -108,6 +108,22 @@ def test_what_known_items_give_adds_up(served):
     assert alone[war].mean() > alone[~war].mean() + 0.5 and served.guest('war').gifts() is None
 
 
+def test_why_a_guest_is_shown_an_item(served):
+    guest = served.guest('music, no romance', items=['b40', 'b12'])
+    first = guest.recommend(1).item[0]
+    why = guest.explain(first)
+    assert why.standings['after'].rank == 1 and why.words == ['music'] and why.exact
+    assert why.among == 58 and set(why.parts['history']['id']) == {'b40', 'b12'}
+    table = why.frame()
+    carried = table[table.part.isin(['history'])].value.sum()
+    assert carried == pytest.approx(guest.gifts()[:, served.item_ids.rows(first)[1][0]].sum(), abs=1e-6)
+    assert served.guest('music').explain(first).parts['history'].empty
+    with pytest.raises(ValueError, match='no item is called'):
+        guest.explain('b99')
+    with pytest.raises(ValueError, match='one item'):
+        guest.explain(['b01', 'b02'])
+
+
 def test_a_mix_of_like_minded_users_is_what_a_loop_finds(served):
     guest = served.guest('crime by the sea', how='neighbours')
     su, users = served.vectors[0], served.ours.vectors[0]

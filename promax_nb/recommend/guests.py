@@ -15,7 +15,9 @@ from fastcore.basics import patch
 from ..data.storage import Patched, close_names, few
 from ..models.scorers import top_items
 from . import sentences  # noqa: F401  (it gives a trained recommender its methods)
+from .explain import Explanation, explain_for
 from .lists import check_length
+from .reasons import Somebody
 from promax_nb.recommend.represent import (
     mean_of,
     mix_weights,
@@ -288,6 +290,33 @@ def how(self: Guest) -> str:
     if self.wishes and self.wishes[1]:
         parts.append(f'away from {self.wishes[1][:80]!r}')
     return f'{"; ".join(parts)}.'
+
+# %% ../../nbs/recommend/13_guests.ipynb #57ea6d62
+@patch
+def somebody(
+    self: Guest,
+) -> Somebody:
+    """The guest as the rooms of reasons see one."""
+    sides = [side for side in ('ours', 'base') if getattr(self.served, side) is not None]
+    scores = {side: self.scores(side) for side in sides}
+    vectors = {side: self.vector_of(side) for side in sides if self.vector_of(side) is not None}
+    parts = {side: self.gifts(side) for side in sides if self.gifts(side) is not None}
+    hidden = np.concatenate([self.known, self.disliked])
+    wanted = self.wishes[0] if self.wishes else ''
+    return Somebody('guest', scores, self.known, vectors, parts, hidden, None, wanted, self.profile_vector)
+
+
+@patch
+def explain(
+    self: Guest,
+    item,  # id
+    without: int = 3,  # for so many of the known items: the rank without it
+) -> Explanation:
+    """Why the guest is shown this item; raises ValueError for an unknown id, with those that are close."""
+    rows = self.served.item_ids.rows(item)[1]
+    if len(rows) != 1:
+        raise ValueError('explain one item at a time: a reason is about a pair.')
+    return explain_for(self.served, self.somebody(), int(rows[0]), None, without)
 
 # %% ../../nbs/recommend/13_guests.ipynb #f3ed6d95
 @patch
