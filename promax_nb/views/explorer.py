@@ -11,9 +11,8 @@ import base64
 import traitlets
 from ipywidgets import VBox
 
-from .html import tag
 from .lookup import check_node
-from .parts import Notice
+from .parts import Notice, with_still
 from .scene import as_scene
 from .texts import harmless
 
@@ -135,9 +134,7 @@ class Explorer(VBox):
 
     def _repr_mimebundle_(self, **kw):
         """The living widget, and beside it a still picture for pages without a kernel."""
-        bundle = super()._repr_mimebundle_(**kw) or {}
-        still = self.notice.attempt(self.still) or ''
-        bundle['text/html'] = tag('div', still, class_='mathjax_ignore tex2jax_ignore')
+        bundle = with_still(super()._repr_mimebundle_(**kw), self.notice.attempt(self.still))
         wanted = 'image/png' not in (kw.get('exclude') or ())
         picture = self.notice.attempt(self.picture) if wanted else None
         if picture:
