@@ -293,3 +293,39 @@ def pair_tables(hostile: bool = False) -> tuple:
         after = after.assign(profile=evil(len(after), 7))
         pairs = pairs.assign(chosen=evil(len(pairs), 0), rejected=evil(len(pairs), 1))
     return data, past, texts, scores, pairs, after
+
+
+class WordReader:
+    """A text model without weights: every word has a direction of its own."""
+
+    name = 'words by their letters'
+
+    def encode(self, texts, **how):
+        import zlib
+
+        vectors = np.zeros((len(texts), 24), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.casefold().split():
+                letters = zlib.crc32(word.strip('.,').encode('utf-8', 'replace'))
+                vectors[row] += np.random.default_rng(letters).standard_normal(24)
+        return vectors
+
+
+def served(scene):
+    """What recommends from a scene, with a text model that needs no file."""
+    from promax_nb.recommend.build import recommender
+    from promax_nb.retrieval.embed import encode, whitening
+
+    reader, texts = WordReader(), (scene.users.profile.tolist(), scene.items.profile.tolist())
+    raw = [encode(side, reader, empty='zero') for side in texts]
+    place = whitening(np.concatenate(raw), 12)
+    return recommender(
+        scene.data,
+        scene.after[0],
+        base=scene.before[0],
+        profiles=texts,
+        vectors=tuple(map(place, raw)),
+        place=(place, place),
+        encoder={'model': reader},
+        added=scene.added,
+    )
