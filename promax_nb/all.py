@@ -82,6 +82,7 @@ from promax_nb.views.mapview import MapExplorer
 from promax_nb.views.whatif import DistributionExplorer
 from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
+from promax_nb.views.tastebox import TasteBox
 
 # the whole chain, and teaching
 from promax_nb.experiment import DataConfig, RunConfig, experiment, load_data
@@ -111,7 +112,7 @@ __all__ = [
     # views: maps, figures, pages and widgets
     'Scene', 'as_scene', 'open_run', 'toy_scene', 'project', 'project_scene', 'node_table', 'profile_map',
     'before_after', 'distribution_plot', 'retrieval_table', 'retrieval_plot', 'save_html', 'save_image',
-    'ProfileBrowser', 'MapExplorer', 'DistributionExplorer', 'CandidateExplorer', 'PairBrowser',
+    'ProfileBrowser', 'MapExplorer', 'DistributionExplorer', 'CandidateExplorer', 'PairBrowser', 'TasteBox',
     # the whole chain, and teaching
     'DataConfig', 'RunConfig', 'load_data', 'experiment', 'as_table', 'verdict', 'write_map', 'exercise',
     'predict',

@@ -318,7 +318,7 @@ def served(scene):
 
     reader, texts = WordReader(), (scene.users.profile.tolist(), scene.items.profile.tolist())
     raw = [encode(side, reader, empty='zero') for side in texts]
-    place = whitening(np.concatenate(raw), 12)
+    place = whitening(np.concatenate(raw), 6)
     return recommender(
         scene.data,
         scene.after[0],
