@@ -407,6 +407,17 @@ def comparison(before: dict, after: dict) -> str:
     return '\n'.join(lines)
 
 
+def together(before: dict, after: dict) -> dict:
+    """New parts in the place of old ones. Words tell nothing of a processor, and numbers of two are not mixed."""
+    both = before['parts'] | after['parts']
+    about, old = after['about'], before.get('about')
+    if old and set(after['parts']) <= set(WORDS):
+        about = old | {'python': about['python']}
+    elif old and old != about and set(before['parts']) - set(WORDS) - set(after['parts']):
+        raise SystemExit('the other numbers were computed elsewhere: write all parts (leave --only out), or none.')
+    return {'about': about, 'parts': {name: both[name] for name in PARTS if name in both}}
+
+
 def settle():
     """One thread and no network, before anything that computes is imported."""
     os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
@@ -434,8 +445,7 @@ def main() -> int:
     file = Path(args.write or FROZEN)
     before = json.loads(file.read_text(encoding='utf-8')) if file.exists() else {'parts': {}}
     if args.write:
-        both = before['parts'] | after['parts']
-        kept = {'about': after['about'], 'parts': {name: both[name] for name in PARTS if name in both}}
+        kept = together(before, after)
         file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
         return 0
     rows = differing(before, after)

@@ -64,6 +64,17 @@ def test_a_difference_is_seen():
     assert frozen.differing(before, {'parts': {'help': {'promax': 'Usage'}}}, False)  # words are words everywhere
 
 
+def test_words_do_not_move_numbers_to_another_processor():
+    here, there = ({'python': '3.11', 'processor': name} for name in ('a', 'b'))
+    before = {'about': there, 'parts': {'demo': {'x': 1}, 'bases': {'y': 2}, 'help': {'promax': 'usage'}}}
+    words = frozen.together(before, {'about': here, 'parts': {'help': {'promax': 'new'}}})
+    assert words['about'] == there and words['parts'] == before['parts'] | {'help': {'promax': 'new'}}
+    with pytest.raises(SystemExit, match='computed elsewhere'):
+        frozen.together(before, {'about': here, 'parts': {'bases': {'y': 3}}})
+    numbers = {'about': here, 'parts': {'demo': {'x': 4}, 'bases': {'y': 3}}}
+    assert frozen.together(before, numbers)['about'] == here
+
+
 def test_names_are_found_wherever_they_live():
     assert frozen.find('toy_data').__name__ == 'toy_data' and callable(frozen.command())
     with pytest.raises(LookupError, match='no room of promax_nb lists nowhere_at_all'):
