@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from ..models.distributions import has_vector, softmax
-from .layers import TOLERANCE, propagate, weights_of
+from .layers import TOLERANCE, propagate, walked, weights_of
 from .trained import TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
@@ -116,16 +116,13 @@ def _by_weights(served, who, item, side) -> Parts | None:
 
 
 def _by_layers(served, who, item, side) -> Parts | None:
-    """Propagation: what each item of the history hands over."""
+    """Propagation: what arrives through each item of the history."""
     nodes = served.propagated(side)
     if nodes is None or who.row is None:
         return None
-    users, theirs = served.shape[0], served.side(side).vectors[1]
-    edges = nodes.adjacency[[who.row]]
-    target = theirs[item]
-    parts = edges.data * (nodes.handed[edges.indices] @ target)
-    rest = nodes.own[who.row] @ target
-    return Parts(edges.indices - users, parts, float(rest), 'sum')
+    target = served.side(side).vectors[1][item]
+    edges, parts, own = walked(nodes, who.row, target)
+    return Parts(edges - served.shape[0], parts, own, 'sum')
 
 
 def _by_gifts(served, who, item, side) -> Parts | None:
@@ -157,16 +154,13 @@ def from_history(
     return Parts(who.history, _together(by_item, who.history, by_item[[item]]), 0.0, 'counts')
 
 # %% ../../nbs/recommend/06_reasons.ipynb #b8f4c137
-def _handed_by_people(served, who, item, side) -> Parts | None:
-    """Propagation: what each of the item's people hands over."""
+def _by_people(served, who, item, side) -> Parts | None:
+    """Propagation: what arrives through each of the item's people."""
     nodes = served.propagated(side)
     if nodes is None or side not in who.vectors:
         return None
-    vector, place = np.asarray(who.vectors[side]), served.shape[0] + item
-    edges = nodes.adjacency[[place]]
-    parts = edges.data * (nodes.handed[edges.indices] @ vector)
-    rest = nodes.own[place] @ vector
-    return Parts(edges.indices, parts, float(rest), 'sum')
+    vector = np.asarray(who.vectors[side])
+    return Parts(*walked(nodes, served.shape[0] + item, vector), 'sum')
 
 
 def from_people(
@@ -177,7 +171,7 @@ def from_people(
 ) -> Parts:
     """Which of the people who have an item carry its score, or go along with it."""
     people = served.train[:, [item]].nonzero()[0]
-    found = _handed_by_people(served, who, item, side)
+    found = _by_people(served, who, item, side)
     if found is not None and found.adds_up(who.scores[side][item]):
         return found
     people = people[people != who.row] if who.row is not None else people
