@@ -11,7 +11,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..recommend.build import recommender
-from ..recommend.explain import HOW, Explanation, item_text, words_met
+from ..recommend.explain import HOW, Explanation, item_text, percent, words_met
 from ..recommend.layers import layers_of
 from ..recommend.reasons import from_history, place_of
 from ..recommend.trained import TrainedRecommender
@@ -77,12 +77,6 @@ def _standings(why) -> Safe:
     return grid(rows, ['', 'rank', 'probability'], caption)
 
 
-def _cell(
-    share,  # of a part
-) -> str:
-    return f'{share:.0%}'
-
-
 def _parts(why, name, source, most) -> list:  # of pieces of HTML
     """What carries the item, or goes along with it."""
     verb, meaning = HOW[why.how[name]]
@@ -90,13 +84,13 @@ def _parts(why, name, source, most) -> list:  # of pieces of HTML
     table = why.parts[name]
     table = table[table['value'] > 0].head(most)
     columns = {'user': table['id']} if name == 'people' else {'item': table['title']}
-    columns['share'] = table['share'].map(_cell)
+    columns['share'] = table['share'].map(percent)
     if name == 'history' and table['rank_without'].notna().any():
         ranks = table['rank_without'].astype(str)
         columns['rank without it'] = ranks.replace('<NA>', '')
     rows = pd.DataFrame(columns).values.tolist()
     if why.how[name] == 'sum':
-        rest = ['none of them alone', _cell(why.rest[name]), '']
+        rest = ['none of them alone', percent(why.rest[name]), '']
         rows.append(rest[: len(columns)])
     shown = grid(rows, list(columns)) if rows else tag('p', 'nothing')
     return [tag('p', tag('b', told)), shown]
