@@ -22,7 +22,7 @@ import warnings
 from pathlib import Path
 
 from .data import settings
-from .counter import add_explain
+from .counter import add_explain, add_recommend, add_similar
 from .experiment import DEMO, DataConfig, RunConfig, experiment, load_data
 from .report import as_table, lettingo_report, lists_line, verdict, write_map
 
@@ -390,7 +390,8 @@ def parser(
     _add_demo(commands)
     _add_run(commands)
     _add_map(commands)
-    add_explain(commands, _number)
+    for add in (add_recommend, add_similar, add_explain):
+        add(commands, _number)
     _add_lettingo(commands, full)
     _add_align(commands, full)
     commands.add_parser('doctor', help='what is installed, what is missing').set_defaults(do=_doctor)

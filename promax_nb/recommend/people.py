@@ -84,18 +84,19 @@ class IdTable:
     def rows(
         self,
         ids,  # one id or many; None: all
-        unknown: str = 'error',  # what to do with an unknown one: 'error', 'warn' (leave it out) or 'popular' (keep)
+        unknown: str | None = None,  # of an unknown one: 'warn' (leave it out), 'popular' (keep); None, 'error': refuse
     ) -> tuple:  # ids (list of str), rows (array of int, -1: unknown)
         """Rows of ids; raises ValueError with the nearest known ids."""
-        if unknown not in UNKNOWN:
+        if unknown not in (None, *UNKNOWN):
             raise ValueError(f"unknown={unknown!r} is unknown itself: use 'error', 'warn' or 'popular'.")
         if ids is None:
             return self.index.tolist(), np.arange(len(self))
         ids = as_ids(ids, self.what)
         rows = self.index.get_indexer(pd.Index(ids, dtype=object))
         missing = [one for one, row in zip(ids, rows, strict=True) if row < 0]
-        if missing and unknown == 'error':
-            raise ValueError(f"{self.refusal(missing)} Or choose what happens: unknown='warn' or 'popular'.")
+        if missing and unknown in (None, 'error'):
+            choice = '' if unknown is None else " Or choose what happens: unknown='warn' or unknown='popular'."
+            raise ValueError(self.refusal(missing) + choice)
         if missing and unknown == 'warn':
             warnings.warn(f'left out: {self.refusal(missing)}', stacklevel=3)
             ids = [one for one, row in zip(ids, rows, strict=True) if row >= 0]
