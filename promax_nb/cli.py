@@ -22,7 +22,7 @@ import warnings
 from pathlib import Path
 
 from .data import settings
-from .counter import add_explain, add_recommend, add_similar
+from .counter import add_explain, add_recommend, add_serve, add_similar
 from .experiment import DEMO, DataConfig, RunConfig, experiment, load_data
 from .report import as_table, lettingo_report, lists_line, verdict, write_map
 
@@ -129,7 +129,7 @@ PARTS = {  # part: (packages, what it gives, how to get it)
     'maps': (('umap-learn',), 'project(), promax map', CORE),
     'widgets': (('ipywidgets', 'anywidget', 'matplotlib'), 'MapExplorer and the other explorers', CORE),
     'alignment': (('trl', 'peft', 'accelerate', 'datasets'), 'align(), lettingo(), promax lettingo', ALIGN),
-    'serving': (('fastapi', 'uvicorn'), 'transformers serve: a local model behind chat()', SERVE),
+    'serving': (('fastapi', 'uvicorn'), 'promax serve; transformers serve: a local model behind chat()', SERVE),
     'lessons': (('jupyterlab', 'nbclient'), 'JupyterLab for lessons and chapters', ALL),
     'still pictures': (('kaleido',), 'save_image() (it drives Chrome or Chromium)', ALL),
     'documentation': (('Sphinx', 'myst-nb', 'furo'), 'make docs without Quarto', DEV),
@@ -390,7 +390,7 @@ def parser(
     _add_demo(commands)
     _add_run(commands)
     _add_map(commands)
-    for add in (add_recommend, add_similar, add_explain):
+    for add in (add_recommend, add_similar, add_explain, add_serve):
         add(commands, _number)
     _add_lettingo(commands, full)
     _add_align(commands, full)

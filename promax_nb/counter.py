@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['explain_command', 'as_line', 'add_explain', 'as_columns', 'read_where', 'recommend_command', 'similar_command',
-           'add_recommend', 'add_similar']
+           'add_recommend', 'add_similar', 'serve_command', 'add_serve']
 
 # %% ../nbs/90_counter.ipynb #527cda94
 import argparse
@@ -208,3 +208,27 @@ def add_similar(
     told = 'model: wanted by the same people; profiles: their texts say the same (default: model where there is one)'
     command.add_argument('--space', choices=('model', 'profiles'), help=told)
     command.set_defaults(do=similar_command)
+
+# %% ../nbs/90_counter.ipynb #e3b803dd
+def serve_command(
+    args,  # run, host, port
+) -> int:  # exit code
+    """Answer over HTTP until stopped."""
+    from promax_nb.recommend.service import serve
+
+    serve(args.run, args.host, args.port)
+    return 0
+
+
+def add_serve(
+    commands,  # as for `add_recommend`
+    number,  # as for `add_recommend`
+):
+    """The command `serve`."""
+    what = 'a small HTTP service: recommend, similar, guests, explain'
+    about = 'A small HTTP service: recommend, similar, guests, explain; on this machine alone unless told otherwise.'
+    command = commands.add_parser('serve', help=what, description=about)
+    command.add_argument('run', metavar='RUN', help='folder of a finished run, or of a saved recommender')
+    command.add_argument('--host', default='127.0.0.1', help='address to listen on (default: 127.0.0.1, this machine)')
+    command.add_argument('--port', type=number('--port', 0), default=8000, help='0: any that is free (default: 8000)')
+    command.set_defaults(do=serve_command)

@@ -160,7 +160,7 @@ def inline(markdown: str) -> list:
 def helps() -> str:
     """What every command says to --help."""
     out = io.StringIO()
-    commands = 'demo run map recommend similar explain lettingo align doctor'.split()
+    commands = 'demo run map recommend similar explain serve lettingo align doctor'.split()
     for argv in ([], *([command] for command in commands)):
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             main([*argv, '--help'])

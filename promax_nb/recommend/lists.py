@@ -111,7 +111,7 @@ def recommend(
     allow=None,  # ids of the only items that may be shown
     block=None,  # ids of items that must not be shown
     where: dict | None = None,  # attribute -> value, values, or a function of the cell
-    unknown: str = 'error',  # 'error' (with the nearest known ids), 'warn' (leave out) or 'popular'
+    unknown: str | None = 'error',  # 'error' (with the nearest known ids), 'warn' (leave out) or 'popular'
     side: str = 'ours',  # or 'base': the list without reshaping
     memory: float = 0.25,  # GiB that the scores of a block of users may take
 ) -> pd.DataFrame:  # user, rank (from 1), item, title, score
