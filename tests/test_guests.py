@@ -239,3 +239,27 @@ def test_new_items_join_from_their_texts(served, tmp_path):
 def test_what_is_no_new_item_is_told(served, frame, sentence):
     with pytest.raises(ValueError, match=sentence):
         served.add_items(pd.DataFrame(frame))
+
+
+def test_a_lost_whitening_is_found_again():
+    """Profiles and their whitened vectors are enough to read a sentence; other vectors are not."""
+    from browser.hostile import WordReader
+
+    from promax_nb.recommend.build import recommender_of
+    from promax_nb.retrieval.embed import encode, whiten
+
+    rng = np.random.default_rng(0)
+    words = 'sea fog crime war harbour train letter garden'.split()
+    texts = [[' '.join(rng.choice(words, 3)) for _ in range(n)] for n in (30, 20)]
+    reader = WordReader()
+    raw = [encode(side, reader) for side in texts]
+    numbers = [rng.normal(size=(n, 4)).astype(np.float32) for n in (30, 20)]
+    ids = range(30), range(20)
+    for shared in (True, False):
+        vectors = whiten(*raw, dim=5, shared=shared)
+        served = recommender_of(tuple(numbers), *ids, profiles=texts, vectors=vectors, encoder={'model': reader})
+        assert np.allclose(served.placed(texts[0][:3]), vectors[0][:3], atol=1e-3)
+        assert served.guest('crime by the sea').recommend(3)['rank'].tolist() == [1, 2, 3]
+    other = recommender_of(tuple(numbers), *ids, profiles=texts, vectors=tuple(numbers), encoder={'model': reader})
+    with pytest.raises(ValueError, match='whitening'):
+        other.guest('crime by the sea')

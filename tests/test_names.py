@@ -121,8 +121,9 @@ class House:
             if not (ROOT / (name.replace('.', '/') + '.py')).exists():
                 return f'there is no module {name}'
         for path in re.findall(r'(?<![\w/.:-])[\w.-]*(?:/[\w.-]+)*/?(?![\w/:-])', text):
-            if path in FOREIGN | self.names or text.startswith('promax run ') and path.endswith(('.csv', '.toml')):
-                continue  # a reader runs on files of his own
+            of_reader = text.startswith('promax run ') and path.endswith(('.csv', '.toml'))
+            if path in FOREIGN | self.names or of_reader or path.startswith(('/', 'RUN/')):
+                continue  # a reader runs on files of his own; an address of a service is no file
             if path.rstrip('/').endswith(SUFFIXES) or re.fullmatch(
                 r'(?:nbs|promax_nb|tests|docs|configs|benchmarks|lessons|\.github)/.*', path
             ):

@@ -89,6 +89,11 @@ def test_what_cannot_be_asked_is_told(served, how, sentence):
     assert sentence in str(told.value)
 
 
+def test_a_condition_that_nothing_meets_is_told(served):
+    with pytest.warns(UserWarning, match='no item has title = .Bok.: there is e.g. Book'):
+        assert served.recommend(n=3, where={'title': 'Bok'}).empty
+
+
 def test_strangers_by_choice(shop, served):
     known = shop.users.user[0]
     with pytest.warns(UserWarning, match='left out'):

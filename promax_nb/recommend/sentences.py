@@ -54,6 +54,32 @@ def text_model(
         )
     return found
 
+# %% ../../nbs/recommend/11_sentences.ipynb #b415f95b
+@patch
+def find_place(
+    self: TrainedRecommender,
+) -> bool:
+    """Read the profiles again to find the whitening that made their vectors; False where none does."""
+    from promax_nb.retrieval.embed import encode, whitenings
+    from promax_nb.retrieval.encoders import encoder_id, find_encoder
+
+    if self.vectors is None or self.profiles is None:
+        return False
+    told = self.encoder or {}
+    how = {name: told.get(name) for name in ('prompt', 'max_length', 'revision')}
+    raw = [encode(texts, told.get('model'), empty='zero', **how) for texts in self.profiles]
+    for shared in (True, False):
+        try:
+            place = whitenings(*raw, dim=self.vectors[0].shape[1], shared=shared)
+        except ValueError:
+            continue  # fewer directions than the vectors have: these texts did not make them
+        again = [whitening(table) for whitening, table in zip(place, raw, strict=True)]
+        if all(np.allclose(now, then, atol=1e-3) for now, then in zip(again, self.vectors, strict=True)):
+            encoder = find_encoder(told.get('model'), **how)
+            self.place, self.encoder = place, {'model': None} | told | {'id': encoder_id(encoder)}
+            return True
+    return False
+
 # %% ../../nbs/recommend/11_sentences.ipynb #9815bb2b
 @patch
 def placed(
@@ -64,7 +90,7 @@ def placed(
     """Vectors of new texts in the space of the trained profiles."""
     from promax_nb.retrieval.embed import encode
 
-    if self.vectors is None or self.place is None:
+    if self.vectors is None or (self.place is None and not self.find_place()):
         raise ValueError(
             'this recommender keeps no profile vectors with the whitening that made them, so a text has no place in '
             'it: give vectors= and place= to recommender(...), or name items.'

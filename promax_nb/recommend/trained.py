@@ -6,6 +6,7 @@
 __all__ = ['TrainedRecommender']
 
 # %% ../../nbs/recommend/01_trained.ipynb #9933138e
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -101,7 +102,11 @@ def shown(
         if attribute not in self.items:
             alike = close_names(attribute, self.items) or list(self.items)
             raise ValueError(f'items have no attribute {attribute!r}: they have {few(map(str, alike), 9)}.')
-        allowed &= np.array([_meets(cell, wanted) for cell in self.items[attribute]], bool)
+        meets = np.array([_meets(cell, wanted) for cell in self.items[attribute]], bool)
+        if not meets.any():
+            values = dict.fromkeys(str(cell) for cell in self.items[attribute].head(50))
+            warnings.warn(f'no item has {attribute} = {wanted!r}: there is e.g. {few(values, 4)}.', stacklevel=2)
+        allowed &= meets
     return allowed
 
 # %% ../../nbs/recommend/01_trained.ipynb #1e52968b
