@@ -24,6 +24,7 @@ from pathlib import Path
 from .data import settings
 from .counter import add_explain, add_recommend, add_serve, add_similar
 from .experiment import DEMO, DataConfig, RunConfig, experiment, load_data
+from .models.effort import effort_sentence
 from .report import as_table, lettingo_report, lists_line, verdict, write_map
 
 # %% ../nbs/91_cli.ipynb #2afdab80
@@ -223,6 +224,7 @@ def _report(result):
     print(f'{counted}, full ranking, {about["mask"]} masked; {about["interval"]}, {about["test"]}.')
     print(f'{about["method_interval"]}; {about["correction"]}.')
     print(verdict(result.compare.loc['recall@20']))
+    print(effort_sentence(result.tuning))
     print(lists_line(result.beyond))
     print(f'\nLook at it: {result.page}\nEverything else: {result.folder}')
 

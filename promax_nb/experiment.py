@@ -22,7 +22,7 @@ import numpy as np
 
 from .data.settings import checked, option
 from .report import as_table, still_improving, write_report, write_parquet
-from .trainings import choose_weights, train_both, train_final
+from .trainings import choose_base, choose_weights, train_both, train_final
 
 # %% ../nbs/90_experiment.ipynb #87a7de65
 @dataclass
@@ -123,8 +123,9 @@ class RunConfig:
     teacher_tau: float | None = option(None, 'temperature of the teacher; none: the same', above=0)
     confidence: typing.Literal['published', 'relative'] = option('published', 'confidence weights of SDR')
     tune: bool = option(
-        False, 'choose sdr, s2dr and teacher-tau on validation data (12 short trainings with the first seed)'
+        False, 'choose sdr, s2dr and teacher-tau on validation data, and before that lr, reg and layers of the base'
     )
+    tune_base: bool = option(True, 'with tune: give the base as many trials as ProMax (12 each, the first seed)')
     seeds: tuple[int, ...] = option((0,), 'one training of base and ProMax per seed, e.g. 0,1,2', least=0)
     final: bool = option(
         False,
@@ -224,7 +225,8 @@ def settings_of(
     config: RunConfig,
 ) -> dict:
     """The settings that make one run differ from another."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
+    return settings | {'tune_base': config.tune and config.tune_base}
 
 # %% ../nbs/90_experiment.ipynb #aeb67f7b
 def _noted(
@@ -241,7 +243,7 @@ def _noted(
     defaults = {part.name: part.default for part in dataclasses.fields(RunConfig)}
     kept = inputs_of(load(out / 'data')) if 'item texts' not in theirs and (out / 'data').exists() else mine
     older = {name: kept.get(name, defaults.get(name)) for name in mine}
-    return json.loads(json.dumps(older)) | theirs
+    return json.loads(json.dumps(older)) | {'tune_base': False} | theirs  # bases were not tuned then
 
 
 def _changes(
@@ -548,6 +550,7 @@ def experiment(
     """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report, lists."""
     from promax_nb.data.audit import audit
     from promax_nb.data.splits import split_in_words
+    from promax_nb.models.effort import effort_sentence
     from promax_nb.recommend.runs import ship
 
     config = checked(dataclasses.replace(config or RunConfig(), **settings))
@@ -578,14 +581,18 @@ def experiment(
         save_parts(data, out, added)
         step(f'added interactions: {added.nnz:,} ({added.nnz / data.train.nnz:.0%} of training)')
     step(_audited(checks))
+    tuning = {}
+    if config.tune and config.tune_base:
+        config, tuning['base'] = choose_base(data, config, out)
     if config.tune:
-        config = choose_weights(data, su, si, added, config, out)
+        config, tuning['promax'] = choose_weights(data, su, si, added, config, out)
+    step(effort_sentence(tuning))
     step(f'training {config.base} with and without ProMax, seed(s) {", ".join(map(str, config.seeds))}')
     base, promax = train_both(data, su, si, added, config, out)
     for text in _warnings(base, promax, config):
         step(text)
     known = None if si is None or not si.any() else si
-    result = write_report(data, base, promax, checks, config, out, time.monotonic() - began, known)
+    result = write_report(data, base, promax, checks, config, out, time.monotonic() - began, known, tuning)
     step(f'recommender and recommendations.parquet: {ship(out)}')
     if config.final:
         step('training both once more on all events, for the epochs that were kept')

@@ -223,9 +223,11 @@ def write_report(
     out: Path,  # run folder
     seconds: float,  # how long the run took
     vectors=None,  # (N, d) profile vectors of the items, for the diversity of the lists
-) -> SimpleNamespace:  # base, promax, compare, groups, beyond, audit, folder, page
+    tuning: dict | None = None,  # 'base' and 'promax' -> what was tried (`effort_record`); sides that were tuned
+) -> SimpleNamespace:  # base, promax, compare, groups, beyond, audit, tuning, folder, page
     """Compare, and write metrics.json, card.json, two tables as parquet, model.safetensors and report.html."""
     from promax_nb.models.beyond import beyond
+    from promax_nb.models.effort import effort_sentence
     from promax_nb.models.evaluate import ranked
     from promax_nb.models.inference import by_sparsity, compare
     from promax_nb.models.train import save_tensors
@@ -236,14 +238,16 @@ def write_report(
     table = compare(*sides, data, mask=config.mask)
     groups = by_sparsity(*sides, data, mask=config.mask)
     lists = beyond(*sides, data, vectors, mask=config.mask)
-    write_strict_json(out / 'metrics.json', _metrics(table, groups, lists))
+    effort = {'tuning': tuning or {}, 'effort': effort_sentence(tuning or {})}
+    write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort)
     write_parquet(lists, out / 'beyond.parquet')
-    card = write_strict_json(out / 'card.json', _card(base, promax, audit_table, config, seconds))
+    card = write_strict_json(out / 'card.json', _card(base, promax, audit_table, config, seconds) | effort)
     write_parquet(_histories(base, promax, config), out / 'history.parquet')
     about = {'class': config.base, 'seed': config.seeds[0]}
     save_tensors(out / 'model.safetensors', promax[0].model.state_dict(), about)
     figures = {
         verdict(table.loc['recall@20']): comparison_plot(table),
+        'Effort': effort['effort'],
         'By sparsity': sparsity_plot(groups),
         'Beyond accuracy': beyond_plot(lists),
         'Beyond accuracy, in numbers': lists_table(lists),
@@ -252,7 +256,7 @@ def write_report(
         'Protocol card': card,
     }
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
-    found = dict(compare=table, groups=groups, beyond=lists, audit=audit_table)
+    found = dict(compare=table, groups=groups, beyond=lists, audit=audit_table, tuning=tuning or {})
     return SimpleNamespace(base=base, promax=promax, **found, folder=out, page=page)
 
 # %% ../nbs/88_report.ipynb #8a261cb3

@@ -8,6 +8,7 @@ __all__ = ['TrainConfig', 'PairSampler', 'should_stop', 'pick_device', 'random_s
 
 # %% ../../nbs/models/09_train.ipynb #f4d1ab26
 import dataclasses
+import inspect
 import json
 import time
 import warnings
@@ -478,10 +479,25 @@ def _trial_folder(folder, model, objective, data, config) -> Path:
     return Path(folder) / f'trial-{identity(parts, length=16)}'
 
 
+def _dealt(
+    choice: dict,  # argument name -> value
+    build_objective,
+    build_model,
+) -> list:  # three dicts: for the objective, for the base, for the training
+    """Who gets which argument: who names it; the objective where nobody does."""
+    named = [inspect.signature(build).parameters for build in (build_objective, build_model, TrainConfig)]
+    shares: list = [{}, {}, {}]
+    for name, value in choice.items():
+        takers = [share for share, names in zip(shares, named, strict=True) if name in names]
+        taker = takers[0] if takers else shares[0]
+        taker[name] = value
+    return shares
+
+
 def tune(
-    build_model,  # function () -> a fresh base
-    build_objective,  # function (**choice) -> an objective
-    grid: dict,  # argument name -> list of values, e.g. {'sdr': [.1, .5], 'teacher_tau': [.1, .2]}
+    build_model,  # function (**choice of the base) -> a fresh base
+    build_objective,  # function (**choice of the objective) -> an objective
+    grid: dict,  # argument name -> list of values, e.g. {'sdr': [.1, .5], 'lr': [.001, .003], 'layers': [2, 3]}
     data,  # RecData; its test split is not touched
     config: TrainConfig | None = None,  # settings of each training
     folder=None,  # where to keep finished trials, so that an interrupted search continues
@@ -499,8 +515,10 @@ def tune(
         raise ValueError(f'the grid {grid} has no combination: give every argument at least one value.')
     rows = []
     for choice in tqdm(choices, desc='tune', unit='run', disable=None):
-        model, objective = build_model(), build_objective(**choice)
-        trial = None if folder is None else _trial_folder(folder, model, objective, data, config)
-        result = fit(model, objective, data, config, trial)
+        weights, shape, training = _dealt(choice, build_objective, build_model)
+        model, objective = build_model(**shape), build_objective(**weights)
+        setting = dataclasses.replace(config, **training)
+        trial = None if folder is None else _trial_folder(folder, model, objective, data, setting)
+        result = fit(model, objective, data, setting, trial)
         rows.append({**choice, config.metric: result.best_score, 'best_epoch': result.best_epoch})
     return pd.DataFrame(rows).sort_values(config.metric, ascending=False, kind='stable', ignore_index=True)
