@@ -97,6 +97,7 @@ def test_folders_whose_base_was_not_tuned_are_known_by_that(shop, tmp_path):
         noted = json.loads(file.read_text(encoding='utf-8'))
         del noted['tune_base']
         file.write_text(json.dumps(noted), encoding='utf-8')
+        (tmp_path / name / 'tune').mkdir()  # from here on settings count
     with pytest.raises(ValueError, match=r'settings.tune_base \(False -> True\)'):
         claim(tmp_path / 'old', shop, RunConfig(tune=True))
     claim(tmp_path / 'old', shop, RunConfig(tune=True, tune_base=False))
@@ -105,6 +106,7 @@ def test_folders_whose_base_was_not_tuned_are_known_by_that(shop, tmp_path):
 
 def test_a_run_may_gain_seeds_and_nothing_else(shop, tmp_path):
     claim(tmp_path, shop, RunConfig(seeds=(0,)))
+    (tmp_path / 'fits').mkdir()  # from here on settings count
     claim(tmp_path, shop, RunConfig(seeds=(0, 1, 2)))
     for seeds in ((0,), (1, 2), (0, 2, 1)):
         with pytest.raises(ValueError, match='settings.seeds'):
