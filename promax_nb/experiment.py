@@ -606,10 +606,15 @@ def _audited(
     checks,  # DataFrame of `audit`
 ) -> str:
     """What the audit found, in a line."""
+    from promax_nb.data.audit import ATTRIBUTES
+
     failed = checks[~checks.passed.astype(bool)]
-    if failed.empty:
-        return 'audit: nothing held out is in a prompt, a profile or the graph'
-    return 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail))
+    counted = checks[(checks.check == ATTRIBUTES) & (checks['count'] > 0)]
+    if len(failed):
+        told = 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail))
+    else:
+        told = 'audit: nothing held out is in a prompt, a profile or the graph'
+    return told + ''.join(f'; LOOK AT {detail}' for detail in counted.detail)
 
 
 def _warnings(

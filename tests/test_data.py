@@ -925,7 +925,7 @@ def test_audit_of_honest_work(shop):
         vectors=vectors,
         strict=True,
     )
-    assert a.passed.all() and len(a) == 9 and a.columns.tolist() == ['check', 'passed', 'count', 'detail']
+    assert a.passed.all() and len(a) == 11 and a.columns.tolist() == ['check', 'passed', 'count', 'detail']
 
 
 @pytest.mark.parametrize('split', ['valid', 'test'])
@@ -934,11 +934,11 @@ def test_audit_finds_held_out_sources_and_titles(shop, split):
     a = audit(shop, prompts=p)
     ok = passed(a)
     n = (shop.events.split == split).sum()
-    assert not ok[SOURCES] and not ok[TITLES] and a['count'].tolist() == [0, n, n]
+    assert not ok[SOURCES] and not ok[TITLES] and a['count'].tolist() == [0, n, n, 0]
     honest = prompts_of(shop)
     liar = honest.assign(prompt=honest.prompt + p.set_index('id').prompt.reindex(honest.id).fillna('').to_numpy())
     a = audit(shop, prompts=liar)
-    assert passed(a)[SOURCES] and a['count'].tolist() == [0, 0, n]
+    assert passed(a)[SOURCES] and a['count'].tolist() == [0, 0, n, 0]
     with pytest.raises(ValueError, match='the audit failed: no title of a held-out item'):
         audit(shop, prompts=liar, strict=True)
 

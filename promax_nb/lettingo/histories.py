@@ -15,7 +15,7 @@ from scipy import sparse as sp
 
 from ..profiles.fence import fence, plain
 from ..data.storage import few
-from ..profiles.prompts import item_blocks, taste_lines, value_matrix, fact_fields, facts
+from ..profiles.prompts import item_blocks, taste_lines, told_fields, value_matrix, fact_fields, facts
 
 # %% ../../nbs/lettingo/00_histories.ipynb #1f47705b
 SENTIMENTS = ('like', 'neutral', 'dislike')
@@ -246,7 +246,7 @@ def _full_prompts(
     item_chars,  # int: longest text of one item, characters
 ) -> tuple:  # (dict user -> prompt, dict user -> list of items shown)
     """The broad form, for language models that read: counts of what stands out, then the items themselves."""
-    fields = fact_fields(data.items, fields)
+    fields = told_fields(data, fields)
     titles, rest = item_blocks(data, None, fields, item_chars)
     item = older['item'].to_numpy()
     mark = older['sentiment'].map(_MARK).astype(object)

@@ -21,7 +21,7 @@ from ..profiles.ask import ask
 from ..profiles.fence import fence, plain
 from ..profiles.llm import Chat
 from ..profiles.local import left_padded, pad_token
-from ..profiles.prompts import fact_fields, item_blocks
+from ..profiles.prompts import item_blocks, told_fields
 from ..profiles.questions import writer_name
 from ..profiles.replies import LLMError
 
@@ -46,7 +46,7 @@ def judge_prompts(
     users = np.unique(profiles['user'].to_numpy())
     items, felt = panel(history, 'recent', users)
     target, _ = panel(history, 'target', users)
-    titles, rest = item_blocks(data, None, fact_fields(data.items, fields), item_chars)
+    titles, rest = item_blocks(data, None, told_fields(data, fields), item_chars)
     mark = np.array(['liked', 'neutral', 'disliked'], dtype=object)
     past = ['\n'.join(mark[f] + ': ' + titles[i] + rest[i]) for i, f in zip(items, felt, strict=True)]
     asked = [[f'item in question: {titles[j]}{rest[j]}' for j in row] for row in target]
