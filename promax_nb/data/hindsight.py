@@ -26,23 +26,29 @@ def future_of_others(
     data: RecData,
 ) -> dict | None:  # later, share, own; None: there are no times that two users share
     """Training events that are later than the first test event of another user, and of the same user."""
-    train = data.events[data.events['split'] == 'train']
-    test = data.events[data.events['split'] == 'test']
-    known = train['time'].notna().all() and test['time'].notna().all()
-    if not known or data.meta.get('time_unit') == 'positions' or not len(test) or not len(train):
+    splits = dict(list(data.events.groupby('split')))
+    if 'train' not in splits or 'test' not in splits:
+        return None
+    train, test = splits['train'], splits['test']
+    times = train['time'].to_numpy()
+    untimed = np.isnan(times).any() or test['time'].isna().any()
+    if untimed or data.meta.get('time_unit') == 'positions':
         return None
     cut = test.groupby('user')['time'].min()
     cuts = cut.to_numpy()
-    after = _later_share(np.sort(train['time'].to_numpy()), cuts)
-    of_tested = train['user'].map(cut)
-    own_rows = train.assign(late=train['time'] > of_tested).groupby('user')['late'].agg(['sum', 'size'])
-    own = own_rows.reindex(cut.index, fill_value=0)
-    others = np.maximum(len(train) - own['size'].to_numpy(), 1)
-    share = (after - own['sum'].to_numpy()) / others
+    after = _later_share(np.sort(times), cuts)
+    own_cut = train['user'].map(cut)
+    late = pd.DataFrame({'user': train['user'], 'late': times > own_cut})
+    own = late.groupby('user')['late'].agg(['sum', 'size'])
+    own = own.reindex(cut.index, fill_value=0)
+    others = len(train) - own['size']
+    share = (after - own['sum']) / others.clip(lower=1)
+    later = times > cuts.min()
+    own_late = own['sum'] > 0
     return {
-        'later': int((train['time'] > cuts.min()).sum()),
+        'later': int(later.sum()),
         'share': float(share.mean()),
-        'own': float((own['sum'] > 0).mean()),
+        'own': float(own_late.mean()),
     }
 
 # %% ../../nbs/data/11_hindsight.ipynb #a60dd66e
@@ -59,9 +65,11 @@ def counts_by_name(
 ) -> bool:
     """Whether a name speaks of ratings, reviews, sales and the like."""
     words = re.sub(r'([a-z])([A-Z])', r'\1 \2', str(column)).lower()
-    words = [word for word in re.split(r'[^a-z]+', words) if word]
+    words = re.findall(r'[a-z]+', words)
     told = _COUNTED.intersection(words)
-    return bool(told - _MEASURES) or bool(told) and len(words) == 1
+    if told and len(words) == 1:
+        return True
+    return bool(told - _MEASURES)
 
 
 def _numbers(
@@ -82,23 +90,29 @@ def _statistics(
     side,  # 'user' | 'item'
 ) -> list:  # (what, (n,) over all events, (n,) over training events)
     """How many events a row has, how many it is liked in, how it is rated."""
-    n = {'user': data.n_users, 'item': data.n_items}[side]
-    axis = {'user': 1, 'item': 0}[side]
-    train = data.events[data.events['split'] == 'train']
-    both = [np.bincount(events[side], minlength=n).astype(float) for events in (data.events, train)]
-    found = [('the number of events', *both)]
-    liked = (data.train + data.valid + data.test).getnnz(axis), data.train.getnnz(axis)
-    found.append(('the number of likings', *(count.astype(float) for count in liked)))
-    means = [events.groupby(side)['rating'].mean().reindex(range(n)).to_numpy() for events in (data.events, train)]
-    found.append(('the mean rating', *means))
-    return found
+    n, axis = (data.n_users, 1) if side == 'user' else (data.n_items, 0)
+    in_train = data.events['split'] == 'train'
+    counts, means = [], []
+    for events in (data.events, data.events[in_train]):
+        counts.append(np.bincount(events[side], minlength=n).astype(float))
+        mean = events.groupby(side)['rating'].mean()
+        means.append(mean.reindex(range(n)).to_numpy())
+    everything = data.train + data.valid + data.test
+    liked = everything.getnnz(axis).astype(float)
+    liked_in_train = data.train.getnnz(axis).astype(float)
+    return [
+        ('the number of events', *counts),
+        ('the number of likings', liked, liked_in_train),
+        ('the mean rating', *means),
+    ]
 
 # %% ../../nbs/data/11_hindsight.ipynb #e060db39
 def _correlation(one, other) -> float:
     """Pearson's; 0 where one of them does not vary."""
-    one, other = one - one.mean(), other - other.mean()
-    size = np.sqrt((one @ one) * (other @ other))
-    return float(one @ other / size) if size > 1e-9 else 0.0
+    if np.ptp(one) < 1e-9 or np.ptp(other) < 1e-9:
+        return 0.0
+    both = np.corrcoef(one, other)
+    return float(both[0, 1])
 
 
 def _beyond(
@@ -107,15 +121,20 @@ def _beyond(
     train,  # (n,) float: the same over training events
 ) -> tuple:  # (rank correlation with everything, with train, z of what is beyond train)
     """How near a column is to a statistic, and whether it knows more of it than training does."""
-    known = np.isfinite(column) & np.isfinite(everything) & np.isfinite(train)
-    if known.sum() < 20:
+    table = pd.DataFrame({'column': column, 'all': everything, 'train': train})
+    table = table.replace([np.inf, -np.inf], np.nan).dropna()
+    if len(table) < 20:
         return 0.0, 0.0, 0.0
-    ranks = [pd.Series(values[known]).rank().to_numpy() for values in (column, everything, train)]
-    with_all, with_train = _correlation(ranks[0], ranks[1]), _correlation(ranks[0], ranks[2])
-    both = _correlation(ranks[1], ranks[2])
+    ranks = table.rank()
+    with_all = _correlation(ranks['column'], ranks['all'])
+    with_train = _correlation(ranks['column'], ranks['train'])
+    both = _correlation(ranks['all'], ranks['train'])
     rest = np.sqrt(max(1 - with_train**2, 0) * max(1 - both**2, 0))
-    partial = (with_all - with_train * both) / rest if rest > 1e-6 else 0.0
-    z = np.arctanh(np.clip(partial, -0.999999, 0.999999)) * np.sqrt(max(known.sum() - 4, 1))
+    partial = 0.0
+    if rest > 1e-6:
+        partial = (with_all - with_train * both) / rest
+    partial = np.clip(partial, -0.999999, 0.999999)
+    z = np.arctanh(partial) * np.sqrt(len(table) - 4)
     return with_all, with_train, float(z)
 
 
@@ -133,13 +152,18 @@ def counting_columns(
             if numbers is None:
                 continue
             statistics = statistics or _statistics(data, side)
-            why = None
-            for what, everything, train in statistics:
-                with_all, with_train, z = _beyond(numbers, everything, train)
-                if abs(with_all) >= near and z * np.sign(with_all) >= beyond:
-                    why = f'goes with {what}, held-out ones included: {with_all:.2f}, training alone {with_train:.2f}'
-                    break
-            if why or counts_by_name(column):
-                told = why or 'is called as if it counted events'
-                rows.append({'side': side, 'column': column, 'seen': why is not None, 'why': told})
+            why = _goes_with(numbers, statistics, near, beyond)
+            if why:
+                rows.append((side, column, True, why))
+            elif counts_by_name(column):
+                rows.append((side, column, False, 'is called as if it counted events'))
     return pd.DataFrame(rows, columns=['side', 'column', 'seen', 'why'])
+
+
+def _goes_with(numbers, statistics, near, beyond) -> str | None:
+    """Which statistic over all events a column follows closer than training explains."""
+    for what, everything, train in statistics:
+        with_all, with_train, z = _beyond(numbers, everything, train)
+        if abs(with_all) >= near and z * np.sign(with_all) >= beyond:
+            return f'goes with {what}, held-out ones included: {with_all:.2f}, training alone {with_train:.2f}'
+    return None
