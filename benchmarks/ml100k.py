@@ -5,7 +5,8 @@
 Weights are chosen first, on validation data of seed 0 (`tune`, whose data has no test split); seeds 1 to 3 are then
 trained with the chosen weights and
 compared on test. Every finished training is kept and not run again. `--world toy` does the same on the generated
-bookshop, without a data folder. Both are split at random within each user.
+bookshop, without a data folder. Both are split at random within each user; `--split temporal` holds out the last
+events of each user (into an --out of its own).
 """
 
 import argparse
@@ -132,6 +133,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', type=Path, nargs='?', help='folder with ml-100k.inter, ml-100k.item and items_info.json')
     p.add_argument('--world', choices=('ml100k', 'toy'), default='ml100k')
+    p.add_argument('--split', choices=('random', 'temporal'), default='random', help='within each user')
     p.add_argument('--out', type=Path, default=Path('runs/ml100k'), help='folder for trainings')
     p.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     p.add_argument('--only', nargs='+', default=list(BASES), choices=list(BASES), help='bases')
@@ -148,7 +150,7 @@ def main():
         if a.world == 'ml100k'
         else TrainConfig(batch=512, lr=3e-3, min_steps=300, patience=10)
     )
-    world = World(from_atomic(a.data, split='random') if a.world == 'ml100k' else toy_data(1000, 500), a.out)
+    world = World(from_atomic(a.data, split=a.split) if a.world == 'ml100k' else toy_data(1000, 500), a.out)
     if a.collect:
         return collect(world, a.out, a.collect, a.seeds, config)
     for base in a.only:

@@ -60,7 +60,7 @@ def _trainings(row) -> str:
     return f'{sides[0]} + {sides[1]} trainings' if all(sides) else 'trainings'
 
 
-def _about_trainings(row, who: str, change: str, word: str) -> str:
+def _about_trainings(row, who: tuple, change: str, word: str) -> str:
     """What a row says with too few trainings for a statement about methods."""
     if word:
         said = f'In these {_trainings(row)} {who[0]} is {word} than {who[1]} on {change}'
@@ -234,10 +234,10 @@ def write_report(
     from promax_nb.views.charts import beyond_plot, comparison_plot, loss_curves, sparsity_plot
     from promax_nb.views.page import save_html
 
-    sides = [ranked(runs, data, mask=config.mask) for runs in (base, promax)]
-    table = compare(*sides, data, mask=config.mask)
-    groups = by_sparsity(*sides, data, mask=config.mask)
-    lists = beyond(*sides, data, vectors, mask=config.mask)
+    before, after = (ranked(runs, data, mask=config.mask) for runs in (base, promax))
+    table = compare(before, after, data, mask=config.mask)
+    groups = by_sparsity(before, after, data, mask=config.mask)
+    lists = beyond(before, after, data, vectors, mask=config.mask)
     effort = {'tuning': tuning or {}, 'effort': effort_sentence(tuning or {})}
     write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort)
     write_parquet(lists, out / 'beyond.parquet')

@@ -176,8 +176,8 @@ def _contrast_known(
     parts = []
     for metrics in together.values():
         inside = known[metrics[0]]
-        sides = [[table.loc[inside, metrics] for table in tables] for tables in (base, ours)]
-        parts.append(contrast(*sides, **how))
+        here, there = ([table.loc[inside, metrics] for table in tables] for tables in (base, ours))
+        parts.append(contrast(here, there, **how))
     return pd.concat(parts).loc[list(known)]
 
 

@@ -10,6 +10,7 @@ import json
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ class FitResult(Patched):
     best_epoch: int = 0
     best_score: float = 0.0
     data: object = field(default=None, repr=False, compare=False)  # RecData it was trained on; None when loaded
-    served: object = field(default=None, repr=False, compare=False)  # what `recommend.fits` has built of it
+    served: Any = field(default=None, repr=False, compare=False)  # what `recommend.fits` has built of it
     folder: object = field(default=None, repr=False, compare=False)  # where it was read from; None when it was not
 
     def save(

@@ -110,7 +110,7 @@ def _table(ids, titles, parts) -> pd.DataFrame:
 
 def _ranks_without(served, who, item, shown, rows, most) -> list:
     """The item's rank without each of the first items of the history; None for the others."""
-    ranks = [None] * len(rows)
+    ranks: list = [None] * len(rows)
     for place, row in enumerate(rows[:most]):
         scores = scores_without(served, who, int(row))
         if scores is not None:

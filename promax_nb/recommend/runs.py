@@ -144,7 +144,7 @@ def recommender_of_run(
     profiles = tuple(_table(folder / f'profiles-{who}.parquet') for who in ('users', 'items'))
     vectors = _tensors(folder / 'profile-vectors.safetensors')
     raw = raw_vectors(folder, data, profiles, used)
-    parts = dict(vectors=vectors, place=placing(raw, vectors, used), encoder=encoder_facts(data, raw, used))
+    parts: dict = dict(vectors=vectors, place=placing(raw, vectors, used), encoder=encoder_facts(data, raw, used))
     if profiles[0] is not None:
         parts['profiles'] = profiles
     if (folder / 'added.npz').exists():

@@ -7,7 +7,6 @@ __all__ = ['TrainedRecommender']
 
 # %% ../../nbs/recommend/01_trained.ipynb #9933138e
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,7 +76,7 @@ def _meets(
     wanted,  # a value, several of them, or a function of the cell
 ) -> bool:
     """Does a cell hold what is wanted?"""
-    if isinstance(wanted, Callable):
+    if callable(wanted):
         return bool(wanted(cell))
     some = wanted if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
     accepted = {value.casefold() for one in some for value in [*cell_values(one), str(one)]}

@@ -9,7 +9,7 @@ __all__ = ['ATTRIBUTE_LIMIT', 'opened', 'tag', 'grid', 'marked']
 from fastcore.xml import Safe, ft, to_xml, voids
 
 from ..data.texts import harmless
-from ..data.words import WORD
+from ..data.words import WORD_PATTERN
 
 # %% ../../nbs/views/01_html.ipynb #0792dba2
 ATTRIBUTE_LIMIT = 400  # most characters of an attribute's value
@@ -66,7 +66,7 @@ def marked(
     """The text with its supported words marked, each piece escaped on its own."""
     text = harmless(text, limit)
     pieces, end = [], 0
-    for found in WORD.finditer(text):
+    for found in WORD_PATTERN.finditer(text):
         if found[0].casefold() in words:
             mark = tag('mark', found[0], style='background:#F0E442;color:#000;text-decoration:underline')
             pieces += [text[end : found.start()], mark]
