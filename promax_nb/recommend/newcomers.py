@@ -18,7 +18,7 @@ from ..data.columns import read_ids
 from ..data.interactions import with_texts
 from ..data.storage import few
 from ..models.scorers import array_scorer
-from ..profiles.prompts import item_prompts
+from ..profiles.prompts import fact_fields, item_prompts
 from ..profiles.write import write
 from . import sentences  # noqa: F401  (it gives a trained recommender its methods)
 from .represent import mix_weights, ridge_map, usual_length
@@ -79,7 +79,7 @@ def _written(frame) -> list:
     if 'profile' in frame:
         return frame['profile'].fillna('').astype(str).tolist()
     holder = SimpleNamespace(items=frame, n_items=len(frame))
-    return write(None, item_prompts(holder), missing='empty')['profile'].tolist()
+    return write(None, item_prompts(holder, fact_fields(frame)), missing='empty')['profile'].tolist()
 
 
 def _placed(served, texts) -> np.ndarray:
