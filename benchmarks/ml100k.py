@@ -94,6 +94,9 @@ def choose(world, base, config, out):
     return json.loads(file.read_text())
 
 
+KEPT = ('base', 'ours', 'difference', 'low', 'high', 'p', 'ours_sd', 'method_low', 'method_high', 'method_p')
+
+
 def collect(world, out, file, seeds, config):
     """Compare every case with its own base; numbers only."""
     settings = {k: getattr(config, k) for k in ('batch', 'lr', 'reg', 'patience', 'min_steps')}
@@ -118,7 +121,7 @@ def collect(world, out, file, seeds, config):
                 'seconds per epoch': float(np.median(np.concatenate([f.history.seconds for f in fits]))),
             }
             for m in ('recall@20', 'ndcg@20'):
-                row[m] = {k: float(t.loc[m, k]) for k in ('base', 'ours', 'difference', 'low', 'high', 'p', 'ours_sd')}
+                row[m] = {k: float(t.loc[m, k]) for k in KEPT}
             rows.append(row)
             r = row['recall@20']
             print(

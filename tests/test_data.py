@@ -245,6 +245,8 @@ FRAMES = [
     (lambda r: from_frame(r, kcore=500), 'kcore=500 leaves no user'),
     (lambda r: from_frame(r, ratios=(0.8, 0.2, 0)), 'three shares above 0'),
     (lambda r: from_frame(r, ratios=(0.5, 0.1, 0.1)), 'add up to 1'),
+    (lambda r: from_frame(r, ratios='abc'), 'ratios is abc: give three shares'),
+    (lambda r: from_frame(r, ratios=0.7), 'ratios is 0.7: give three shares'),
     (lambda r: from_frame(r, split='alphabetical'), "split is 'alphabetical'"),
     (lambda r: from_frame(r, dup='first'), "dup is 'first'"),
     (lambda r: from_frame(r.drop(columns='time'), split='temporal'), 'needs a time'),

@@ -364,6 +364,21 @@ def test_vectors_of_implicit_recommend(shop, theirs):
     assert len(lists) == 5 * data.n_users
 
 
+def test_vectors_of_implicit_are_explained(shop, theirs):
+    """Nobody's sum, so what goes along: the items of the history that the vectors say are nearest."""
+    data = shop.data
+    served = recommender_of(theirs.pair, data.users, data.items, known=data.train, train=data.train)
+    user, item = data.users['user'][5], served.recommend(data.users['user'][5], 1)['item'][0]
+    why = served.explain(user, item)
+    named = why.parts['history']
+    assert not why.exact and why.standings['after'].rank == 1
+    assert set(named['id']) <= set(data.items['item'][data.train[[5]].indices]) and len(named) > 1
+    _, units = (table / np.linalg.norm(table, axis=1, keepdims=True) for table in theirs.pair)
+    rows = data.items.set_index('item').index.get_indexer([item, *named['id']])
+    assert list(units[rows[1:]] @ units[rows[0]]) == sorted(units[rows[1:]] @ units[rows[0]], reverse=True)
+    assert 'goes along with' in ' '.join(why.sentences())
+
+
 def test_vectors_of_implicit_are_mapped(shop, theirs, monkeypatch):
     """A scene of arrays, without a fit of ours. UMAP, slow to start and tested elsewhere, is two directions here."""
     for room in (maps, layout):

@@ -161,9 +161,13 @@ def check_ratios(
     ratios,  # three numbers
 ):
     """Only shares that can be."""
-    if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
+    try:
+        shares = [float(share) for share in ratios]
+    except (TypeError, ValueError):
+        shares = []
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(
-            f'ratios is {tuple(ratios)}: give three shares above 0 that add up to 1, so that none of train, valid and '
+            f'ratios is {few([ratios])}: give three shares above 0 that add up to 1, so that none of train, valid and '
             'test is empty'
         )
 

@@ -96,7 +96,7 @@ def check_money(
         raise ValueError(f'budget is {budget!r}: give US dollars, 0 or more')
     if price is None:
         raise ValueError(
-            'a budget needs price=(read, written), US dollars per million tokens: '
+            'a budget needs price=, two numbers (US dollars per million tokens read and written): '
             'else nobody knows what an answer costs'
         )
     if price[1] and longest_answer(llm) is None:
