@@ -13,6 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / '.cache' / 'browser.log'
+# imported once before anything runs: in a new environment Python compiles at the first import, else each process would
+IMPORTS = 'torch, sentence_transformers, sklearn, umap, plotly.graph_objects, faiss, trl.trainer.dpo_trainer, peft'
+FIRST = [sys.executable, '-c', f'import {IMPORTS}']
 PYTEST = [sys.executable, '-m', 'pytest', '-q']
 NOTEBOOKS = [Path(sys.executable).with_name('nbdev_test'), '--n_workers', '2', '--skip_file_re', '^([_.]|story)']
 TESTS = [*PYTEST, '-n', '2', '--dist', 'worksteal', 'tests', '--ignore', 'tests/browser']
@@ -92,4 +95,4 @@ def main(steps: dict, beside: list) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main({'notebooks': NOTEBOOKS, 'tests': TESTS}, IN_BROWSER))
+    sys.exit(main({'imports': FIRST, 'notebooks': NOTEBOOKS, 'tests': TESTS}, IN_BROWSER))

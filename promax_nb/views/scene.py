@@ -10,6 +10,7 @@ __all__ = ['SETTINGS', 'is_whole', 'vector_pair', 'checked_runs', 'Memory', 'whi
 import json
 import operator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -379,6 +380,20 @@ def as_scene(
     return Scene(data, **parts)
 
 # %% ../../nbs/views/02_scene.ipynb #9526fc3a
+@lru_cache(maxsize=8)
+def _toy_profiles(n_users, n_items, seed):
+    """Profiles of users and of items and what the encoder makes of them: most of the time that a scene takes."""
+    from promax_nb.profiles.prompts import item_prompts, user_prompts
+    from promax_nb.profiles.template import template
+    from promax_nb.profiles.write import write
+    from promax_nb.retrieval.embed import encode
+
+    data = toy_data(n_users, n_items, seed=seed)
+    items = write(template(), item_prompts(data))
+    users = write(template(), user_prompts(data, items))
+    return users, items, encode(users.profile.tolist()), encode(items.profile.tolist())
+
+
 def toy_scene(
     n_users: int = 240,  # users of the generated bookshop
     n_items: int = 160,  # items
@@ -389,16 +404,12 @@ def toy_scene(
     from promax_nb.models.bases import LightGCN
     from promax_nb.models.objectives import BPR, ProMax
     from promax_nb.models.train import fit
-    from promax_nb.profiles.prompts import item_prompts, user_prompts
-    from promax_nb.profiles.template import template
-    from promax_nb.profiles.write import write
     from promax_nb.retrieval.augment import augment
-    from promax_nb.retrieval.embed import encode, whiten
+    from promax_nb.retrieval.embed import whiten
 
     data = toy_data(n_users, n_items, seed=seed)
-    items = write(template(), item_prompts(data))
-    users = write(template(), user_prompts(data, items))
-    raw = encode(users.profile.tolist()), encode(items.profile.tolist())
+    users, items, of_users, of_items = (part.copy() for part in _toy_profiles(n_users, n_items, seed))
+    raw = of_users, of_items
     su, si = whiten(*raw, dim=32)
     added, why = augment(data, su, si)
 
