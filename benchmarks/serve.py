@@ -21,13 +21,14 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from promax_nb.data.bookshop import toy_data
+from promax_nb.data.frames import from_frame
 from promax_nb.experiment import experiment
 from promax_nb.models.results import versions
 from promax_nb.recommend.runs import open_recommender
 
-SHAPE = (11_000, 9_332)
+SHAPE, EVENTS = (11_000, 9_332), 20
 LOAD = """import json, sys, time
 began = time.perf_counter()
 from promax_nb.recommend.folder import load_recommender
@@ -41,6 +42,24 @@ print(json.dumps(told))"""
 COMMAND = [sys.executable, '-c', 'import sys; from promax_nb.cli import main; sys.exit(main())']
 TASTES = ('slow crime', 'history', 'fantasy', 'comic', 'horror', 'romance', 'travel', 'science')
 PLACES = ('by the sea', 'in the mountains', 'in a big city', 'in space', 'at school', 'on a farm', 'in the desert')
+
+
+def shop(n_users, n_items, seed=0):
+    """A shop of generated events: one genre a reader, popular books read more often, every book with a text."""
+    draw = np.random.default_rng(seed)
+    genre, place = draw.integers(len(TASTES), size=n_items), draw.integers(len(PLACES), size=n_items)
+    popularity = 1 / np.sqrt(1 + draw.permutation(n_items))
+    rows = []
+    for user in range(n_users):
+        chance = popularity * np.where(genre == user % len(TASTES), 20, 1)
+        read = draw.choice(n_items, EVENTS, replace=False, p=chance / chance.sum())
+        rows.append(pd.DataFrame({'user': f'reader {user}', 'item': [f'b{item}' for item in read]}))
+    events = pd.concat(rows, ignore_index=True)
+    items = pd.DataFrame({'item': [f'b{item}' for item in range(n_items)]})
+    items['title'] = [f'The book {item}' for item in range(n_items)]
+    items['genre'], items['place'] = np.array(TASTES)[genre], np.array(PLACES)[place]
+    items['text'] = 'A ' + items.genre + ' story ' + items.place + ', from the house of ' + items.title + '.'
+    return from_frame(events, items=items, split='random', seed=seed)
 
 
 def loads(folder, times):
@@ -146,7 +165,7 @@ def main():
     p.add_argument('--loads', type=int, default=9, help='processes that open the recommender')
     a = p.parse_args()
     if not (a.out / 'metrics.json').exists():
-        experiment(toy_data(*SHAPE, seed=0), a.out, epochs=6, sdr=1.0, s2dr=0.01, memory=2.0)
+        experiment(shop(*SHAPE), a.out, epochs=6, sdr=1.0, s2dr=0.01, memory=2.0)
     served = open_recommender(a.out)
     result = {
         'users': served.shape[0],

@@ -1,5 +1,7 @@
 """Sphinx, for the site without Quarto; make_site.py gives the rest (pages, static files)."""
 
+import posixpath
+import re
 import sys
 from pathlib import Path
 
@@ -33,6 +35,7 @@ mathjax3_config = {
 
 def setup(app):
     app.connect('doctree-read', name_sections)
+    app.connect('html-page-context', one_navigation, priority=100)  # before Furo asks for the list
 
 
 def name_sections(app, doctree):
@@ -43,3 +46,42 @@ def name_sections(app, doctree):
         name = section.get('slug') or slug(section.next_node(nodes.title).astext())
         if name not in section['ids']:
             section['ids'].append(name)
+
+
+ENTRY = re.compile(r'<li class="toctree-l(\d)(?: current)?"><a class="(?:current )?reference internal" href="([^"]*)">')
+made = {}
+
+
+def one_navigation(app, pagename, templatename, context, doctree):
+    """The list of all pages is made once: Sphinx makes it anew for every page, so that the time grows with the square
+    of their number. For a page its links are made relative, and its own entry is marked."""
+    slow = context.get('toctree')
+
+    def where(page, link):
+        return posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
+
+    def entry(m):
+        here, level, page = pagename + '.html', m[1], m[2]
+        if page == here:
+            return f'<li class="toctree-l{level} current"><a class="current reference internal" href="#">'
+        link = posixpath.relpath(page, posixpath.dirname(here) or '.')
+        return f'<li class="toctree-l{level}"><a class="reference internal" href="{link}">'
+
+    def quick(**how):
+        wanted = tuple(sorted(how.items()))
+        if wanted not in made:
+            first = pagename + '.html'
+            listed = slow(**how).replace('<ul class="current">', '<ul>')
+            made[wanted] = ENTRY.sub(
+                lambda m: m[0] if re.match(r'\w+:', m[2]) else
+                f'<li class="toctree-l{m[1]}"><a class="reference internal" '
+                f'href="{first if m[2] == "#" else where(first, m[2])}">',
+                listed,
+            )
+        listed = ENTRY.sub(entry, made[wanted])
+        before, mark, after = listed.partition(' current"><a')
+        start, opened, rest = before.rpartition('<ul>')
+        return start + '<ul class="current">' + rest + mark + after if mark and opened else listed
+
+    if slow:
+        context['toctree'] = quick

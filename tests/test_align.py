@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data, vocabulary_hash
 from promax_nb.data.settings import helps
 from promax_nb.lettingo import ablation as ablation_room
@@ -749,6 +750,27 @@ def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
     with pytest.raises(ValueError, match='no training has seen'):
         history = split_history(toy_data(20, 250, density='dense', split='temporal'), 5, 20, 3)
         ablation_room.ablation(None, history, None, None, r['pairs'], users=list(r['pairs'].user[:2]))
+
+
+def test_lettingo_and_align_from_the_shell(small_run, tmp_path, capsys):
+    out = shutil.copytree(small_run[0]['folder'], tmp_path / 'L')
+    same = '--users 150 --test-users 40 --samples 4 --test-samples 2 --epochs 1 --no-loop'.split()
+    assert main(['lettingo', '--out', str(out), *same, '--seed', '3']) == 0
+    said = capsys.readouterr().out
+    assert 'as is' in said and 'DPO against' in said and 'report.html' in said
+    summary = json.loads((out / 'lettingo.json').read_text())
+    assert {'none', 'as is', 'SFT', 'DPO'} <= set(summary['ablation'])
+    page = (out / 'report.html').read_text(encoding='utf-8')
+    assert 'DPO: log-probability of chosen and rejected texts' in page and 'src="http' not in page
+    assert main(['lettingo', '--out', str(out), *same, '--seed', '5']) == 2
+    assert 'seed (3 -> 5)' in capsys.readouterr().err
+    toml = tmp_path / 'align.toml'
+    where = f'pairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\n'
+    toml.write_text(f'model = "tiny"\n{where}max_steps = 2\nmin_users = 1\nmax_ratio = 9.0\ndevice = "cpu"\n')
+    assert main(['align', '--config', str(toml)]) == 0 and 'The aligned writer' in capsys.readouterr().out
+    assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
+    toml.write_text(toml.read_text() + 'loss = "nonsense"\n')
+    assert main(['align', '--config', str(toml)]) == 2 and 'nonsense' in capsys.readouterr().err
 
 
 class Clerk:

@@ -205,7 +205,7 @@ def test_every_base_and_tuning(tmp_path, monkeypatch):
             shutil.copy(tmp_path / 'MF' / 'vectors.db', folder)
 
     monkeypatch.setattr('promax_nb.experiment.claim', claim_with_vectors)
-    for base in ('MF', 'GCCF', 'SimGCL'):
+    for base in ('MF', 'SimGCL'):  # each base is trained in test_frozen too
         experiment(data, tmp_path / base, RunConfig(base=base, **short), say=lambda line: None)
     tuned = experiment(data, tmp_path / 'tuned', RunConfig(base='MF', tune=True, **short), say=lambda line: None)
     grid = pd.read_csv(tmp_path / 'tuned' / 'tune.csv')
@@ -280,47 +280,6 @@ def test_help_names_every_setting(command):
                 continue
             assert helps[part.name] and action.help.startswith(helps[part.name].replace('%', '%%')), part.name
             assert action.option_strings[0].startswith('--' + part.name.replace('_', '-').removesuffix('s'))
-
-
-def test_lettingo_and_align_from_the_shell(tmp_path, capsys):
-    small = [
-        '--users',
-        '150',
-        '--test-users',
-        '12',
-        '--samples',
-        '5',
-        '--test-samples',
-        '1',
-        '--targets',
-        '20',
-        '--margin',
-        '.18',
-        '--epochs',
-        '1',
-        '--no-second',
-        '--no-loop',
-    ]
-    out = tmp_path / 'L'
-    assert main(['lettingo', '--out', str(out), *small]) == 0
-    said = capsys.readouterr().out
-    assert 'as is' in said and 'DPO against' in said and 'report.html' in said
-    summary = json.loads((out / 'lettingo.json').read_text())
-    assert {'none', 'as is', 'SFT', 'DPO'} <= set(summary['ablation'])
-    page = (out / 'report.html').read_text(encoding='utf-8')
-    assert 'DPO: log-probability of chosen and rejected texts' in page and 'src="http' not in page
-    assert (
-        main(['lettingo', '--out', str(out), *small, '--seed', '5']) == 2 and 'seed (0 -> 5)' in capsys.readouterr().err
-    )
-    toml = tmp_path / 'align.toml'
-    toml.write_text(
-        f'model = "tiny"\npairs = "{out / "pairs"}"\nout = "{tmp_path / "A"}"\nmax_steps = 2\nmin_users '
-            '= 1\nmax_ratio = 9.0\ndevice = "cpu"\n'
-    )
-    assert main(['align', '--config', str(toml)]) == 0 and 'The aligned writer' in capsys.readouterr().out
-    assert main(['align', '--config', str(tmp_path / 'none.toml')]) == 2 and 'none.toml' in capsys.readouterr().err
-    toml.write_text(toml.read_text() + 'loss = "nonsense"\n')
-    assert main(['align', '--config', str(toml)]) == 2 and 'nonsense' in capsys.readouterr().err
 
 
 # every setting, in every wrong kind -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.settings import checked
 from promax_nb.experiment import DataConfig, RunConfig, claim, experiment, load_data, make_writer
@@ -217,29 +218,33 @@ def files(tmp_path_factory):
     return folder
 
 
-def start(files, server, out, budget):
-    """`promax run` with re-ranking, as a process."""
-    command = f"""{sys.executable} -m promax_nb.cli run --events {files}/events.csv --items {files}/items.csv --kcore 0
+def command(files, server, out, budget) -> list:
+    """`promax run` with re-ranking."""
+    return f"""run --events {files}/events.csv --items {files}/items.csv --kcore 0
         --llm m --base-url {server.url} --api-key-env none --price 1000,1000 --max-tokens 40 --budget {budget} --rerank
-        --base MF --dim 4 --width 4 --epochs 2 --batch 256 --min-steps 0 --workers 3 --out {out}"""
-    server.victim = subprocess.Popen(command.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    said = server.victim.communicate(timeout=300)
-    return server.victim.returncode, said[1]
+        --base MF --dim 4 --width 4 --epochs 2 --batch 256 --min-steps 0 --workers 3 --out {out}""".split()
 
 
-def test_a_budget_holds_for_a_whole_run_killed_and_started_again(files, tmp_path):
-    server = Server((1000, 1000), stop_after=12)
-    code, _ = start(files, server, tmp_path / 'R', budget=6)
-    assert code == -signal.SIGKILL and server.asked >= 12
+def test_a_budget_holds_for_a_whole_run_killed_and_started_again(files, tmp_path, capsys):
+    server, out = Server((1000, 1000), stop_after=12), tmp_path / 'R'
+    words = [sys.executable, '-m', 'promax_nb.cli', *command(files, server, out, budget=6)]
+    server.victim = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert server.victim.wait(300) == -signal.SIGKILL and server.asked >= 12
+    server.victim = None
+
+    def again(budget):
+        code = main(command(files, server, out, budget))
+        return code, capsys.readouterr().err
+
     before = server.spent
-    code, said = start(files, server, tmp_path / 'R', budget=6)
+    code, said = again(budget=6)
     assert code == 2 and 'budget: 6 USD could be exceeded' in said and 'Traceback' not in said, said
     assert before < server.spent <= 6, f'{server.spent} of 6 USD'
-    code, said = start(files, server, tmp_path / 'R', budget=6)
+    code, said = again(budget=6)
     assert code == 2 and server.spent <= 6, 'a third start asks nothing that could cost more'
-    code, said = start(files, server, tmp_path / 'R', budget=500)  # more money: the rest is asked, re-ranking too
+    code, said = again(budget=500)  # more money: the rest is asked, re-ranking too
     assert code == 0 and server.spent <= 500, said
     provenance = pd.read_parquet(tmp_path / 'R' / 'augmentation.parquet')
     assert len(provenance) and not provenance.fallback.all(), 'nothing was re-ranked'
     asked = server.asked
-    assert start(files, server, tmp_path / 'R', budget=500)[0] == 0 and server.asked == asked, 'nothing is asked twice'
+    assert again(budget=500)[0] == 0 and server.asked == asked, 'nothing is asked twice'
