@@ -10,6 +10,7 @@ import pytest
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.retrieval.vectors import unit_rows
+from promax_nb.views.layout import umap_class
 from promax_nb.views.maps import Projection, project, project_scene
 from promax_nb.views.neighbours import nearest, neighbours_kept, procrustes, trustworthiness
 from promax_nb.views.regions import clusters
@@ -348,6 +349,13 @@ def test_a_cache_that_is_a_file(spaces, tmp_path):
     (tmp_path / 'f').write_text('x')
     with pytest.raises(ValueError, match='give a folder'):
         project(spaces, cache=tmp_path / 'f', progress=False)
+
+
+def test_what_umap_compiled_is_kept_for_the_next_process():
+    import umap.umap_
+
+    umap_class()
+    assert umap.umap_.smooth_knn_dist.stats.cache_path and umap.umap_.compute_membership_strengths.stats.cache_path
 
 
 def test_without_umap_a_sentence(spaces, monkeypatch):

@@ -8,6 +8,7 @@ __all__ = ['METHODS', 'MapSettings', 'Layout', 'umap_class', 'first_positions', 
 
 # %% ../../nbs/views/04_layout.ipynb #74e465d5
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -98,7 +99,26 @@ def umap_class():
         raise ImportError(
             'maps need the package umap-learn, which is not installed here: pip install umap-learn, then try again.'
         ) from e
+    _keep_compiled()
     return UMAP
+
+
+@cache
+def _keep_compiled():
+    """Let Numba keep UMAP's compiled functions beside its own, so that only the first map of all waits for them."""
+    import umap.distances
+    import umap.layouts
+    import umap.umap_
+    import umap.utils
+    from numba.core.dispatcher import Dispatcher
+
+    for module in (umap.umap_, umap.layouts, umap.utils, umap.distances):
+        own = [thing for thing in vars(module).values() if isinstance(thing, Dispatcher)]
+        for function in own:
+            try:
+                function.enable_caching()
+            except RuntimeError:  # no folder that Numba could write to: then it compiles, as it did
+                return
 
 
 def first_positions(
