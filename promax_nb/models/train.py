@@ -22,6 +22,7 @@ import torch
 
 from ..data.interactions import binary
 from ..data.storage import identity
+from ..data.threads import Contention, contention_words
 from .evaluate import evaluate, metric_length, split_identity
 from .results import FitResult, load_tensors, save_tensors, versions
 from .sameness import Unreadable, differences, training_parts
@@ -401,7 +402,7 @@ def fit(
     sampler = PairSampler(data.train)
     path = None if folder is None else Path(folder) / 'checkpoint.safetensors'
     run = _start(model, objective, data, config, path, resume)
-    saved = time.monotonic()
+    saved, contention = time.monotonic(), Contention()
     try:
         with _bar(run, progress) as bar:
             while run.epoch < config.epochs and not run.done:
@@ -411,7 +412,9 @@ def fit(
                 if run.epoch % config.eval_every == 0:
                     if validate:
                         run.validated(_validate(run, data))
-                    bar.set_postfix({config.metric: f'{run.best_score:.4f}', 'bpr': f"{means.get('bpr', 0):.3f}"})
+                    beside = contention_words(contention.waiting())
+                    reached = {config.metric: f'{run.best_score:.4f}', 'bpr': f"{means.get('bpr', 0):.3f}"}
+                    bar.set_postfix(reached | beside)
                     if path is not None and time.monotonic() - saved >= config.checkpoint_seconds:
                         run.save(path)
                         saved = time.monotonic()
