@@ -20,9 +20,8 @@ print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules, promax_nb.data.
 def said(first: str, **environment) -> list:
     """What a fresh process says after `first` and `import promax_nb`."""
     kept = {name: value for name, value in os.environ.items() if name not in threads.DECIDED}
-    out = subprocess.run(
-        [sys.executable, '-c', QUIET_LIBRARY.format(first=first)], capture_output=True, text=True, env=kept | environment
-    )
+    call = [sys.executable, '-c', QUIET_LIBRARY.format(first=first)]
+    out = subprocess.run(call, capture_output=True, text=True, env=kept | environment)
     assert not out.returncode, out.stderr
     return out.stdout.split(maxsplit=2)
 

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 # %% ../../nbs/data/00_threads.ipynb #68bbf453
-QUIET = {'OMP_WAIT_POLICY': 'PASSIVE', 'KMP_BLOCKTIME': '0'}  # GNU's OpenMP and LLVM's read the first, LLVM's and Intel's the second
+QUIET = {'OMP_WAIT_POLICY': 'PASSIVE', 'KMP_BLOCKTIME': '0'}  # the first is OpenMP's, the second LLVM's and Intel's
 DECIDED = (*QUIET, 'GOMP_SPINCOUNT', 'KMP_LIBRARY')  # whoever set one of these has decided how threads wait
 
 
 def loaded_openmp() -> list:  # of paths
-    """GNU's OpenMP libraries that this process has loaded (torch, faiss and scikit-learn bring one each); Linux alone says it."""
+    """GNU's OpenMP libraries that this process has loaded (torch brings one); only Linux says it."""
     try:
         maps = Path('/proc/self/maps').read_text()
     except OSError:
@@ -48,7 +48,7 @@ def crowd(
 def wait_quietly(
     environment=os.environ,  # where the wishes of the user stand, and ours go
 ) -> str:  # 'as the user said', 'from the environment', or 'crowded'
-    """Let threads wait without spinning, in this process and in those that it starts, unless the user decided otherwise."""
+    """Let threads wait without spinning, here and in processes started from here, unless the user decided otherwise."""
     if any(name in environment for name in DECIDED):
         return 'as the user said'
     early = loaded_openmp()
@@ -62,7 +62,7 @@ NOTICED = 0.15  # share of the time waiting for a core that is worth a word
 
 
 def waited_seconds() -> float | None:
-    """How long the threads of this process have waited for a core so far, the longest of them; None: the system does not say."""
+    """How long the thread that waited longest for a core has waited so far; None: the system does not say."""
     waits = []
     for path in Path('/proc/self/task').glob('*/schedstat'):
         try:
@@ -83,7 +83,7 @@ class Contention:
         self.clock, self.busy, self.waited = time.perf_counter(), time.process_time(), waited_seconds()
 
     def waiting(self) -> float:
-        """The share of the time since the last question that was spent waiting for a core, 0 to 1; the count begins anew."""
+        """The share of the time since the last question that went by waiting for a core, 0 to 1."""
         clock, busy, waited = self.clock, self.busy, self.waited
         self.note()
         passed = max(self.clock - clock, 1e-9)
