@@ -1,0 +1,230 @@
+"""Estimated SDR and S2DR beside the exact terms: quality, time, bias and variance. Resumable: one JSON a training.
+
+    python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--only industrial book times bias] [--seeds 0 1 2]
+
+industrial: LightGCN on amazon-industrial (the split that it comes with, template profiles of which 64 tokens of an item
+are read, retrieval order), BPR, both exact terms, and both terms estimated in several ways. book: LightGCN, layers 1..3,
+on Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those
+of benchmarks/amazon_book.py.
+times: epochs of base, exact and estimated in turn, in one process. bias: value and gradient of the estimates beside the
+exact ones, at the vectors of a trained model. Test events are read once, by the model that validation chose.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from null_pairs import load as load_industrial
+
+from promax_nb.data.published import from_rlmrec
+from promax_nb.models.bases import LightGCN
+from promax_nb.models.evaluate import evaluate, held_out
+from promax_nb.models.losses import s2dr_loss
+from promax_nb.models.objectives import BPR, ProMax
+from promax_nb.models.results import load_fit, versions
+from promax_nb.models.sampled import sampled_s2dr
+from promax_nb.models.train import PairSampler, TrainConfig, fit
+from promax_nb.profiles.prompts import item_prompts, user_prompts
+from promax_nb.profiles.template import template
+from promax_nb.profiles.write import write
+from promax_nb.retrieval.augment import augment
+from promax_nb.retrieval.embed import encode, whiten
+
+WAYS = {  # name -> arguments of ProMax
+    'exact': {'terms': 'exact'},
+    'sampled': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 1},
+    'sampled, every 2nd step': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 2},
+    'sampled, every 4th step': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 4},
+    'sampled, few': {'terms': 'sampled', 'anchors': 64, 'columns': 128, 'every': 1},
+}
+SETTINGS = {
+    'industrial': TrainConfig(batch=2048, min_steps=300, device='cpu'),
+    'book': TrainConfig(min_steps=3000, device='cpu'),
+}
+
+
+class World:
+    """Data, and what an objective needs, of one of the two data sets."""
+
+    def __init__(self, name, folder, out):
+        self.name = name
+        if name == 'book':
+            self.data = from_rlmrec(folder / 'amazon-book')
+            self.vectors = None, None
+            self.added = self.data.extras['augmented'] - self.data.extras['augmented'].multiply(self.data.train)
+            self.added.eliminate_zeros()
+            return
+        self.data = load_industrial(folder / 'amazon-industrial')
+        self.vectors = self.place(out)
+        self.added = augment(self.data, *self.vectors)[0]
+
+    def place(self, out):
+        """Whitened vectors of users and items, kept."""
+        path = out / 'industrial.npz'
+        if not path.exists():
+            items = write(template(), item_prompts(self.data), store=out / 's.db', progress=False)
+            users = write(template(), user_prompts(self.data, items), store=out / 's.db', progress=False)
+            raw_users = encode(list(users['profile']), cache=out / 'v.db', empty='zero')
+            raw_items = encode(list(items['profile']), cache=out / 'v.db', empty='zero', max_length=64)
+            su, si = whiten(raw_users, raw_items, dim=64)
+            np.savez(path, su=su, si=si)
+        kept = np.load(path)
+        return kept['su'], kept['si']
+
+    def base(self, seed):
+        if self.name == 'book':
+            return LightGCN(self.data, sum_layers=(1, 2, 3), seed=seed)
+        return LightGCN(self.data, seed=seed)
+
+    def objective(self, way):
+        if way == 'base':
+            return BPR()
+        weights = {'sdr': 0.0, 's2dr': 0.05} if self.name == 'book' else {'sdr': 0.5, 's2dr': 0.1}
+        return ProMax(*self.vectors, self.added, **weights, **WAYS[way])
+
+
+def train(world, way, seed, out, results):
+    """One training, unless it is there."""
+    name = f'{world.name}-{way.replace(", ", "-").replace(" ", "-")}-{seed}'
+    target = results / f'{name}.json'
+    if target.exists():
+        return
+    began = time.process_time()
+    result = fit(world.base(seed), world.objective(way), world.data, SETTINGS[world.name], out / name, progress=False)
+    result.save(out / name)
+    scores = evaluate(result.users, result.items, *held_out(world.data, 'test', 'train'))
+    found = {
+        'data': world.name,
+        'way': way,
+        'settings': WAYS.get(way, {}),
+        'seed': seed,
+        'test': scores,
+        'valid recall@20': result.best_score,
+        'best_epoch': result.best_epoch,
+        'epochs': len(result.history),
+        'processor seconds, with other work beside it': time.process_time() - began,
+        'versions': versions(),
+    }
+    target.write_text(json.dumps(found, indent=1), encoding='utf-8')
+    told = {name: round(scores[name], 4) for name in ('recall@20', 'ndcg@20')}
+    print(target.name, told, f'valid {result.best_score:.4f}, epoch {result.best_epoch}', flush=True)
+
+
+def epoch(model, objective, optimizer, triples, config):
+    """Seconds of one pass over the triples."""
+    began = time.perf_counter()
+    for start in range(0, len(triples[0]), config.batch):
+        terms = objective(model, *(column[start : start + config.batch] for column in triples))
+        terms['reg'] = config.reg * sum(parameter.square().sum() for parameter in model.parameters())
+        optimizer.zero_grad(set_to_none=True)
+        sum(terms.values()).backward()
+        optimizer.step()
+    return time.perf_counter() - began
+
+
+def times(world, seconds):
+    """Epochs of base, exact and estimated in turn, in one process: median seconds, and the ratio to the base."""
+    config, sides = SETTINGS[world.name], {}
+    for way in ('base', *WAYS):
+        model = world.base(0)
+        sides[way] = model, world.objective(way), torch.optim.Adam(model.parameters(), lr=config.lr)
+    sampler, rng, found = PairSampler(world.data.train), np.random.default_rng(0), {way: [] for way in sides}
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(found['base']) < 3:
+        triples = [torch.from_numpy(column) for column in sampler.epoch(rng)]
+        for way, parts in sides.items():
+            found[way].append(epoch(*parts, triples, config))
+    middle = {way: float(np.median(rounds[1:])) for way, rounds in found.items()}
+    ratio = {way: value / middle['base'] for way, value in middle.items()}
+    return {'seconds an epoch': middle, 'times the base': ratio, 'rounds': len(found['base']) - 1}
+
+
+def spread(estimate, exact, repeats):
+    """Bias and standard deviation of an estimate and its gradient, relative to the exact ones."""
+    value, gradient = exact
+    drawn = [estimate() for _ in range(repeats)]
+    values = torch.tensor([float(one) for one, _ in drawn], dtype=torch.float64)
+    gradients = torch.stack([one for _, one in drawn])
+    mean = gradients.mean(0)
+    noise = (gradients - mean).square().sum((1, 2)).mean().sqrt()
+    bias = (mean - gradient).square().sum() - noise.square() / (repeats - 1)  # less what is left of the noise
+    return {
+        'bias of the value': float(values.mean() - value) / abs(value),
+        'its standard error': float(values.std() / repeats**0.5) / abs(value),
+        'sd of the value': float(values.std()) / abs(value),
+        'bias of the gradient': float(bias.clamp_min(0).sqrt() / gradient.norm()),
+        'sd of the gradient': float(noise / gradient.norm()),
+    }
+
+
+def bias(world, out, repeats):
+    """The estimates beside the exact terms at the vectors of a trained model, for one batch."""
+    result = load_fit(out / 'industrial-exact-0')
+    model, objective = world.base(0), world.objective('exact')
+    model.load_state_dict(result.model.state_dict() if hasattr(result.model, 'state_dict') else result.model)
+    users, pos, _ = (
+        torch.from_numpy(x[:2048]) for x in PairSampler(world.data.train).epoch(np.random.default_rng(0))
+    )
+    with torch.no_grad():
+        views = [torch.cat(model(graph)) for graph in (None, objective.second_graph(model))]
+    n_users, rows = len(model.user), []
+
+    def cut(nodes):
+        return nodes[:n_users], nodes[n_users:]
+
+    def both(term):
+        """Value, and gradient with respect to the vectors of view 1."""
+        view = views[0].clone().requires_grad_()
+        value = term(cut(view))
+        return float(value.detach()), torch.autograd.grad(value, view)[0]
+
+    exact = {
+        'sdr': both(lambda view: objective.reshaping(users, *view)),
+        's2dr': both(lambda view: s2dr_loss(view, cut(views[1]), users, pos, 0.2)),
+    }
+    for anchors, size in ((64, 128), (64, 4000), (256, 128), (256, 512), (256, 4000), (4000, 128), (4000, 512)):
+        one = ProMax(*world.vectors, world.added, terms='sampled', anchors=anchors, columns=size)
+        estimates = {
+            'sdr': lambda view, one=one: one.sampled_reshaping(users, pos, *view),
+            's2dr': lambda view, a=anchors, c=size: sampled_s2dr(view, cut(views[1]), users, pos, 0.2, a, c),
+        }
+        for term, estimate in estimates.items():
+            row = spread(lambda estimate=estimate: both(estimate), exact[term], repeats)
+            rows.append({'term': term, 'anchors': anchors, 'columns': size, **row})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path, help='folder with amazon-book and amazon-industrial')
+    p.add_argument('--out', type=Path, default=Path('runs/sampled'), help='folder for checkpoints and vectors')
+    p.add_argument('--only', nargs='+', default=['industrial', 'book', 'times', 'bias'])
+    p.add_argument('--ways', nargs='+', default=['base', *WAYS])
+    p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    p.add_argument('--seconds', type=float, default=60, help='of the times, for each data set')
+    p.add_argument('--repeats', type=int, default=400, help='draws of the bias')
+    p.add_argument('--results', type=Path, default=Path(__file__).parent / 'results' / 'sampled')
+    a = p.parse_args()
+    a.results.mkdir(parents=True, exist_ok=True)
+    a.out.mkdir(parents=True, exist_ok=True)
+    for name in ('industrial', 'book'):
+        if name in a.only:
+            world = World(name, a.data, a.out)
+            for seed in a.seeds:
+                for way in a.ways:
+                    train(world, way, seed, a.out, a.results)
+        path = a.results / f'times-{name}.json'
+        if 'times' in a.only and not path.exists():
+            found = {'threads': torch.get_num_threads(), **times(World(name, a.data, a.out), a.seconds)}
+            path.write_text(json.dumps(found, indent=1), encoding='utf-8')
+    if 'bias' in a.only:
+        rows = bias(World('industrial', a.data, a.out), a.out, a.repeats)
+        (a.results / 'bias.json').write_text(json.dumps(rows, indent=1), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
