@@ -2,10 +2,10 @@
 
     python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--only industrial book times bias] [--seeds 0 1 2]
 
-industrial: LightGCN on amazon-industrial (the split that it comes with, template profiles of which 64 tokens of an item
-are read, retrieval order), BPR, both exact terms, and both terms estimated in several ways. book: LightGCN, layers 1..3,
-on Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those
-of benchmarks/amazon_book.py.
+industrial: LightGCN on amazon-industrial (its own split, template profiles, of an item 64 tokens read, retrieval order)
+with BPR, with both exact terms, and with both terms estimated in several ways. book: LightGCN, layers 1..3, on
+Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those of
+benchmarks/amazon_book.py.
 times: epochs of base, exact and estimated in turn, in one process. bias: value and gradient of the estimates beside the
 exact ones, at the vectors of a trained model. Test events are read once, by the model that validation chose.
 """
@@ -41,7 +41,7 @@ WAYS = {  # name -> arguments of ProMax
     'sampled, few': {'terms': 'sampled', 'anchors': 64, 'columns': 128, 'every': 1},
 }
 SETTINGS = {
-    'industrial': TrainConfig(batch=2048, min_steps=300, device='cpu'),
+    'industrial': TrainConfig(batch=2048, min_steps=300, patience=10, device='cpu'),
     'book': TrainConfig(min_steps=3000, device='cpu'),
 }
 

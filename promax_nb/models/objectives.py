@@ -298,6 +298,8 @@ class ProMax(BPR):
             self.teacher = Teacher(su, si, teacher_tau or tau, floor, confidence, memory, topk)
             _warn_of_missing(self.teacher)
         self._second = weakref.WeakKeyDictionary()  # model -> graph of R'
+        if min(anchors, columns, every) < 1:
+            raise ValueError(f'anchors={anchors}, columns={columns}, every={every}: all must be at least 1.')
         if _to_sample(terms, su, si, added):
             self.sampled, self.anchors, self.columns, self.every = True, anchors, columns, every
 
