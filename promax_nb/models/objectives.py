@@ -16,7 +16,7 @@ from torch import nn
 from ..data.interactions import binary
 from .distributions import confidence, has_vector, sharpness, softmax
 from .losses import bpr_loss, s2dr_loss, sdr_loss
-from .sampled import columns, pairs_of, sampled_s2dr, sampled_sdr, sampled_teacher, some
+from .sampled import draw_anchors, draw_columns, pairs_of, sampled_s2dr, sampled_sdr, sampled_teacher
 from ..retrieval.vectors import check_vectors
 
 # %% ../../nbs/models/04_objectives.ipynb #64d5d0a8
@@ -167,11 +167,13 @@ class Teacher(nn.Module):
 def _weights_to_tell(teacher) -> tuple:
     """Sharpness and weights of users with a profile, and of how many: of all, or as many as `ENOUGH` cells allow."""
     known = torch.nonzero(teacher.known_users)[:, 0]
-    if len(teacher.su) * len(teacher.si) <= ENOUGH:
+    n_items = len(teacher.si)
+    if len(teacher.su) * n_items <= ENOUGH:
         return teacher.sharpness[known].float(), teacher.weight[known], len(known)
-    some_users = known[:: -(-len(known) * len(teacher.si) // ENOUGH)]
-    sharp = teacher.sharpness_of(some_users)
-    return sharp.float(), confidence(sharp, teacher.form, teacher.floor), len(some_users)
+    step = -(-len(known) * n_items // ENOUGH)  # rounded up
+    told = known[::step]
+    sharp = teacher.sharpness_of(told)
+    return sharp.float(), confidence(sharp, teacher.form, teacher.floor), len(told)
 
 
 def teacher_report(
@@ -262,8 +264,12 @@ def _to_sample(terms: str, su, si, added) -> bool:
     """Whether the terms are estimated."""
     if terms not in ('auto', 'exact', 'sampled'):
         raise ValueError(f"terms={terms!r} is unknown: use 'exact', 'sampled' or 'auto'.")
-    m, n = (0, 0) if su is None and added is None else added.shape if su is None else (len(su), len(si))
-    return terms == 'sampled' or (terms == 'auto' and m * n > ENOUGH)
+    if terms != 'auto':
+        return terms == 'sampled'
+    cells = 0 if added is None else added.shape[0] * added.shape[1]
+    if su is not None:
+        cells = len(su) * len(si)
+    return cells > ENOUGH
 
 
 class ProMax(BPR):
@@ -325,10 +331,13 @@ class ProMax(BPR):
         """SDR of a batch, estimated; the anchors' own positives are among the columns."""
         _check_size(self.teacher, len(u), len(i))
         distinct, row = torch.unique(users, return_inverse=True)
-        chosen = some(len(distinct), self.anchors, users.device)
-        ids, count = columns(torch.unique(pos[pairs_of(chosen, row, len(distinct))[0]]), len(i), self.columns)
-        p, weight, count = self.teacher.sample(distinct[chosen], ids, count)
-        return sampled_sdr(u[distinct[chosen]], i[ids], p, weight, count, self.tau)
+        chosen = draw_anchors(len(distinct), self.anchors, users.device)
+        pairs, _ = pairs_of(chosen, row, len(distinct))
+        named = torch.unique(pos[pairs])
+        ids, count = draw_columns(named, len(i), self.columns)
+        anchors = distinct[chosen]
+        p, weight, count = self.teacher.sample(anchors, ids, count)
+        return sampled_sdr(u[anchors], i[ids], p, weight, count, self.tau)
 
     def estimated(self, model, users, pos, view) -> dict:
         """Named terms, estimated; zero in the steps that are left out."""
