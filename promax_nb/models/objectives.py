@@ -164,6 +164,9 @@ class Teacher(nn.Module):
         return p, confidence(sharp, self.form, self.floor, self.known_users[users]), count
 
 # %% ../../nbs/models/04_objectives.ipynb #557d3317
+ENOUGH = 2**28  # users x items up to which everything is exact
+
+
 def _weights_to_tell(teacher) -> tuple:
     """Sharpness and weights of users with a profile, and of how many: of all, or as many as `ENOUGH` cells allow."""
     known = torch.nonzero(teacher.known_users)[:, 0]
@@ -257,9 +260,6 @@ def _check_size(teacher, users: int, items: int):
         )
 
 # %% ../../nbs/models/04_objectives.ipynb #19de9ab9
-ENOUGH = 2**28  # users x items up to which everything is exact
-
-
 def _to_sample(terms: str, su, si, added) -> bool:
     """Whether the terms are estimated."""
     if terms not in ('auto', 'exact', 'sampled'):
