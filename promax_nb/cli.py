@@ -237,7 +237,7 @@ def _say(text):
 def _demo(args) -> int:
     from promax_nb.data.bookshop import toy_data
 
-    chosen = {name: getattr(args, name) for name in ('seeds', 'base') if hasattr(args, name)}
+    chosen = {name: getattr(args, name) for name in ('seeds', 'base', 'encoder') if hasattr(args, name)}
     print('A generated bookshop; profiles by the built-in template; no network, no key, no GPU.')
     _report(experiment(toy_data(seed=args.world), args.out, RunConfig(**{**DEMO, **chosen}), say=_say))
     return 0
@@ -309,6 +309,10 @@ def _add_demo(commands):
     bases = settings.choices_of(settings.kinds_of(RunConfig)['base'])
     told = 'base recommender (default: LightGCN)'
     demo.add_argument('--base', choices=bases, default=argparse.SUPPRESS, help=told)
+    told = 'reader of the profiles, by name or path; none: the built-in text model, which takes longer (default: static)'
+    demo.add_argument(
+        '--encoder', type=_reader('--encoder', str | None, {}), metavar='MODEL', default=argparse.SUPPRESS, help=told
+    )
     demo.set_defaults(do=_demo)
 
 

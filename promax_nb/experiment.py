@@ -96,7 +96,9 @@ class RunConfig:
     )
     rerank: bool = option(False, 'let the LLM re-rank retrieved candidates')
     encoder: str | None = option(
-        None, 'sentence-transformers model, by name or path; default: a small one that needs no download'
+        None,
+        'sentence-transformers model, by name or path; static: the word vectors of the default one alone, in seconds; '
+        'default: a small one that needs no download',
     )
     encoder_prompt: str | None = option(None, "what the encoder wants before each text, e.g. 'query: '")
     encoder_revision: str | None = option(None, 'revision of an encoder that is named, e.g. a commit of the hub')
@@ -569,7 +571,8 @@ def experiment(
             step(f'profiles: {len(users):,} users and {len(items):,} items by {users.writer.iloc[0]}')
         su, si = make_vectors(data, users, items, config, out)
         if su is not None:
-            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis')
+            read_by = f', read by {config.encoder}' if config.encoder else ''
+            step(f'vectors: {su.shape[1]} dimensions, {config.basis} basis{read_by}')
             if not su.any():
                 step('ALL PROFILES ARE THE SAME: they tell nothing apart, so ProMax is trained as its base')
                 config = dataclasses.replace(config, sdr=0.0, s2dr=0.0)
@@ -638,3 +641,4 @@ def _warnings(
 
 # %% ../nbs/90_experiment.ipynb #52b0283f
 DEMO = dict(batch=512, lr=3e-3, epochs=150, min_steps=200, patience=8, seeds=(0, 1), width=64, sdr=3.0, s2dr=0.01)
+DEMO['encoder'] = 'static'

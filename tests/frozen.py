@@ -158,7 +158,7 @@ def demo() -> dict:
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp) / 'demo'
         with contextlib.redirect_stdout(io.StringIO()):
-            assert command()(['demo', '--out', str(folder)]) == 0
+            assert command()(['demo', '--encoder', 'none', '--out', str(folder)]) == 0
         metrics, card = (json.loads((folder / f'{name}.json').read_text()) for name in ('metrics', 'card'))
         scene = open_run(folder)
         entries = {'data: hash': scene.data.hash()} | store_entry(folder / 'profiles.db')

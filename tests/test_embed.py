@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import subprocess
 import sys
 import warnings
 from contextlib import closing
@@ -16,6 +17,7 @@ from promax_nb.data.storage import Store
 from promax_nb.retrieval import embed, encoders
 from promax_nb.retrieval.embed import encode, whiten, whitening
 from promax_nb.retrieval.encoders import encoder_id, find_encoder
+from promax_nb.retrieval.static import StaticEncoder, word_table, zipf_weights
 from promax_nb.retrieval.vectors import check_vectors, unit_rows
 
 
@@ -539,3 +541,74 @@ def test_a_table_of_vectors_is_checked_once(x, words):
     for check in (check_vectors, unit_rows):
         with pytest.raises(ValueError, match=words):
             check(x, 'users', 3)
+
+
+# word vectors alone
+
+
+def test_static_is_the_weighted_mean_of_the_word_table():
+    """Written out for one text, piece by piece."""
+    encoder = StaticEncoder(find_encoder().where)
+    pieces = encoder.pieces.get_vocab()
+    by_rank = sorted(pieces, key=pieces.get)
+    table, weights = word_table(find_encoder().where), zipf_weights(by_rank)
+    rows = [pieces[word] for word in ('slow', 'stories', 'of', 'the', 'sea', 'stories')]
+    mean = (table[rows] * weights[rows][:, None]).mean(0)
+    np.testing.assert_allclose(encode(['Slow stories of the sea; stories'], 'static')[0],
+                               _with_semicolon(mean * 6, table, weights, pieces), atol=1e-6)
+    assert weights[pieces['the']] < weights[pieces['sea']] < weights[pieces['harbour']]
+    assert weights[pieces['[CLS]']] == weights[pieces['[unused5]']] == 0
+
+
+def _with_semicolon(total, table, weights, pieces):
+    total = total + table[pieces[';']] * weights[pieces[';']]
+    return total / np.linalg.norm(total)
+
+
+def test_static_needs_neither_torch_nor_transformers():
+    """In a process of its own: nothing heavy is imported to read texts."""
+    code = (
+        'import sys; from promax_nb.retrieval.embed import encode; encode(["sea stories"], "static");'
+        'print(sorted({"torch", "transformers", "sentence_transformers"} & set(sys.modules)))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout.strip() == '[]', done.stderr
+
+
+def test_static_is_kept_apart_and_told_when_cut(tmp_path):
+    whole = encode(TEXTS, 'static', cache=tmp_path)
+    np.testing.assert_array_equal(encode(TEXTS, 'static', cache=tmp_path), whole)
+    with pytest.warns(UserWarning, match=r'1 of 4 texts \(25%\) are longer.*up to 2 tokens'):
+        cut = encode(TEXTS, 'static', cache=tmp_path, max_length=2)
+    assert np.allclose(cut[:3], whole[:3]) and not np.allclose(cut[3], whole[3])
+    ids = {encoder_id(find_encoder(*given)) for given in ((), ('static',), ('static', 'query: '), ('static', None, 2))}
+    assert len(ids) == 4
+
+
+def test_static_reads_the_folder_of_a_model_or_says_what_it_lacks(tmp_path):
+    from safetensors.numpy import save_file
+
+    with pytest.raises(OSError, match='no tokenizer.json'):
+        StaticEncoder(tmp_path).encode(['a'])
+    with pytest.raises(OSError, match='no word table that can be read'):
+        word_table(tmp_path)
+    save_file({'layer.weight': np.ones((2, 2), np.float32)}, tmp_path / 'model.safetensors')
+    with pytest.raises(OSError, match=r'0 word tables \(none\)'):
+        word_table(tmp_path)
+    save_file({'model.embed_tokens.weight': np.ones((3, 2), np.float16)}, tmp_path / 'model.safetensors')
+    assert word_table(tmp_path).dtype == np.float32
+
+
+def test_static_finds_what_profiles_are_about():
+    """Lists from profiles alone, in a world whose readers have known tastes: far more than chance finds."""
+    from promax_nb.data.bookshop import toy_data
+    from promax_nb.models.evaluate import evaluate
+    from promax_nb.profiles.prompts import item_prompts, user_prompts
+    from promax_nb.profiles.write import write
+
+    data = toy_data(200, 120)
+    items = write(None, item_prompts(data), progress=False)
+    users = write(None, user_prompts(data, items), progress=False)
+    su, si = whiten(*(encode(table.profile, 'static') for table in (users, items)), dim=32)
+    chance = evaluate(np.random.default_rng(0).normal(size=su.shape), si, data.test, data.train + data.valid)
+    assert evaluate(su, si, data.test, data.train + data.valid)['recall@20'] > 1.5 * chance['recall@20']

@@ -119,7 +119,7 @@ def _encode_missing(
     """Encode, longest text first, and store what comes as it comes."""
     model = load_encoder(encoder)
     on_gpu = getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda'
-    batch_size = batch_size or (128 if on_gpu else 16)
+    batch_size = batch_size or getattr(model, 'batch_size', None) or (128 if on_gpu else 16)
     step = batch_size * 8
     keys = sorted(texts, key=lambda key: (-len(texts[key]), key))
     made = {}
@@ -191,7 +191,7 @@ def _counted(
 # %% ../../nbs/retrieval/02_embed.ipynb #cdfca631
 def encode(
     texts,  # n texts in id order: a list, or a column such as users['profile']
-    model=None,  # None: the built-in model (384 wide); else a folder, a hub name, or an object with .encode(list)
+    model=None,  # None: the built-in model (384 wide); 'static': its words alone, fast; a folder, hub name, or object
     cache=None,  # None: keep nothing; else a folder or an SQLite file that holds vectors by content
     batch_size=None,  # texts per forward pass; None: 16 on a CPU, whose cache holds that many, 128 on a GPU
     device=None,  # 'cpu', 'cuda', ...; None lets sentence-transformers choose

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..data.storage import Patched, identity
 from ..profiles.questions import takes
+from .static import StaticEncoder
 
 # %% ../../nbs/retrieval/01_encoders.ipynb #5ef31fdc
 @dataclass
@@ -35,7 +36,7 @@ class Encoder(Patched):
 
 
 def find_encoder(
-    model=None,  # None: the built-in one; a folder, a name on the hub, an object with .encode
+    model=None,  # None: the built-in one; 'static': its word table alone; a folder, a hub name, an object with .encode
     prompt=None,  # str | None: text before every text, or the name of one of the model's own prompts
     max_length=None,  # int | None: tokens read of a text
     device=None,  # str | None: 'cpu', 'cuda', ...; None lets sentence-transformers choose
@@ -48,6 +49,8 @@ def find_encoder(
     options = dict(prompt=prompt, max_length=max_length, device=device, download=download)
     if model is None:
         return Encoder(_built_in(), **options)
+    if model == 'static':
+        model = StaticEncoder(_built_in())
     if hasattr(model, 'encode') and not isinstance(model, str):
         return Encoder(model, model=model, **options)
     folder = Path(model).expanduser()
@@ -217,7 +220,9 @@ def unread_tokens(
     model = load_encoder(encoder)
     tokenizer = getattr(model, 'tokenizer', None)
     limit = encoder.max_length or getattr(model, 'max_seq_length', None)
-    if not callable(tokenizer) or not limit or limit == float('inf'):
+    if limit == float('inf'):
+        return [0] * len(texts)  # it reads everything
+    if not callable(tokenizer) or not limit:
         return [None] * len(texts)
     before = _prompt_text(encoder)
     try:
