@@ -391,7 +391,7 @@ def _toy_profiles(n_users, n_items, seed):
     data = toy_data(n_users, n_items, seed=seed)
     items = write(template(), item_prompts(data))
     users = write(template(), user_prompts(data, items))
-    return users, items, encode(users.profile.tolist()), encode(items.profile.tolist())
+    return users, items, encode(users.profile.tolist(), 'static'), encode(items.profile.tolist(), 'static')
 
 
 def toy_scene(
@@ -429,6 +429,6 @@ def toy_scene(
         added=added,
         provenance=why,
         raw=raw,
-        settings={'width': 32},
+        settings={'width': 32, 'encoder': 'static'},
         histories={'base': base.history, 'ProMax': reshaped.history},
     )
