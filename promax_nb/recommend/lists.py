@@ -83,8 +83,11 @@ def dropped_among(
     """Who of them is served as a guest."""
     if self.dropped is None or not ids:
         return {}
-    theirs = self.dropped[self.dropped['user'].isin(ids) & self.dropped['item'].isin(self.items['item'])]
-    theirs = theirs[~theirs['user'].isin(self.users['user'])]
+    strangers = [one for one, row in zip(*self.user_ids.rows(ids, 'popular'), strict=True) if row < 0]
+    theirs = self.dropped[self.dropped['user'].isin(strangers)] if strangers else self.dropped[:0]
+    if theirs.empty:
+        return {}
+    theirs = theirs[self.item_ids.rows(theirs['item'].tolist(), 'popular')[1] >= 0]
     return {one: part['item'].tolist() for one, part in theirs.groupby('user', sort=False)}
 
 

@@ -143,7 +143,7 @@ def list_frame(
         'user': np.asarray(ids, dtype=object)[row],
         'rank': place + 1,
         'item': self.item_ids[chosen],
-        'title': self.items['title'].to_numpy()[chosen],
+        'title': self.items['title'].iloc[chosen].to_numpy(object),
         'score': scores[found],
     }
     return pd.DataFrame(columns).astype({'user': 'str', 'item': 'str', 'title': 'str'})
