@@ -309,7 +309,7 @@ def _add_demo(commands):
     bases = settings.choices_of(settings.kinds_of(RunConfig)['base'])
     told = 'base recommender (default: LightGCN)'
     demo.add_argument('--base', choices=bases, default=argparse.SUPPRESS, help=told)
-    told = 'reader of the profiles, by name or path; none: the built-in text model, which takes longer (default: static)'
+    told = 'reader of the profiles, by name or path; none: the built-in text model, slower (default: static)'
     demo.add_argument(
         '--encoder', type=_reader('--encoder', str | None, {}), metavar='MODEL', default=argparse.SUPPRESS, help=told
     )

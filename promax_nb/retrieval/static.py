@@ -34,11 +34,11 @@ def word_table(
                 return file.get_tensor(names[0]).astype(np.float32)
     except (OSError, TypeError, ValueError) as e:
         raise OSError(
-            f'folder {folder.name!r} has no word table that can be read ({type(e).__name__}): pass the folder of a text '
-            'model with model.safetensors and tokenizer.json, in 16 or 32 bits.'
+            f'folder {folder.name!r} has no word table that can be read ({type(e).__name__}): pass the folder of a '
+            'text model with model.safetensors and tokenizer.json, in 16 or 32 bits.'
         ) from e
     raise OSError(
-        f'model.safetensors in {folder.name!r} has {len(names)} word tables ({few(names) or "none"}) where one is needed: '
+        f'model.safetensors in {folder.name!r} has {len(names)} word tables ({few(names) or "none"}), not one: '
         'pass the folder of another text model.'
     )
 

@@ -381,7 +381,7 @@ def as_scene(
 
 # %% ../../nbs/views/02_scene.ipynb #9526fc3a
 @lru_cache(maxsize=8)
-def _toy_profiles(n_users, n_items, seed):
+def _toy_profiles(n_users, n_items, seed, encoder):
     """Profiles of users and of items and what the encoder makes of them: most of the time that a scene takes."""
     from promax_nb.profiles.prompts import item_prompts, user_prompts
     from promax_nb.profiles.template import template
@@ -391,7 +391,7 @@ def _toy_profiles(n_users, n_items, seed):
     data = toy_data(n_users, n_items, seed=seed)
     items = write(template(), item_prompts(data))
     users = write(template(), user_prompts(data, items))
-    return users, items, encode(users.profile.tolist(), 'static'), encode(items.profile.tolist(), 'static')
+    return users, items, encode(users.profile.tolist(), encoder), encode(items.profile.tolist(), encoder)
 
 
 def toy_scene(
@@ -399,6 +399,7 @@ def toy_scene(
     n_items: int = 160,  # items
     seed: int = 0,  # of the world and the trainings
     epochs: int = 30,  # of each training: short, because the pictures and not the scores are the point
+    encoder='static',  # what reads the profiles: the words alone, in no time; None: the built-in text model
 ) -> Scene:
     """A ready-made scene on the generated bookshop, for examples and tests."""
     from promax_nb.models.bases import LightGCN
@@ -408,7 +409,7 @@ def toy_scene(
     from promax_nb.retrieval.embed import whiten
 
     data = toy_data(n_users, n_items, seed=seed)
-    users, items, of_users, of_items = (part.copy() for part in _toy_profiles(n_users, n_items, seed))
+    users, items, of_users, of_items = (part.copy() for part in _toy_profiles(n_users, n_items, seed, encoder))
     raw = of_users, of_items
     su, si = whiten(*raw, dim=32)
     added, why = augment(data, su, si)
@@ -429,6 +430,6 @@ def toy_scene(
         added=added,
         provenance=why,
         raw=raw,
-        settings={'width': 32, 'encoder': 'static'},
+        settings={'width': 32, 'encoder': encoder},
         histories={'base': base.history, 'ProMax': reshaped.history},
     )
