@@ -1,5 +1,5 @@
 from .data.threads import wait_quietly
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 wait_quietly()  # before anything imports torch

@@ -17,8 +17,8 @@ from promax_nb.data.storage import Store
 from promax_nb.retrieval import embed, encoders
 from promax_nb.retrieval.embed import encode, whiten, whitening
 from promax_nb.retrieval.encoders import encoder_id, find_encoder
-from promax_nb.retrieval.static import StaticEncoder, word_table, zipf_weights
 from promax_nb.retrieval.vectors import check_vectors, unit_rows
+from promax_nb.retrieval.wordvectors import StaticEncoder, word_table, zipf_weights
 
 
 class Toy:

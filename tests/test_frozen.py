@@ -39,6 +39,7 @@ def test_help_and_signatures():
     kept = json.loads(frozen.FROZEN.read_text(encoding='utf-8'))
     after = {'parts': {name: frozen.PARTS[name]() for name in ('help', 'signatures')}}
     assert frozen.differing(kept, after) == []
+    assert 'environ(' not in frozen.FROZEN.read_text(encoding='utf-8'), 'a default that shows the environment'
 
 
 @FULL

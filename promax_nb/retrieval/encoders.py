@@ -19,7 +19,7 @@ import numpy as np
 
 from ..data.storage import Patched, identity
 from ..profiles.questions import takes
-from .static import StaticEncoder
+from .wordvectors import StaticEncoder
 
 # %% ../../nbs/retrieval/01_encoders.ipynb #5ef31fdc
 @dataclass
@@ -49,8 +49,8 @@ def find_encoder(
     options = dict(prompt=prompt, max_length=max_length, device=device, download=download)
     if model is None:
         return Encoder(_built_in(), **options)
-    if model == 'static':
-        model = StaticEncoder(_built_in())
+    if isinstance(model, str) and model == 'static':
+        return Encoder(words := StaticEncoder(_built_in()), model=words, **options)
     if hasattr(model, 'encode') and not isinstance(model, str):
         return Encoder(model, model=model, **options)
     folder = Path(model).expanduser()
