@@ -2,9 +2,9 @@
 
     python benchmarks/epoch.py --against FOLDER [--threads 2] [--rounds 3] [--out FILE]
 
-FOLDER is another checkout (`git worktree add FOLDER COMMIT`). Both houses train MF, LightGCN, and LightGCN with
-both losses of ProMax through `fit`, on the generated interactions of `benchmarks/step.py`; an epoch's seconds are those of the
-history, the median over the rounds. One step with both losses is also compared term by term and gradient by gradient.
+FOLDER is another checkout (`git worktree add FOLDER COMMIT`). Both houses train MF, LightGCN, and LightGCN with both
+losses of ProMax through `fit`, on the generated interactions of `benchmarks/step.py`; an epoch's seconds are those of
+the history, the median over the rounds. One step with both losses is also compared, in its loss and its gradients.
 """
 
 import argparse
