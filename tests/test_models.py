@@ -93,33 +93,44 @@ def test_users_and_items_without_edges_get_zero():
     assert torch.isfinite(torch.cat(LightGCN(lonely, dim=2)())).all()
 
 
-def test_torch_product_of_accelerators_equals_scipy():
-    """What `matmul` hands to torch on a GPU, run here on the CPU: the same numbers, the matrix copied once."""
+def test_torch_and_scipy_multiply_alike(monkeypatch):
+    """The product of MKL and of a GPU, and that of a torch without either: the same numbers, the matrix copied once."""
     graph = norm_adj(WORLD)
     x = torch.randn(21, 4)
-    assert torch.allclose(graph.torch_matmul(x), graph.matmul(x), atol=1e-6)
-    assert graph.torch_matmul(x.double()).dtype == torch.float64
-    assert graph.on(x.device) is graph.on(x.device)
     thinner = graph.drop(0.5)
-    assert torch.allclose(thinner.torch_matmul(x), thinner.matmul(x), atol=1e-6)  # not the fuller matrix kept before
-    assert not torch.allclose(thinner.torch_matmul(x), graph.torch_matmul(x))
+    by_torch, thin = graph(x), thinner(x)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(graph(x), by_torch)  # there is no sparse product in bfloat16
+    monkeypatch.setattr(torch.backends.mkl, 'is_available', lambda: False)
+    assert torch.allclose(by_torch, graph(x), atol=1e-6)
+    assert torch.allclose(thin, thinner(x), atol=1e-6)  # not the fuller matrix kept before
+    assert not torch.allclose(thin, by_torch)
+    assert graph(x.double()).dtype == torch.float64
+    assert graph.on(x.device) is graph.on(x.device)
+    assert graph.parts(x.device)[1].dtype == torch.int32  # MKL is not asked with 64 bits
 
 
 def test_tensors_elsewhere_go_to_torch(monkeypatch):
     """A tensor that is not on the CPU never reaches scipy, forward or backward, and bfloat16 goes as float32."""
     taken = []
 
-    def torch_product(self, x):
-        taken.append((x.device.type, x.dtype))
-        return torch.empty_like(x)
+    class Elsewhere:
+        def to(self, dtype):
+            taken.append(dtype)
+            return self
 
-    monkeypatch.setattr(Graph, 'torch_matmul', torch_product)
+        def __matmul__(self, x):
+            taken.append(x.device.type)
+            return torch.empty_like(x)
+
+    monkeypatch.setattr(Graph, 'on', lambda self, device: Elsewhere())
     graph = norm_adj(WORLD)
     x = torch.empty(21, 4, device='meta', dtype=torch.bfloat16, requires_grad=True)
     graph(x).sum().backward()
-    assert taken == [('meta', torch.float32)] * 2
-    graph.matmul(torch.randn(21, 4))
-    assert len(taken) == 2
+    assert taken == [torch.float32, 'meta'] * 2
+    monkeypatch.setattr(torch.backends.mkl, 'is_available', lambda: False)
+    graph(torch.randn(21, 4))
+    assert len(taken) == 4
 
 
 def test_ratings_of_the_caller_stay_and_stored_zeros_are_no_edges():

@@ -696,3 +696,19 @@ def test_bad_data():
         PairSampler(sp.csr_matrix((3, 3)))
     with pytest.raises(ValueError, match='every item'):
         PairSampler(sp.csr_matrix(np.ones((2, 3))))
+
+
+def test_the_filter_changes_no_triple():
+    """The same seed gives the triples that a search through all pairs gave, and never a pair that exists."""
+    train = sp.random(120, 90, 0.15, format='csr', random_state=1)
+    sampler, rng = PairSampler(train), np.random.default_rng(5)
+    users, positives, negatives = sampler.epoch(np.random.default_rng(5))
+    pairs = np.argwhere(train.toarray() != 0)
+    order = rng.permutation(len(pairs))
+    drawn, again = rng.integers(90, size=len(pairs)), np.arange(len(pairs))
+    dense = train.toarray() != 0
+    while len(again):
+        again = again[dense[pairs[order][again, 0], drawn[again]]]
+        drawn[again] = rng.integers(90, size=len(again))
+    assert (users == pairs[order, 0]).all() and (positives == pairs[order, 1]).all() and (negatives == drawn).all()
+    assert users.dtype == negatives.dtype == np.int32

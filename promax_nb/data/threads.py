@@ -46,9 +46,10 @@ def crowd(
 
 
 def wait_quietly(
-    environment=os.environ,  # where the wishes of the user stand, and ours go
+    environment=None,  # dict: where the wishes of the user stand, and ours go; None: the environment of this process
 ) -> str:  # 'as the user said', 'from the environment', or 'crowded'
     """Let threads wait without spinning, here and in processes started from here, unless the user decided otherwise."""
+    environment = os.environ if environment is None else environment
     if any(name in environment for name in DECIDED):
         return 'as the user said'
     early = loaded_openmp()

@@ -68,6 +68,8 @@ class Recommender(nn.Module):
 class MF(Recommender):
     """Matrix factorisation (BPR-MF). Given a graph, one propagation step over it: our choice for S2DR's second view."""
 
+    by_rows = True  # the vectors are the parameters
+
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
         if adj is None:
@@ -131,7 +133,7 @@ class LightGCN(Recommender):
         """User vectors (M, d) and item vectors (N, d)."""
         adj = self.adj if adj is None else adj
         if self.training and self.edge_drop:
-            adj = adj.drop(self.edge_drop, self.rescale)
+            adj = adj.drop(self.edge_drop, self.rescale, self.user.device)
         return self.combine(self.layers(adj, self.n_layers), adj)
 
 # %% ../../nbs/models/03_bases.ipynb #9ad657cc

@@ -29,59 +29,75 @@ def _softmax_block(
     count,  # (C,) weight v of each column, or None
     target,  # (R, C) target probabilities, or None
     in_range: bool,  # whether exp of every logit can be taken as it is
-) -> tuple:  # loss; its gradient with respect to the logits (R, C)
-    """One block of rows: its part of the loss, and the gradient in place of its probabilities."""
-    logits = (rows @ columns.T).to(weight.dtype)
+    space,  # (R, C) where logits may be written, or None
+) -> tuple:  # loss; G (R, C) and g (R,): the gradient is g G, times v where g is not None
+    """One block of rows: its part of the loss, and its gradient in place of its probabilities."""
+    logits = torch.mm(rows, columns.T, out=space).to(weight.dtype)
     loss = 0.0
     if target is not None:
-        loss = -(weight * torch.linalg.vecdot(target, logits)).sum()
+        loss = -torch.dot(weight, torch.linalg.vecdot(target, logits))
     if not in_range:  # cosines at usual temperatures need no shift
         if count is not None:
             logits.masked_fill_(count == 0, -torch.inf)
         largest = logits.amax(1, keepdim=True)
         logits.sub_(largest)
-        loss = loss + (weight * largest[:, 0]).sum()
+        loss = loss + torch.dot(weight, largest[:, 0])
     shares = logits.exp_()
+    total = shares.sum(1) if count is None else torch.mv(shares, count)
+    loss = loss + torch.dot(weight, total.log())
+    scale = weight / total
+    if target is None:  # the two thin products are scaled, not the wide block
+        return loss, shares, scale
     if count is not None:
         shares.mul_(count)
-    total = shares.sum(1)
-    loss = loss + (weight * total.log()).sum()
-    gradient = shares.mul_((weight / total)[:, None])
-    if target is not None:
-        gradient.addcmul_(target, weight[:, None], value=-1)
-    return loss, gradient
+    return loss, shares.mul_(scale[:, None]).addcmul_(target, weight[:, None], value=-1), None
 
 # %% ../../nbs/models/02_losses.ipynb #e3480633
+def _add_product(total, left, right):
+    """total += left @ right, in one call where the types agree."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += (left @ right).to(total.dtype)
+
+
 class _SoftmaxTerm(torch.autograd.Function):
     """Blocked value and gradient of the softmax term, in one pass; matrix products in bfloat16 under autocast."""
 
     @staticmethod
-    def forward(ctx, a, b, weight, count, target, tau, block):
+    def forward(ctx, a, b, weight, count, target, tau, block, in_range):
         device = a.device.type
         product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else a.dtype
         with torch.autocast(device, enabled=False):
-            return _SoftmaxTerm.compute(ctx, a, b, weight, count, target, tau, block, product)
+            return _SoftmaxTerm.compute(ctx, a, b, weight, count, target, tau, block, product, in_range)
 
     @staticmethod
-    def compute(ctx, a, b, weight, count, target, tau, block, product):
+    def compute(ctx, a, b, weight, count, target, tau, block, product, in_range):
         """The pass itself; `product` is the type of the matrix products."""
         rows, columns, weight = (a / tau).to(product), b.to(product), weight.to(a.dtype)
+        across = columns.T.contiguous().T  # equal numbers, in the order in which logits read them
+        free = target is None and count is not None  # the column weights can wait for the thin products
+        counted = columns * count.to(product)[:, None] if free else columns
         need_a, need_b = ctx.needs_input_grad[:2]
         grad_a = torch.empty_like(a) if need_a else None
         grad_b = torch.zeros_like(b) if need_b else None
+        space = rows.new_empty(min(block, len(a)), len(b))
         loss = a.new_zeros(())
-        longest = rows.norm(dim=1).amax() * columns.norm(dim=1).amax() if len(a) else 0.0
-        in_range = bool(longest < 40)  # no logit is larger (Cauchy-Schwarz)
         for start in range(0, len(a), block):
             part = slice(start, min(start + block, len(a)))
-            wanted = None if target is None else target(part)
-            value, gradient = _softmax_block(rows[part], columns, weight[part], count, wanted, in_range)
+            wanted, here = None if target is None else target(part), rows[part]
+            pieces = here, across, weight[part], count, wanted, in_range, space[: len(here)]
+            value, gradient, scale = _softmax_block(*pieces)
             loss += value
             gradient = gradient.to(product)
             if need_a:
-                grad_a[part] = (gradient @ columns).to(a.dtype)
+                thin = (gradient @ counted).to(a.dtype)
+                grad_a[part] = thin if scale is None else thin.mul_(scale[:, None])
             if need_b:
-                grad_b += (gradient.T @ rows[part]).to(b.dtype)
+                thin = here if scale is None else here * scale[:, None].to(product)
+                _add_product(grad_b, gradient.T, thin)
+        if need_b and free:
+            grad_b.mul_(count[:, None])
         ctx.save_for_backward(grad_a.div_(tau) if need_a else None, grad_b)
         return loss
 
@@ -91,12 +107,20 @@ class _SoftmaxTerm(torch.autograd.Function):
         grad_a, grad_b = ctx.saved_tensors
         grad_a = None if grad_a is None else grad_a * grad
         grad_b = None if grad_b is None else grad_b * grad
-        return grad_a, grad_b, None, None, None, None, None
+        return grad_a, grad_b, *[None] * 6
 
 # %% ../../nbs/models/02_losses.ipynb #c7da4bfe
 def _even(a):
     """(B,) the same weight for each row of a, summing to one."""
     return a.new_full((len(a),), 1 / max(len(a), 1))
+
+
+@torch.no_grad()
+def _in_range(a, b, tau, unit) -> bool:
+    """Whether exp of every logit a.b/tau can be taken as it is: the longest rows bound it (Cauchy-Schwarz)."""
+    if unit or not len(a):
+        return 1 / tau < 40  # a GPU need not be waited for
+    return bool(a.norm(dim=1).amax() * b.norm(dim=1).amax() / tau < 40)
 
 
 def softmax_term(
@@ -107,14 +131,15 @@ def softmax_term(
     target=None,  # function slice of rows -> (rows, C) constant target probabilities; None: no target
     tau: float = 0.2,  # temperature, dividing the dot products
     block: int | None = None,  # rows handled at a time; None: what fits the cache (CPU) or keeps a GPU busy
+    unit: bool = False,  # the rows of a and of b have length one: no look at them is needed
 ):  # scalar tensor
     """Weighted sum over rows of log sum_c v_c exp(a.b_c/tau), minus the mean of a.b/tau over the target, if given."""
     if weight is None:
         weight = _even(a)
     if block is None:
-        cells = 2**18 if a.device.type == 'cpu' else 2**26
+        cells = 2**20 if a.device.type == 'cpu' else 2**26
         block = max(16, cells // max(len(b), 1))
-    return _SoftmaxTerm.apply(a, b, weight, count, target, tau, block)
+    return _SoftmaxTerm.apply(a, b, weight, count, target, tau, block, _in_range(a, b, tau, unit))
 
 # %% ../../nbs/models/02_losses.ipynb #95cc7870
 def infonce(
@@ -130,7 +155,7 @@ def infonce(
     if weight is None:
         weight = _even(a)
     counterparts = b if positive is None else b[positive]
-    return softmax_term(a, b, weight, count, tau=tau) - (weight * (a * counterparts).sum(1)).sum() / tau
+    return softmax_term(a, b, weight, count, tau=tau, unit=True) - (weight * (a * counterparts).sum(1)).sum() / tau
 
 # %% ../../nbs/models/02_losses.ipynb #ccd5ab38
 def as_tensor(
@@ -165,7 +190,7 @@ def sdr_loss(
     """Supervised distribution reshaping: mean over users of w_u CE(p_u, q_u) (ProMax, SDR)."""
     target = p if callable(p) else p.__getitem__
     count = None if known is None else known.to(u.dtype)
-    return softmax_term(F.normalize(u, dim=1), F.normalize(items, dim=1), w / len(u), count, target, tau)
+    return softmax_term(F.normalize(u, dim=1), F.normalize(items, dim=1), w / len(u), count, target, tau, unit=True)
 
 # %% ../../nbs/models/02_losses.ipynb #f5d59e60
 def s2dr_loss(
@@ -187,6 +212,6 @@ def s2dr_loss(
     def crossed(anchors, others):
         # a mean over the pairs: anchors are users, negatives the items of the batch, repeats counted
         own = (anchors[row] * others[column]).sum() / (tau * len(users))
-        return softmax_term(anchors, others, weight, count, tau=tau) - own
+        return softmax_term(anchors, others, weight, count, tau=tau, unit=True) - own
 
     return infonce(u1, u2, tau=tau) + infonce(i1, i2, tau=tau) + 0.5 * (crossed(u1, i2) + crossed(u2, i1))

@@ -334,7 +334,10 @@ def training_parts(
     config,  # TrainConfig
 ) -> dict:  # name of the part -> value or digest, JSON-able
     """Everything that decides the numbers of a training, by name; equal parts mean an equal training."""
-    settings = {f'training setting {name}': value for name, value in vars(config).items() if name not in _FREE}
+    chosen = {name: value for name, value in vars(config).items() if name not in _FREE}
+    if chosen.get('optimizer') == 'adam':  # as in all trainings before there was a choice
+        del chosen['optimizer']
+    settings = {f'training setting {name}': value for name, value in chosen.items()}
     parts = {**parts_of(model, 'model'), **parts_of(objective, 'objective'), **split_identity(data), **settings}
     return json.loads(json.dumps(parts))
 
