@@ -107,7 +107,7 @@ def test_torch_and_scipy_multiply_alike(monkeypatch):
     assert not torch.allclose(thin, by_torch)
     assert graph(x.double()).dtype == torch.float64
     assert graph.on(x.device) is graph.on(x.device)
-    assert graph.parts(x.device)[1].dtype == torch.int32  # MKL is not asked with 64 bits
+    assert graph.parts(x.device)[1].dtype == torch.int32  # half the weight of 64 bits
 
 
 def test_tensors_elsewhere_go_to_torch(monkeypatch):
