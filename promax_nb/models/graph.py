@@ -8,6 +8,7 @@ __all__ = ['FEW', 'csr_tensor', 'multiplied', 'Graph', 'norm_adj', 'Thinned']
 # %% ../../nbs/models/01_graph.ipynb #926491ee
 import contextlib
 import warnings
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -62,6 +63,7 @@ class Graph:
     """A symmetric, weighted graph over M users and N items, nodes 0..M-1 and M..M+N-1."""
 
     derived = ('_on', 'isolated', 'edge_numbers')  # follow from the matrix
+    drop: Callable  # a copy without some edges, below
 
     def __init__(
         self,
