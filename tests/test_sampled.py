@@ -69,7 +69,7 @@ def test_with_all_anchors_and_all_columns_nothing_is_estimated(kind):
 def estimates(how, draws=200):
     """Term -> exact value and gradient, values and gradients of some draws, all of the vectors of one view."""
     torch.manual_seed(0)
-    one, exact = objective(terms='sampled', **how), objective(terms='exact')
+    one, exact = objective(terms='sampled', **how), objective(**{**how, 'terms': 'exact'})
     view, second = ([x.float() for x in vectors(seed, M, N)] for seed in (1, 2))
     users, items, _ = batch()
     together = torch.cat(view).requires_grad_()
@@ -104,6 +104,16 @@ def test_few_columns_bring_a_small_bias():
     for name, value, gradient, values, gradients in estimates({'anchors': M, 'columns': 12}):
         assert abs(values.mean() - value) < 0.02 * value, name
         assert (gradients.mean(0) - gradient).norm() < 0.2 * gradient.norm(), name
+
+
+def test_with_a_sharp_teacher_its_best_items_are_worth_naming():
+    """A teacher of temperature .02 is a few items, which few columns seldom meet."""
+    how = {'anchors': 12, 'columns': 6, 'teacher_tau': 0.02}
+    plain, named = (next(estimates({**how, 'top': top}, 300)) for top in (0, 3))
+    assert abs(named[3].mean() - named[1]) < 0.5 * abs(plain[3].mean() - plain[1])
+    su, si = (x.float() for x in vectors(5, M, N))
+    one, users = Teacher(su, si, tau=0.02), torch.tensor([7, 3])
+    assert torch.equal(one.best(users, 2), teacher(su, si, 0.02)[0][users].topk(2).indices)
 
 
 def test_steps_that_are_left_out_are_made_up_for():

@@ -52,7 +52,7 @@ class Teacher(nn.Module):
     """The profile distribution of every user, computed once within a memory budget, when it is first asked for."""
 
     made = ('table', 'top', 'ids', 'sharpness', 'weight')  # at the first need
-    derived = ('all_known', 'mode', *made)  # follow from the rest
+    derived = ('all_known', 'mode', 'liked', *made)  # follow from the rest
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Teacher(nn.Module):
         self.all_known = bool(self.known_items.all())
         fits = 4 * len(su) * len(si) <= memory * 2**30
         self.mode = 'topk' if topk else 'dense' if fits else 'blocks'
-        for name in self.made:
+        for name in ('liked', *self.made):
             self._keep(name, None)
 
     def __getattr__(self, name: str):
@@ -148,6 +148,20 @@ class Teacher(nn.Module):
             return _spread(self.top[ids], self.ids[ids], self.known_items)
 
         return block
+
+    @torch.no_grad()
+    def best(
+        self,
+        users,  # (B,) int: which users
+        most: int,  # how many items
+    ):  # (B, most) int
+        """The items that these users' profiles like best; looked for once for every user who is asked about."""
+        if self.liked is None or self.liked.shape[1] != most:
+            self.liked = torch.full((len(self.su), most), -1, device=self.su.device)
+        new = users[self.liked[users, 0] < 0]
+        for part in new.split(max(1, 2**24 // len(self.si))):
+            self.liked[part] = self.probabilities(self.su[part]).topk(most, dim=1).indices
+        return self.liked[users]
 
     @torch.no_grad()
     def sample(
@@ -295,6 +309,7 @@ class ProMax(BPR):
         anchors: int = 256,  # sampled: users and items of a batch that stand for all of it
         columns: int = 512,  # sampled: columns drawn beside those that are named
         every: int = 2,  # sampled: the terms come in one of so many steps, weighed as much more
+        top: int = 0,  # sampled: the best items of an anchor's profile that are named too, for a sharp teacher
     ):
         super().__init__()
         _check_terms(su, si, added, sdr, s2dr, tau)
@@ -307,7 +322,7 @@ class ProMax(BPR):
         if min(anchors, columns, every) < 1:
             raise ValueError(f'anchors={anchors}, columns={columns}, every={every}: all must be at least 1.')
         if _to_sample(terms, su, si, added):
-            self.sampled, self.anchors, self.columns, self.every = True, anchors, columns, every
+            self.sampled, self.anchors, self.columns, self.every, self.top = True, anchors, columns, every, top
 
     def second_graph(self, model):
         """The model's graph over R' = R + added, built once per model."""
@@ -333,9 +348,10 @@ class ProMax(BPR):
         distinct, row = torch.unique(users, return_inverse=True)
         chosen = draw_anchors(len(distinct), self.anchors, users.device)
         pairs, _ = pairs_of(chosen, row, len(distinct))
-        named = torch.unique(pos[pairs])
-        ids, count = draw_columns(named, len(i), self.columns)
-        anchors = distinct[chosen]
+        named, anchors = pos[pairs], distinct[chosen]
+        if self.top:
+            named = torch.cat([named, self.teacher.best(anchors, self.top).flatten()])
+        ids, count = draw_columns(torch.unique(named), len(i), self.columns)
         p, weight, count = self.teacher.sample(anchors, ids, count)
         return sampled_sdr(u[anchors], i[ids], p, weight, count, self.tau)
 
@@ -374,7 +390,7 @@ class ProMax(BPR):
             facts['added_interactions'] = int(self.added.nnz)
         facts['terms'] = 'sampled' if self.sampled else 'exact'
         if self.sampled:
-            facts |= {name: getattr(self, name) for name in ('anchors', 'columns', 'every')}
+            facts |= {name: getattr(self, name) for name in ('anchors', 'columns', 'every', 'top')}
         if self.teacher is not None:
             facts['teacher'] = teacher_report(self.teacher)
         return facts
