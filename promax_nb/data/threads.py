@@ -22,7 +22,7 @@ DECIDED = (*QUIET, 'GOMP_SPINCOUNT', 'KMP_LIBRARY')  # whoever set one of these 
 def loaded_openmp() -> list:  # of paths
     """GNU's OpenMP libraries that this process has loaded (torch brings one); only Linux says it."""
     try:
-        maps = Path('/proc/self/maps').read_text()
+        maps = Path('/proc/self/maps').read_text(encoding='utf-8', errors='replace')
     except OSError:
         return []
     return sorted(set(re.findall(r'(/\S*libgomp[^/\s]*\.so\S*)', maps)))
@@ -67,7 +67,7 @@ def waited_seconds() -> float | None:
     waits = []
     for path in Path('/proc/self/task').glob('*/schedstat'):
         try:
-            waits.append(int(path.read_text().split()[1]) / 1e9)
+            waits.append(int(path.read_text(encoding='ascii').split()[1]) / 1e9)
         except (OSError, IndexError, ValueError):  # the thread has ended, or the kernel does not count
             continue
     return max(waits, default=None)

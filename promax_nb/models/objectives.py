@@ -53,6 +53,7 @@ class Teacher(nn.Module):
 
     made = ('table', 'top', 'ids', 'sharpness', 'weight')  # at the first need
     derived = ('all_known', 'mode', 'liked', *made)  # follow from the rest
+    liked: torch.Tensor  # best items of the users who were asked about, -1: not yet
 
     def __init__(
         self,
