@@ -190,6 +190,7 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.http.handle_error = lambda *request: None  # who was killed does not read the last answers
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
         self.url = f'http://127.0.0.1:{self.http.server_port}/v1'
 
