@@ -14,8 +14,10 @@ from promax_nb.profiles.fence import material
 from promax_nb.profiles.template import template
 from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import whiten
+from promax_nb.retrieval.index import EXACT_CELLS, Index, index_kind
 from promax_nb.retrieval.rerank import parse_ranking, rerank, rerank_prompt
-from promax_nb.retrieval.search import candidates, level_shift, search, similar_users
+from promax_nb.retrieval.search import candidates, index_recall, level_shift, search, similar_users
+from promax_nb.retrieval.vectors import unit_rows
 
 
 @pytest.fixture
@@ -163,6 +165,91 @@ def test_similar_users(world):
 def test_search_refuses(args, words):
     with pytest.raises(ValueError, match=words):
         search(*args)
+
+
+# the index
+
+
+@pytest.fixture(scope='module', params=[33, 160])
+def crowd(request):
+    "3,000 vectors around 60 centres, every hundredth without a profile; widths that do not fit the pieces of a code."
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(60, request.param))[rng.integers(60, size=3000)]
+    points += rng.normal(size=points.shape)
+    points[::100] = 0
+    return points.astype(np.float32)
+
+
+def test_the_rule_of_the_index():
+    n = math.isqrt(EXACT_CELLS)
+    assert index_kind('auto', n, n) == 'exact' and index_kind('auto', n + 1, n + 1) == 'approximate'
+    assert index_kind('approximate', 10**9, 999) == 'exact' and index_kind('exact', 10**9, 10**9) == 'exact'
+    with pytest.raises(ValueError, match="index='hnsw' is unknown: use 'auto', 'exact', 'approximate'"):
+        index_kind('hnsw', 1, 1)
+
+
+def test_an_approximate_search_has_the_shape_of_an_exact_one(crowd):
+    exact, cosines = similar_users(crowd, 12)
+    ids, scores = similar_users(crowd, 12, index='approximate')
+    assert (ids.dtype, scores.dtype, ids.shape) == (exact.dtype, cosines.dtype, exact.shape)
+    np.testing.assert_array_equal(ids < 0, exact < 0)  # nobody comes up short, and zero vectors find nothing
+    assert not np.isin(ids, np.arange(0, 3000, 100)).any() and not (ids == np.arange(3000)[:, None]).any()
+    units, found = unit_rows(crowd), ids[1]
+    np.testing.assert_allclose(scores[1], units[found] @ units[1], atol=1e-6)
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(ids, exact, strict=True)]
+    rows = crowd.any(1)
+    measured = index_recall(Index(units, 'approximate'), 12, np.flatnonzero(rows), sample=3000)
+    assert measured['index_recall'] == pytest.approx(np.mean(np.array(shared)[rows]) / 12, abs=1e-3)
+    assert measured['index_recall'] > 0.95 and measured['index_asked'] == rows.sum()
+
+
+def test_fewer_probes_find_less_and_it_is_measured(crowd):
+    units, measured = unit_rows(crowd), []
+    for probes in (1, 64):
+        measured.append(index_recall(Index(units, 'approximate', probes=probes))['index_recall'])
+    assert measured[0] < measured[1] - 0.02 and measured[1] > 0.97
+    assert index_recall(Index(units)) == {'index': 'exact', 'index_recall': 1.0, 'index_asked': 0}
+
+
+def test_equal_vectors_are_no_misses():
+    same = np.repeat(np.eye(40, dtype=np.float32), 50, 0)  # 2,000 vectors, 49 others like each
+    assert index_recall(Index(same, 'approximate'), 10)['index_recall'] == 1
+
+
+def test_who_leaves_out_a_whole_cluster_is_asked_again(crowd):
+    units = unit_rows(crowd)
+    index = Index(units, 'approximate', probes=1)
+    far = np.argsort(-(units[[7]] @ units.T)[0])[:2000]
+    out = csr_matrix((np.ones(2000), (np.zeros(2000, int), far)), shape=(1, 3000))
+    ids, scores = search(crowd[[7]], crowd, 9, out, index)
+    exact, cosines = search(crowd[[7]], crowd, 9, out)
+    np.testing.assert_array_equal(ids, exact)
+    np.testing.assert_allclose(scores, cosines, atol=1e-6)
+
+
+def test_one_index_is_made_for_a_whole_call(world, monkeypatch):
+    R, su, si = world
+    made, init = [], Index.__post_init__
+    monkeypatch.setattr(Index, '__post_init__', lambda self: made.append(init(self)))
+    augment(csr_matrix(np.repeat(R.toarray(), 80, 0)), np.repeat(su, 80, 0), si)  # 2,400 users, three blocks
+    assert len(made) == 1
+    index = Index(unit_rows(su))
+    pd.testing.assert_frame_equal(candidates(R, su, si, index=index), candidates(R, su, si))
+    with pytest.raises(ValueError, match='the index was made of 30 vectors of 6 numbers and the keys are 29 of 6'):
+        search(su, su[1:], 3, index=index)
+    assert len(made) == 3
+
+
+def test_augmentation_says_what_its_index_found(crowd):
+    rng = np.random.default_rng(0)
+    R = csr_matrix(rng.random((3000, 50)) < 0.1)
+    items = rng.normal(size=(50, crowd.shape[1]))
+    added, why = augment(R, crowd, items, index='approximate')
+    exact, same = augment(R, crowd, items)
+    told, sure = why.attrs['summary'], same.attrs['summary']
+    assert told['index'] == 'approximate' and 0.9 < told['index_recall'] <= 1 and told['index_asked'] == 256
+    assert (sure['index'], sure['index_recall'], sure['index_asked']) == ('exact', 1.0, 0)
+    assert added.nnz == exact.nnz and (added != exact).nnz < 0.1 * exact.nnz
 
 
 # candidates

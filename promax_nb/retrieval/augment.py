@@ -95,6 +95,7 @@ def _summary(
         'edges_wanted': int(shift.sum()),
         'edges_added': int(given.sum()),
         'candidates': len(why),
+        **why.attrs['index'],  # index, index_recall, index_asked
         'ranked_by': 'retrieval' if llm is None else str(getattr(llm, 'name', None) or getattr(llm, '__name__', 'llm')),
         'asked': sum(bool(answer.asked) for answer in answers.values()),
         'fallbacks': len(fallbacks),
@@ -115,6 +116,7 @@ def augment(
     history_weight=0.5,  # 0 scores candidates by the user's profile, 1 by the items the user has
     store=None,  # SQLite file that keeps every answer of the llm
     seed=0,  # order in which the llm sees the candidates
+    index='auto',  # how similar users are found: 'exact', 'approximate', 'auto' or an Index, as in `candidates`
     **options,  # passed on to `rerank` and `ask`: max_chars, workers, price, budget, ...
 ) -> tuple:  # added (M, N) csr float32, only new edges; provenance DataFrame, one row per user and candidate
     """Extra interactions for sparse users, and where each came from (ProMax, augmentation)."""
@@ -126,7 +128,8 @@ def augment(
         user_profiles = _profile_texts(user_profiles, 'user_profiles', train.shape[0])
         item_profiles = _profile_texts(item_profiles, 'item_profiles', train.shape[1])
     shift = level_shift(np.diff(train.indptr))
-    why = candidates(train, users, items, k_users, n_candidates, history_weight, only=np.flatnonzero(shift))
+    sparse = np.flatnonzero(shift)
+    why = candidates(train, users, items, k_users, n_candidates, history_weight, sparse, index)
     order, answers = why['rank'].to_numpy(), {}
     if llm is not None:
         order, answers = _chosen(why, shift, llm, user_profiles, item_profiles, store, seed, options)
@@ -134,7 +137,7 @@ def augment(
     why['kept'] = (order > 0) & (order <= why['shift'])
     why['dropped'] = np.select([why['kept'], order == 0], ['', 'not in ranking'], 'beyond shift')
     why['fallback'] = np.isin(why['user'], [user for user, answer in answers.items() if answer.fallback])
-    why.attrs['summary'] = _summary(train, shift, why, answers, llm)
+    why.attrs = {'summary': _summary(train, shift, why, answers, llm)}
     kept = why[why['kept']]
     added = csr_matrix((np.ones(len(kept), np.float32), (kept['user'], kept['item'])), shape=train.shape)
     return added, why

@@ -57,6 +57,21 @@ def load_faiss():  # the module
             del os.environ['OPENBLAS_CORETYPE']
     return faiss
 
+
+def _by_products(
+    index,  # faiss index that compares with everything
+    queries,  # (B, d)
+    k: int,
+) -> tuple:  # (B, k) scores, (B, k) places
+    """A search by matrix products, where *faiss* would take its slow way."""
+    limit = load_faiss().cvar
+    usual = limit.distance_compute_blas_threshold
+    try:
+        limit.distance_compute_blas_threshold = min(usual, 2_000)
+        return index.search(queries, k)
+    finally:
+        limit.distance_compute_blas_threshold = usual
+
 # %% ../../nbs/retrieval/04_index.ipynb #59b6219e
 def _n_clusters(
     n: int,  # vectors
@@ -131,12 +146,13 @@ class Index:
         exact: bool = False,  # whether to compare with every vector all the same
     ) -> tuple:  # (B, at most k) int64 ids, -1 where nothing more was found; (B, at most k) float32 inner products
         """The nearest vectors of each query, best first."""
-        k, index = min(k, len(self.known)), self.store
-        if self.kind == 'approximate':
-            queries = _padded(queries)
+        k = min(k, len(self.known))
+        queries = _padded(queries) if self.kind == 'approximate' else queries
+        if exact or self.kind == 'exact':
+            scores, places = _by_products(self.store, queries, k)
+        else:
             self.fast.k_factor = max(2.0, min(OVERSAMPLING, 4000 / k))
-            index = self.store if exact else self.fast
-        scores, places = index.search(queries, k)
+            scores, places = self.fast.search(queries, k)
         return np.where(places < 0, -1, self.known[places]), scores
 
     def clusters(

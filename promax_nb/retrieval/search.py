@@ -193,8 +193,8 @@ def _dots(
     b,  # (N, d)
     columns,  # (P,) int
 ) -> np.ndarray:  # (P,)
-    """Inner products of chosen pairs of rows, in pieces that fit in memory."""
-    step = max(1, 2**23 // a.shape[1])
+    """Inner products of chosen pairs of rows, in pieces that fit in the cache of a processor."""
+    step = max(1, 2**16 // a.shape[1])
     products = np.zeros(len(rows), np.result_type(a, b))
     for start in range(0, len(rows), step):
         piece = slice(start, start + step)

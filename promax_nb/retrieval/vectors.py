@@ -47,4 +47,7 @@ def unit_rows(
     from sklearn.preprocessing import normalize
 
     x = check_vectors(x, name, n, dtype)
-    return normalize(x.astype(np.float64)).astype(dtype) if len(x) else x.copy()
+    units = np.empty_like(x)
+    for start in range(0, len(x), 4096):  # in pieces, for float64 takes twice the memory
+        units[start : start + 4096] = normalize(x[start : start + 4096].astype(np.float64))
+    return units
