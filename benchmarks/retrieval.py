@@ -2,9 +2,9 @@
 
     python benchmarks/retrieval.py --size 100000 --kind exact approximate hnsw [--threads 1]
 
-Generated vectors: 200 groups, 48 dimensions of taste behind 384 numbers of a vector, the groups as far apart as their members.
-Seconds to build, and microseconds a query, measured on 4,096 queries and reckoned up for everybody; recall@20 of 512 of them
-against the exact answer. One JSON with a row for each size and kind; a row that is there is replaced.
+Generated vectors: 200 groups, 48 dimensions of taste behind 384 numbers of a vector, the groups as far apart as their
+members. Seconds to build, and microseconds a query, measured on 4,096 queries and reckoned up for everybody; recall@20
+of 512 of them against the exact answer. One JSON with a row for each size and kind; a row that is there is replaced.
 """
 
 import argparse

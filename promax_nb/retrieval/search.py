@@ -99,8 +99,8 @@ def _as_index(
         return Index(units, index, n_queries)
     if index.units.shape != units.shape:
         raise ValueError(
-            f'the index was made of {index.units.shape[0]:,} vectors of {index.units.shape[1]} numbers and the keys are '
-            f'{units.shape[0]:,} of {units.shape[1]}: make it of unit_rows(keys).'
+            f'the index was made of {index.units.shape[0]:,} vectors of {index.units.shape[1]} numbers and the keys '
+            f'are {units.shape[0]:,} of {units.shape[1]}: make it of unit_rows(keys).'
         )
     return index
 
