@@ -29,6 +29,7 @@ from promax_nb.models.results import load_fit, load_tensors
 from promax_nb.report import still_improving, verdict
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']
+SHORT += ['--encoder', 'static']
 
 
 @pytest.fixture(scope='module')
@@ -196,7 +197,7 @@ def test_unknown_flag_and_values(capsys):
 
 def test_every_base_and_tuning(tmp_path, monkeypatch):
     data = toy_data(120, 60)
-    short = dict(epochs=3, batch=512, lr=0.01, min_steps=0, width=16)
+    short = dict(epochs=3, batch=512, lr=0.01, min_steps=0, width=16, encoder='static')
 
     def claim_with_vectors(folder, *inputs):
         """A claimed folder that has the text vectors of the first run, of the same texts: they are encoded once."""

@@ -14,7 +14,7 @@ from promax_nb.models.objectives import BPR
 from promax_nb.models.train import TrainConfig, fit, tune
 from promax_nb.trainings import choose_base, weights_grid
 
-SHORT = dict(epochs=3, batch=256, lr=0.01, min_steps=0, width=8, dim=8)
+SHORT = dict(epochs=3, batch=256, lr=0.01, min_steps=0, width=8, dim=8, encoder='static')
 
 
 @pytest.fixture(scope='module')

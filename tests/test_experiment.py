@@ -21,7 +21,7 @@ from promax_nb.data.settings import checked
 from promax_nb.experiment import DataConfig, RunConfig, claim, experiment, load_data, make_writer
 from promax_nb.models.results import load_fit
 
-QUICK = dict(base='MF', dim=8, epochs=3, batch=256, lr=0.01, min_steps=0, width=8)
+QUICK = dict(base='MF', dim=8, epochs=3, batch=256, lr=0.01, min_steps=0, width=8, encoder='static')
 
 
 def quiet(line):

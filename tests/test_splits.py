@@ -285,7 +285,7 @@ def test_settings_of_a_run(files):
 def test_the_first_line_says_it_and_cold_users_run_through(files, tmp_path):
     said = []
     data = load_data(DataConfig(**files, split='global', allow_cold=True))
-    quick = dict(epochs=2, batch=64, dim=8, width=8, min_steps=0, base='MF')
+    quick = dict(epochs=2, batch=64, dim=8, width=8, min_steps=0, base='MF', encoder='static')
     done = experiment(data, tmp_path / 'run', RunConfig(**quick), say=said.append)
     assert said[0].endswith('split one cut in time for all users') and 0 <= done.compare.loc['recall@20', 'base'] <= 1
 
@@ -303,7 +303,7 @@ def test_the_command_line(files, tmp_path, capsys):
 
     command = ['run', '--events', files['events'], '--items', files['items'], '--kcore', '0']
     command += ['--out', str(tmp_path / 'r')]
-    quick = ['--epochs', '1', '--batch', '64', '--dim', '4', '--width', '4', '--min-steps', '0', '--base', 'MF']
+    quick = ['--epochs', '1', '--batch', '64', '--dim', '4', '--width', '4', '--min-steps', '0', '--base', 'MF', '--encoder', 'static']
     assert main([*command, '--split', 'global']) == 2 and '--allow-cold' in capsys.readouterr().err
     assert main([*command, '--split', 'flod']) == 2 and "Did you mean 'fold'" in capsys.readouterr().err
     assert main([*command, '--split', 'fold', *quick]) == 0
@@ -392,7 +392,7 @@ def test_a_run_writes_only_the_profiles_that_are_missing(files, tmp_path):
     table = pd.read_csv(files['items']).assign(liked_by='Enjoys plain things.')
     table.to_csv(files['items'], index=False)
     data = load_data(DataConfig(**files, item_profile_column='liked_by'))
-    quick = dict(epochs=1, batch=64, dim=4, width=4, min_steps=0, base='MF', sdr=0.1, s2dr=0)
+    quick = dict(epochs=1, batch=64, dim=4, width=4, min_steps=0, base='MF', sdr=0.1, s2dr=0, encoder='static')
     done = experiment(data, tmp_path / 'run', RunConfig(**quick), say=lambda text: None)
     written = {side: pd.read_parquet(tmp_path / 'run' / f'profiles-{side}.parquet') for side in ('users', 'items')}
     assert set(written['items'].writer) == {'came with the data'} and set(written['users'].writer) == {'template'}

@@ -44,10 +44,10 @@ def unit_rows(
     dtype=np.float32,  # of the result
 ) -> np.ndarray:  # (n, d), rows of length 1; rows of zeros stay zero
     """Every row scaled to length one."""
-    from sklearn.preprocessing import normalize
-
     x = check_vectors(x, name, n, dtype)
     units = np.empty_like(x)
     for start in range(0, len(x), 4096):  # in pieces, for float64 takes twice the memory
-        units[start : start + 4096] = normalize(x[start : start + 4096].astype(np.float64))
+        some = x[start : start + 4096].astype(np.float64)
+        lengths = np.sqrt(np.einsum('ij,ij->i', some, some))[:, None]
+        units[start : start + 4096] = np.divide(some, lengths, out=some, where=lengths > 0)
     return units
