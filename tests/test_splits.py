@@ -303,7 +303,8 @@ def test_the_command_line(files, tmp_path, capsys):
 
     command = ['run', '--events', files['events'], '--items', files['items'], '--kcore', '0']
     command += ['--out', str(tmp_path / 'r')]
-    quick = ['--epochs', '1', '--batch', '64', '--dim', '4', '--width', '4', '--min-steps', '0', '--base', 'MF', '--encoder', 'static']
+    quick = ['--epochs', '1', '--batch', '64', '--dim', '4', '--width', '4', '--min-steps', '0', '--base', 'MF']
+    quick += ['--encoder', 'static']
     assert main([*command, '--split', 'global']) == 2 and '--allow-cold' in capsys.readouterr().err
     assert main([*command, '--split', 'flod']) == 2 and "Did you mean 'fold'" in capsys.readouterr().err
     assert main([*command, '--split', 'fold', *quick]) == 0
