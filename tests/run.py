@@ -18,7 +18,7 @@ IMPORTS = 'torch, sentence_transformers, sklearn, umap, plotly.graph_objects, fa
 FIRST = [sys.executable, '-c', f'import {IMPORTS}']
 PYTEST = [sys.executable, '-m', 'pytest', '-q']
 NOTEBOOKS = [Path(sys.executable).with_name('nbdev_test'), '--n_workers', '2', '--skip_file_re', '^([_.]|story)']
-TESTS = [*PYTEST, '-n', '2', '--dist', 'worksteal', 'tests', '--ignore', 'tests/browser']
+TESTS = [*PYTEST, '-n', '3', '--dist', 'worksteal', 'tests', '--ignore', 'tests/browser']
 IN_BROWSER = [*PYTEST, 'tests/browser']
 PATIENCE = 20  # seconds that a step has to close its servers and browsers when it is stopped
 
