@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from promax_nb.data.bookshop import toy_data
+from promax_nb.models import evaluate as ranking
 from promax_nb.models.bases import MF
 from promax_nb.models.evaluate import (
     evaluate,
@@ -22,7 +23,7 @@ from promax_nb.models.evaluate import (
 from promax_nb.models.inference import by_sparsity, compare
 from promax_nb.models.objectives import BPR
 from promax_nb.models.results import load_fit
-from promax_nb.models.scorers import as_scorer
+from promax_nb.models.scorers import as_scorer, best_columns
 from promax_nb.models.train import fit
 
 
@@ -108,6 +109,65 @@ def kinds_of_scorer(users, items):
         'function': lambda rows: table[rows],
         'scorer': as_scorer(table),
     }
+
+
+@pytest.fixture(scope='module')
+def wide():
+    "70 users, 5,000 items: wide enough for groups of columns, and to be cut into blocks."
+    rng = np.random.default_rng(0)
+    pairs = sp.random(70, 5000, 0.02, random_state=1, format='csr')
+    return rng.normal(size=(70, 8)), rng.normal(size=(5000, 8)), pairs
+
+
+def in_full(users, items, seen, k):
+    """Lists from the whole table, sorted; -1 where nothing is left."""
+    scores = users @ items.T
+    scores[seen.toarray() > 0] = -np.inf
+    order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+    return np.where(np.isinf(np.take_along_axis(scores, order, 1)), -1, order)
+
+
+@pytest.mark.parametrize('columns, cells', [(2**14, 2**21), (700, 7000), (33, 100), (4999, 5000)])
+def test_lists_in_blocks_are_those_of_the_whole(wide, monkeypatch, columns, cells):
+    monkeypatch.setattr(ranking, 'COLUMNS', {'cpu': columns})
+    monkeypatch.setattr(ranking, 'CELLS', {'cpu': cells})
+    users, items, seen = wide
+    np.testing.assert_array_equal(topk(users, items, 20, seen), in_full(users, items, seen, 20))
+    np.testing.assert_array_equal(topk(users, items, 20, seen, rows=[9, 3]), in_full(users, items, seen, 20)[[9, 3]])
+    few = sp.csr_matrix(np.arange(5000) > 7, dtype=np.float32)[np.zeros(70, int)]  # eight items are left
+    np.testing.assert_array_equal(topk(users, items, 20, few), in_full(users, items, few, 20))
+
+
+def test_equal_scores_in_blocks_give_the_best_and_nobody_twice(wide, monkeypatch):
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(-2, 3, (70, 3)).astype(float), rng.integers(-2, 3, (5000, 3)).astype(float)
+    best = -np.sort(-(users @ items.T), axis=1)[:, :20]
+    for columns in (2**14, 900):
+        monkeypatch.setattr(ranking, 'COLUMNS', {'cpu': columns})
+        lists = topk(users, items, 20)
+        np.testing.assert_array_equal((users[:, None] * items[lists]).sum(2), best)
+        assert all(len(set(row)) == 20 for row in lists.tolist())
+    small = topk(users, items[:200], 9)  # a narrow table is ranked by torch alone, equal scores as it has them
+    np.testing.assert_array_equal(small, (torch.tensor(users) @ torch.tensor(items[:200]).T).topk(9).indices)
+
+
+def test_groups_of_columns_hide_nothing():
+    scores = torch.full((3, 4096), -torch.inf)
+    scores[0, 5::256] = torch.arange(16.0)  # all in one group
+    scores[1, -3:] = torch.tensor([1.0, 3.0, 2.0])
+    scores[2, 7] = torch.nan
+    columns, values = best_columns(scores, 16)
+    assert columns[0].tolist() == list(range(5 + 15 * 256, 0, -256)) and columns[1, :3].tolist() == [4094, 4095, 4093]
+    assert values[2, 0].isnan() and torch.isinf(values[1, 3:]).all()
+    odd = torch.tensor(np.random.default_rng(0).normal(size=(4, 3007)))
+    assert torch.equal(best_columns(odd, 11)[0], odd.topk(11).indices)
+
+
+def test_scores_that_are_no_numbers_are_refused_in_blocks():
+    users = torch.tensor([[0.0, 1.0], [0.0, torch.inf]])  # 0 x inf is no number
+    with pytest.raises(ValueError, match='some scores are NaN'):
+        ranking._of_vectors(users, torch.zeros(3000, 2), 5)
+
 
 
 @pytest.mark.parametrize('kind', kinds_of_scorer(np.eye(2), np.eye(2)))

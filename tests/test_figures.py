@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.interactions import RecData
+from promax_nb.models import evaluate
 from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
 from promax_nb.views.distributions import distributions, entropies
 from promax_nb.views.figures import before_after, profile_map
@@ -27,7 +28,13 @@ from promax_nb.views.maps import Projection
 from promax_nb.views.nodes import node_table
 from promax_nb.views.one_user import distribution_plot
 from promax_nb.views.page import explorer_data
-from promax_nb.views.population import alignment_uniformity, alignment_uniformity_plot, divergence_plot, entropy_plot
+from promax_nb.views.population import (
+    alignment_uniformity,
+    alignment_uniformity_plot,
+    divergence_plot,
+    entropy_plot,
+    lists_plot,
+)
 from promax_nb.views.ranks import held_out_ranks, rank_change, retrieval_table
 from promax_nb.views.scene import Scene
 from promax_nb.views.stills import still_map
@@ -448,6 +455,21 @@ def repeated(column):
     """A column for all items."""
     column = pd.Series(column)
     return column.iloc[np.arange(N) % len(column)].reset_index(drop=True)
+
+
+def test_figures_of_one_scene_rank_once(scene, monkeypatch):
+    made = []
+    once = evaluate.lists_of_tested
+    monkeypatch.setattr(evaluate, 'lists_of_tested', lambda *args: made.append(args) or once(*args))
+    fresh = replace(scene)
+    figures = degree_gain_plot(fresh), gain_by(fresh, 'interactions', 'ndcg@10'), lists_plot(fresh, 5)
+    assert len(made) == len(scene.before) + len(scene.after)
+    again = gain_by(fresh, 'interactions', 'recall@30')
+    assert len(made) == 2 * (len(scene.before) + len(scene.after)), 'longer lists are made'
+    pd.testing.assert_frame_equal(figures[1], gain_by(scene, 'interactions', 'ndcg@10'))
+    pd.testing.assert_frame_equal(again, gain_by(scene, 'interactions', 'recall@30'))
+    with pytest.raises(ValueError, match='these lists have 5 places and 6 are wanted'):
+        scene.ranked('before', 5)[0].shorter(6)
 
 
 @pytest.mark.parametrize('name', COLUMNS)

@@ -96,10 +96,12 @@ def _compared(
     data,  # RecData
 ) -> tuple:  # (table metric x condition, differences)
     """Base against every condition, and the first condition against each other one."""
+    from promax_nb.models.evaluate import ranked
     from promax_nb.models.inference import compare
 
+    lists = {name: ranked(fits[name], data, k=20, name=name) for name in ('base', *names)}  # once for all pairs
     sides = [('base', name) for name in names] + [(names[0], name) for name in names[1:]]
-    tables = {f'{a} -> {b}': compare(fits[a], fits[b], data, ks=(10, 20)) for a, b in sides}
+    tables = {f'{a} -> {b}': compare(lists[a], lists[b], data, ks=(10, 20)) for a, b in sides}
     columns = {'base': tables[f'base -> {names[0]}']['base']}
     for (_, name), table in zip(sides, tables.values(), strict=True):
         columns[name] = table['ours']

@@ -27,8 +27,8 @@ def both_sides(
     ks = (metric_length(metric),)
     scene.need('before', 'after')
     sides = []
-    for runs in (scene.before, scene.after):
-        tables = user_metrics(runs, scene.data, 'test', ks, scene.settings['mask'])
+    for side in ('before', 'after'):
+        tables = user_metrics(scene.ranked(side, *ks), scene.data, 'test', ks, scene.settings['mask'])
         sides.append([table[[metric]] for table in tables])
     return sides
 
@@ -40,10 +40,12 @@ def degree_gain_plot(
     """Training interactions of each user against what reshaping gained for it, with means by sparsity group."""
     from plotly.subplots import make_subplots
 
+    from promax_nb.models.evaluate import metric_length
     from promax_nb.models.inference import by_sparsity
 
     before, after = (mean_of_runs(side)[metric] for side in both_sides(scene, metric))
-    groups = by_sparsity(scene.before, scene.after, scene.data, metric, mask=scene.settings['mask'])
+    lists = [scene.ranked(side, metric_length(metric)) for side in ('before', 'after')]
+    groups = by_sparsity(*lists, scene.data, metric, mask=scene.settings['mask'])
     fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.42, 0.58], vertical_spacing=0.05)
     _add_group_means(fig, groups)
     _add_users(fig, scene, before, after)

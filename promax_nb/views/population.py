@@ -227,7 +227,8 @@ def lists_plot(
 
     scene.need('before', 'after')
     vectors = scene.vectors[1] if scene.has('vectors') else None
-    table = beyond(scene.before, scene.after, scene.data, vectors, k, mask=scene.settings['mask'], n_boot=500)
+    lists = [scene.ranked(side, k) for side in ('before', 'after')]
+    table = beyond(*lists, scene.data, vectors, k, mask=scene.settings['mask'], n_boot=500)
     return beyond_plot(table)
 
 # %% ../../nbs/views/15_population.ipynb #d82854b4

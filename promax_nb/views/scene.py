@@ -242,6 +242,19 @@ class Scene:
                 found[name] = runs[0]
         return found
 
+    def ranked(
+        self,
+        side: str,  # 'before' or 'after'
+        k: int = 20,  # length of the lists
+    ) -> list:  # of `Ranked`, one for each training
+        """The lists of everybody with held-out items, ranked once for all figures."""
+        from promax_nb.models.evaluate import ranked
+
+        runs, mask, wide = getattr(self, side), self.settings['mask'], max(k, 20)
+        sources = (*runs, self.data)
+        lists = self.remembered((side, wide, mask), sources, lambda: ranked(runs, self.data, k=wide, mask=mask))
+        return [run.shorter(k) for run in lists]
+
     def need_spaces(
         self,
         *names: str,  # 'base', 'reshaped'
