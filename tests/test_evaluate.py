@@ -163,6 +163,15 @@ def test_groups_of_columns_hide_nothing():
     assert torch.equal(best_columns(odd, 11)[0], odd.topk(11).indices)
 
 
+def test_a_fit_is_ranked_where_its_model_is(world):
+    users, items = world.vectors
+    run = SimpleNamespace(model=torch.nn.Linear(2, 2, device='meta'), users=users, items=items)
+    assert [table.device.type for table in ranking.on_its_device(run)] == ['meta', 'meta']
+    for model in (None, torch.nn.Linear(2, 2), torch.nn.Identity()):
+        here = SimpleNamespace(model=model, users=users, items=items)
+        assert ranking.on_its_device(here) is here
+
+
 def test_scores_that_are_no_numbers_are_refused_in_blocks():
     users = torch.tensor([[0.0, 1.0], [0.0, torch.inf]])  # 0 x inf is no number
     with pytest.raises(ValueError, match='some scores are NaN'):
