@@ -28,7 +28,7 @@ test: install
 # what takes too long for every change: LettinGo at full size, three seeds (about 15 minutes); the demo and the README's session from the wheel;
 # the story (its functions have their tests in test_figures and test_project)
 test-full: install
-	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_ask.py tests/test_package.py -k full
+	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_ask.py tests/test_benchmarks.py tests/test_package.py -k full
 	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_lessons.py tests/browser/test_lessons.py tests/browser/test_site.py
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --path nbs/story.ipynb
 

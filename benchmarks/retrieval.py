@@ -9,9 +9,12 @@ of 512 of them against the exact answer. One JSON with a row for each size and k
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
+
+import numpy as np
+
+from promax_nb.retrieval.index import Index, load_faiss
 
 RESULTS = Path(__file__).parent / 'results' / 'retrieval.json'
 GROUPS, TASTES, WIDE, K, ASK, CHECK = 200, 48, 384, 20, 4096, 512
@@ -19,8 +22,6 @@ GROUPS, TASTES, WIDE, K, ASK, CHECK = 200, 48, 384, 20, 4096, 512
 
 def make_vectors(n):
     """Unit vectors in groups."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     centres, basis = rng.normal(size=(GROUPS, TASTES)), rng.normal(size=(TASTES, WIDE)).astype(np.float32)
     group = rng.integers(GROUPS, size=n)
@@ -37,8 +38,6 @@ class Graph:
     """HNSW of faiss, called like an `Index`."""
 
     def __init__(self, vectors):
-        from promax_nb.retrieval.index import load_faiss
-
         faiss = load_faiss()
         self.index = faiss.IndexHNSWFlat(vectors.shape[1], 24, faiss.METRIC_INNER_PRODUCT)
         self.index.add(vectors)
@@ -48,17 +47,11 @@ class Graph:
         return self.index.search(queries, k)[::-1]
 
     def clusters(self, queries):
-        import numpy as np
-
         return np.arange(len(queries))
 
 
 def measure(vectors, kind, truth):
     """Seconds and recall of one way."""
-    import numpy as np
-
-    from promax_nb.retrieval.index import Index
-
     began = time.perf_counter()
     index = Graph(vectors) if kind == 'hnsw' else Index(vectors, kind)
     built = time.perf_counter() - began
@@ -83,9 +76,6 @@ def main():
     parser.add_argument('--kind', nargs='+', default=['exact', 'approximate', 'hnsw'])
     parser.add_argument('--threads', type=int, default=1)
     options = parser.parse_args()
-    os.environ['OMP_NUM_THREADS'] = str(options.threads)
-    from promax_nb.retrieval.index import Index, load_faiss
-
     load_faiss().omp_set_num_threads(options.threads)
     for n in options.size:
         vectors = make_vectors(n)

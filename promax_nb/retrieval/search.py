@@ -214,19 +214,21 @@ def _pool(
     is_neighbour = csr_matrix((ones, (position, near[position, place])), shape=shape)
     votes = is_neighbour @ train
     own = votes.multiply(train[users])
-    votes = (votes - own).tocoo()
+    votes = votes - own
+    votes.sort_indices()
+    votes = votes.tocoo()
     new = votes.data > 0.5
     return votes.row[new], votes.col[new], votes.data[new].astype(np.int64)
 
 
 def _best(
-    row,  # (P,) int
-    column,  # (P,) int
+    row,  # (P,) int below BLOCK, in order; in each row columns in order
     score,  # (P,) float
     k,  # int
 ) -> tuple:  # positions of the pairs that are kept; their rank from 1
     """The k best pairs of each row, equal scores by the lower column."""
-    order = np.lexsort((column, -score, row))
+    order = np.argsort(-score, kind='stable')
+    order = order[np.argsort(row[order].astype(np.uint16), kind='stable')]  # numbers of 16 bits sort without comparing
     row = row[order]
     rank = np.arange(len(row)) - np.searchsorted(row, row) + 1
     return order[rank <= k], rank[rank <= k]
@@ -277,7 +279,7 @@ def candidates(
         queries = _query_vectors(train[block], su[block], si, history_weight)
         row, item, votes = _pool(train, near, block)
         score = _dots(queries, row, si, item)
-        best, rank = _best(row, item, score, k_items)
+        best, rank = _best(row, score, k_items)
         row, item = row[best], item[best]
         holders = pd.Series(_holders(train, near, row, item), dtype=object)
         columns = (block[row], item, score[best].astype(np.float32), rank, votes[best], holders)

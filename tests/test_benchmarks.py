@@ -1,0 +1,90 @@
+"""Benchmarks that need a card or a long time run in miniature, so that they do not rot; their seconds are not looked at."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent.parent / 'benchmarks'
+
+
+def script(name):
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(f'benchmark_{name}', FOLDER / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def gpu():
+    return script('gpu')
+
+
+def test_the_script_for_cards_runs_in_miniature(gpu, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, 'DEVICE', 'cpu')
+    monkeypatch.setattr(gpu, 'BASES', {name: gpu.BASES[name] for name in ('MF', 'LightGCN')})
+    call = ['--out', str(tmp_path), '--mini', '--only', 'epochs,term,evaluate,tenfold']
+    gpu.main(call)
+    kept = {name: json.loads((tmp_path / f'{name}.json').read_text())['rows'] for name in call[-1].split(',')}
+    for rows in kept.values():
+        assert rows and not [row for row in rows.values() if 'failed' in row], rows
+    trained = {f'{base}, {objective}' for base in gpu.BASES for objective in ('BPR', 'ProMax')}
+    set_up = {'BPR, set up', 'ProMax, set up'}
+    assert set(kept['epochs']) == set(kept['tenfold']) == trained | set_up
+    assert all(kept['epochs'][name]['epoch'] > 0 for name in trained)
+    assert not kept['epochs']['MF, BPR']['extrapolated'] and kept['tenfold']['MF, BPR']['extrapolated']
+    assert all(row['gradient off by'] < 1e-2 for name, row in kept['term'].items())
+    assert all(row['gradient off by'] < 1e-5 for name, row in kept['term'].items() if name.endswith('ours'))
+    assert all(0 <= row['recall@20'] <= 1 and row['users'] > 0 for row in kept['evaluate'].values())
+    capsys.readouterr()
+    gpu.main(call)
+    assert capsys.readouterr().out == '', 'what is there is not measured again'
+
+
+def test_a_resumed_writer_is_told_from_its_diaries(gpu, tmp_path):
+    shape = {'pairs a step': 2, 'matrix weights': 1000, 'layers': 2, 'width': 8}
+    (tmp_path / 'shape.json').write_text(json.dumps(shape))
+
+    def diary(launch, steps):
+        rows = [{'step': s, 'loss': 1 / s, 'seconds': 0.5, 'tokens': 100 * s, 'peak GiB': None} for s in steps]
+        (tmp_path / f'launch-{launch}.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+
+    diary(1, range(1, gpu.LAST + 1))
+    with pytest.raises(RuntimeError, match='the launches ended at steps 7 and 0'):
+        gpu.writer_row(tmp_path)
+    diary(2, range(gpu.SAVED + 1, gpu.STEPS + 1))
+    row = gpu.writer_row(tmp_path)
+    assert row['tokens/s'] == 200 and row['went on at step'] == 5 and row['losses apart by at most'] == 0
+    assert row['TFLOP/s, MFU'] == pytest.approx((3 * 2000 + 4 * 2 * 2 * 25 * 8) * 100 / 0.5 / 1e12)
+    assert row['MFU'] is None or torch.cuda.is_available()
+
+
+@pytest.mark.skipif(not os.environ.get('PROMAX_FULL'), reason='two processes that train: PROMAX_FULL=1 runs it')
+def test_full_miniature_of_the_large_writer(gpu, tmp_path):
+    gpu.main(['--out', str(tmp_path), '--mini', '--only', 'dpo'])
+    row = json.loads((tmp_path / 'dpo.json').read_text())['rows']['mini, LoRA']
+    assert 'failed' not in row, row
+    assert row['losses apart by at most'] == 0 and row['went on at step'] == gpu.SAVED + 1
+
+
+def test_the_loops_over_users_give_our_numbers(monkeypatch):
+    bench = script('evaluate')
+    for name, number in dict(USERS=90, ITEMS=60, TRAIN=700, TEST=300).items():
+        monkeypatch.setattr(bench, name, number)
+    threads = torch.get_num_threads()
+    row = bench.measure(*bench.generated(), threads, 1)  # asserts that they agree
+    assert row['apart'] < 1e-9 and 0 < row['recall@20'] < 1 and set(row['times ours']) == {'published', 'by user'}
+
+
+def test_the_three_ways_to_find_similar_users_agree():
+    bench = script('retrieval')
+    vectors = bench.make_vectors(1500)
+    truth, _ = bench.Index(vectors, 'exact').nearest(vectors[: bench.CHECK], bench.K + 1)
+    rows = {kind: bench.measure(vectors, kind, truth) for kind in ('exact', 'approximate', 'hnsw')}
+    assert rows['exact']['recall@20'] == 1 and min(row['recall@20'] for row in rows.values()) > 0.9
+    assert np.isfinite([row['seconds_for_everybody'] for row in rows.values()]).all()
