@@ -1,4 +1,4 @@
-"""Benchmarks that need a card or a long time run in miniature, so that they do not rot; their seconds are not looked at."""
+"""Benchmarks for which a card or a long time is needed run in miniature, so that they do not rot."""
 
 import importlib.util
 import json
