@@ -16,11 +16,12 @@ from scipy import sparse as sp
 
 from promax_nb.data.audit import audit, chance_overlap
 from promax_nb.data.bookshop import attribute_names, toy_data, toy_utility, vocabulary_hash
-from promax_nb.data.frames import from_frame, k_core, split_events
+from promax_nb.data.frames import from_frame, k_core
 from promax_nb.data.interactions import SPLITS, RecData, describe
 from promax_nb.data.loaders import compose_text, from_atomic
 from promax_nb.data.published import from_rlmrec, safe_load
 from promax_nb.data.saved import load, save
+from promax_nb.data.splits import split_events
 
 
 def log(n=3000, users=60, items=40, seed=0):

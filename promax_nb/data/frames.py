@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from .cells import cell_text, tidy_table
-from .columns import need_columns, read_ids, read_ratings, read_times, tell
-from .interactions import EVENT_COLUMNS, RecData, assemble
+from .columns import need_columns, number_ids, read_ids, read_ratings, read_times, tell
+from .interactions import EVENT_COLUMNS, RecData, assemble, named_parts
 from .splits import are_positions, check_way, choose_way, cut_valid, keep_earliest, names_parts
-from .splits import read_parts, split_events
+from .splits import read_parts, split_numbers
 from .storage import close_names, few
 
 # %% ../../nbs/data/05_frames.ipynb #d8a12438
@@ -60,13 +60,13 @@ def settle_repeats(
 ) -> pd.DataFrame:  # each pair once, in order of time
     """Where a user and item repeat, the latest counts."""
     events = events.reset_index(drop=True).sort_values('time', kind='stable', na_position='first')
-    repeated = events.duplicated(['user', 'item'], keep='last')
+    repeated = events[['user', 'item']].duplicated(keep='last')
     if repeated.any() and dup == 'error':
         raise ValueError(
             f"{repeated.sum()} rows repeat a user and item: drop them, or pass dup='latest' to keep the latest of each"
         )
     meta['duplicates_dropped'] = int(repeated.sum())
-    return events[~repeated]
+    return events[~repeated] if repeated.any() else events
 
 
 def clean_events(
@@ -77,11 +77,11 @@ def clean_events(
     unrated,  # 'auto' | number | list of numbers
     meta,  # dict: notes are added
     parts=('train', 'test'),  # parts that a given split must have
-) -> pd.DataFrame:  # user, item (str), rating, time, positive, perhaps split, and what is kept
+) -> pd.DataFrame:  # user, item (categories: ids as text), rating, time, positive, perhaps split, and what is kept
     """Read ids, ratings and times; decide what is a positive; leave out what was never rated."""
     clean = pd.DataFrame(index=events.index)
     for side in ('user', 'item'):
-        clean[side] = read_ids(events[columns[side]], f'events.{columns[side]}', meta)
+        clean[side] = number_ids(events[columns[side]], f'events.{columns[side]}', meta)
     rating, time = columns['rating'], columns['time']
     ratings, positive = np.nan, True
     if rating is not None:
@@ -94,8 +94,9 @@ def clean_events(
     other = tidy_table(events[keep], 'events')
     for name in other:
         clean[f'other_{name}' if name in (*EVENT_COLUMNS, 'positive') else name] = other[name]
-    never_rated = clean['rating'].isna() & (rating is not None and threshold is not None)
-    return clean[~never_rated]
+    if rating is None or threshold is None or not clean['rating'].hasnans:
+        return clean
+    return clean[clean['rating'].notna()]
 
 # %% ../../nbs/data/05_frames.ipynb #c546912b
 def k_core(
@@ -104,39 +105,49 @@ def k_core(
     k,  # int: smallest number of positives a user and an item may have
 ) -> np.ndarray:  # (E,) bool: the positives that stay
     """Drop users and items with fewer than k positives, again and again until none is left below."""
-    keep = np.ones(len(user), bool)
+    kept = np.arange(len(user))  # those that are left, so that a round costs no more than they
+    of_user, of_item = np.bincount(user), np.bincount(item)
     while True:
-        stays = keep & (np.bincount(user[keep], minlength=user.max(initial=-1) + 1)[user] >= k)
-        stays &= np.bincount(item[keep], minlength=item.max(initial=-1) + 1)[item] >= k
-        if (stays == keep).all():
-            return keep
-        keep = stays
+        stays = (of_user[user[kept]] >= k) & (of_item[item[kept]] >= k)
+        if stays.all():
+            break
+        gone = kept[~stays]
+        of_user -= np.bincount(user[gone], minlength=len(of_user))
+        of_item -= np.bincount(item[gone], minlength=len(of_item))
+        kept = kept[stays]
+    keep = np.zeros(len(user), bool)
+    keep[kept] = True
+    return keep
 
 
 def _keep_core(
-    events,  # DataFrame: cleaned events
+    events,  # DataFrame: cleaned events, user and item as categories
     kcore,  # int
     meta,  # dict: notes are added
 ) -> tuple:  # (events of users and items inside the core, positives that are not: user, item, in order of time)
     """The k-core counts positives; once it is found, all events between its users and items stay."""
     if not kcore:
         return events, events.loc[[], ['user', 'item']]
-    positives = events[events['positive']]
-    users, user_names = pd.factorize(positives['user'])
-    items, item_names = pd.factorize(positives['item'])
-    keep = k_core(users, items, kcore)
+    codes = {side: events[side].cat.codes.to_numpy() for side in ('user', 'item')}
+    positive = events['positive'].to_numpy()
+    liked = {side: of_side[positive] for side, of_side in codes.items()}
+    keep = k_core(*liked.values(), kcore)
     if not keep.any():
+        sizes = [len(np.unique(of_side)) for of_side in liked.values()]
         raise ValueError(
-            f'kcore={kcore} leaves no user and no item (of {len(user_names)} users and {len(item_names)} items): '
+            f'kcore={kcore} leaves no user and no item (of {sizes[0]} users and {sizes[1]} items): '
             'lower kcore or threshold'
         )
-    known_users, known_items = user_names[np.unique(users[keep])], item_names[np.unique(items[keep])]
-    stays = events['user'].isin(known_users) & events['item'].isin(known_items)
-    for side in ('user', 'item'):
-        meta[f'{side}s_dropped'] = int(events[side].nunique() - events.loc[stays, side].nunique())
+    stays = np.ones(len(events), bool)
+    for side, of_side in codes.items():
+        inside = np.zeros(len(events[side].cat.categories), bool)
+        inside[liked[side][keep]] = True
+        stays &= inside[of_side]
+    for side, of_side in codes.items():
+        meta[f'{side}s_dropped'] = len(np.unique(of_side)) - len(np.unique(of_side[stays]))
     meta['events_dropped'] = int((~stays).sum())
-    dropped = events.loc[~stays & events['positive'], ['user', 'item']]
-    return events[stays].copy(), dropped.reset_index(drop=True)
+    dropped = events.loc[~stays & positive, ['user', 'item']].reset_index(drop=True)
+    return events if stays.all() else events[stays], dropped
 
 # %% ../../nbs/data/05_frames.ipynb #c4c50f7d
 _GUESSES = {
@@ -179,6 +190,16 @@ def _by_number(
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
+def _in_order(
+    present,  # Index of str
+) -> list:
+    """Ids, sorted `_by_number`."""
+    if not len(present) or not present.str.fullmatch('[0-9]{1,18}').all():
+        return sorted(present, key=_by_number)
+    by_text = present.sort_values()  # '07' stands before '7'
+    return by_text[np.argsort(by_text.astype(np.int64), kind='stable')].tolist()
+
+
 def table_by_id(
     given,  # DataFrame | None: the caller's table
     column,  # str: its id column
@@ -187,9 +208,9 @@ def table_by_id(
     meta,  # dict: notes are added
 ) -> pd.DataFrame:  # one row per present id, id column first
     """The caller's table reduced to the ids that matter; ids it does not know get an empty row."""
-    present, ours = pd.Index(pd.unique(present.astype(object))), what[:-1]
+    present, ours = pd.Index(pd.Series(pd.unique(present)).astype(object)), what[:-1]
     if given is None:
-        return pd.DataFrame({ours: sorted(present, key=_by_number)}, dtype='str')
+        return pd.DataFrame({ours: _in_order(present)}, dtype='str')
     need_columns(given, [column], what)
     table = tidy_table(given, what).reset_index(drop=True)
     ids = read_ids(given[column].reset_index(drop=True), f'{what}.{column}', meta)
@@ -247,6 +268,21 @@ def items_by_id(
     return _name_texts(table, *(places.get(column, column) for column in (title_column, text_column)))
 
 # %% ../../nbs/data/05_frames.ipynb #304001ff
+def _in_rows(
+    diary,  # DataFrame: user, item as categories, time, ...
+    users,  # Series of str: ids in the order of their rows
+    items,  # Series of str
+) -> pd.DataFrame:  # user, item as rows; sorted by user, time, item
+    """Every event by the rows of its user and its item."""
+    rows = {}
+    for side, ids in (('user', users), ('item', items)):
+        row_of = pd.Index(ids).get_indexer(diary[side].cat.categories)
+        rows[side] = row_of[diary[side].cat.codes.to_numpy()]
+    order = np.lexsort((rows['item'], diary['time'].to_numpy(), rows['user']))
+    diary = diary.drop(columns=list(rows)).iloc[order].reset_index(drop=True)
+    return pd.DataFrame({side: of_side[order] for side, of_side in rows.items()}).join(diary)
+
+
 def _tell_given(
     events,  # DataFrame
     way,  # str: how it is split
@@ -266,15 +302,15 @@ def _split_diary(
     ratios,  # three shares
     seed,  # int
     meta,  # dict: notes are added
-) -> np.ndarray:  # (E,) str
+) -> pd.Categorical:  # (E,)
     """Train, valid or test for every event; `meta` says how that came about."""
     user, positive, time = (diary[column].to_numpy() for column in ('user', 'positive', 'time'))
     if way != 'given':
         counted = meta.get('time_unit') == 'positions'
         meta['split'] = choose_way(way, user, time, counted, meta)
-        return split_events(user, positive, time, meta['split'], ratios, seed)
+        return named_parts(split_numbers(user, positive, time, meta['split'], ratios, seed))
     meta['split_column'] = str(split)
-    part = diary['split'].to_numpy()
+    part = diary['split'].array
     if meta.get('events_dropped'):
         tell(
             meta,
@@ -369,16 +405,14 @@ def from_frame(
     if columns['rating'] is None and threshold not in (None, 4):
         tell(meta, f'threshold={threshold} has nothing to part: events has no ratings, so every row is a positive')
     diary = clean_events(events.reset_index(drop=True), columns, keep, threshold, unrated, meta)
-    counted = are_positions(pd.factorize(diary['user'])[0], diary['time'].to_numpy())
+    counted = are_positions(diary['user'].cat.codes, diary['time'].to_numpy())
     meta |= {'time_unit': 'positions'} if counted else {}
     diary = diary if way != 'given' else keep_earliest(diary, meta)
     diary, dropped = _keep_core(settle_repeats(diary, dup, meta), kcore, meta)
     extras = {'dropped': dropped.astype('str')} if len(dropped) else {}
     user_table = table_by_id(users, user, 'users', diary['user'], meta)
     item_table = items_by_id(items, item, title, text, diary['item'], meta)
-    user_rows = pd.Index(user_table['user']).get_indexer(diary['user'])
-    item_rows = pd.Index(item_table['item']).get_indexer(diary['item'])
-    diary = diary.assign(user=user_rows, item=item_rows).sort_values(['user', 'time', 'item'], ignore_index=True)
+    diary = _in_rows(diary, user_table['user'], item_table['item'])
     diary['split'] = _split_diary(diary, split, way, ratios, seed, meta)
     for side, texts, table in (('user', personas, user_table), ('item', blurbs, item_table)):
         extras |= _profiles_of(texts, table[side], side, meta)
