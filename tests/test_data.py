@@ -156,7 +156,7 @@ def test_random_split_shares_and_seed():
 
 def test_temporal_split_keeps_order():
     d = from_frame(log(), split='temporal', kcore=5)
-    order = d.events.assign(k=d.events.split.map({'train': 0, 'valid': 1, 'test': 2})).sort_values(
+    order = d.events.assign(k=d.events.split.astype(str).map({'train': 0, 'valid': 1, 'test': 2})).sort_values(
         ['user', 'time', 'item']
     )
     assert (order.groupby('user').k.diff().dropna() >= 0).all()

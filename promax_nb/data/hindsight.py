@@ -26,7 +26,7 @@ def future_of_others(
     data: RecData,
 ) -> dict | None:  # later, share, own; None: there are no times that two users share
     """Training events that are later than the first test event of another user, and of the same user."""
-    splits = dict(list(data.events.groupby('split')))
+    splits = dict(list(data.events.groupby('split', observed=True)))
     if 'train' not in splits or 'test' not in splits:
         return None
     train, test = splits['train'], splits['test']

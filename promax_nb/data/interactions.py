@@ -336,7 +336,7 @@ def assemble(
     shape, matrices = (len(users), len(items)), []
     user, item, positive = (events[column].to_numpy() for column in ('user', 'item', 'positive'))
     parts = pd.Categorical(events['split'], SPLITS).codes
-    for number, _ in enumerate(SPLITS):
+    for number in range(len(SPLITS)):
         chosen = np.flatnonzero((parts == number) & positive)
         ones = np.ones(len(chosen), np.float32)
         matrices.append(sp.csr_matrix((ones, (user[chosen], item[chosen])), shape=shape))

@@ -207,7 +207,7 @@ def split_events(
     ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test
     seed=0,  # int: of chance
 ) -> np.ndarray:  # (E,) str: train, valid or test
-    """The same in words."""
+    """`split_numbers`, by name."""
     return np.asarray(SPLITS)[split_numbers(user, positive, time, how, ratios, seed)]
 
 # %% ../../nbs/data/04_splits.ipynb #d3a0d0f3
