@@ -3,13 +3,13 @@
     python benchmarks/scale.py --work FOLDER [--sizes 10k 100k 1m] [--only load evaluate] [--threads 2]
     python benchmarks/scale.py --work FOLDER --collect
 
-The data are generated: as many items as users, 20 interactions a user, taste groups that events and vectors share, vectors
-of 384 numbers that no text model has made. A step reads what the steps before it left in the folder and leaves one JSON
-behind; a step whose JSON is there is not run again, so a run that was stopped goes on. Seconds are of the step alone,
-imports apart; peak memory is that of its process (getrusage), and what the imports of it take stands beside it. `events20m`
-is `from_frame` alone, on 20 million rows: its peak stands beside the memory after the table was read.
-An epoch is measured by its first steps (at most --steps of them) where it is long; the table says of how many.
-`slope` is the exponent between two sizes: 1 means ten times the time for ten times the users.
+The data are generated: as many items as users, 20 interactions a user, taste groups that events and vectors share,
+vectors of 384 numbers that no text model has made. A step reads what the steps before it left in the folder and leaves
+one JSON behind; a step whose JSON is there is not run again, so a run that was stopped goes on. Seconds are of the step
+alone, imports apart; peak memory is that of its process (getrusage), and what the imports of it take stands beside it.
+`events20m` is `from_frame` alone, on 20 million rows: its peak stands beside the memory after the table was read. An
+epoch is measured by its first steps (at most --steps of them) where it is long; the table says of how many. `slope` is
+the exponent between two sizes: 1 means ten times the time for ten times the users.
 """
 
 import argparse
@@ -60,9 +60,9 @@ class Step:
         self.facts['peak_gib'] = peak()
 
 
-# ---------------------------------------------------------------------------------------------------- the generated world
+# ---------------------------------------------------------------- the generated world
 def make_events(n, rows, rng):
-    """Users, items (ids that are no row numbers), times of `rows` different pairs; most of them inside a taste group."""
+    """Users, items (ids that are no row numbers), times of `rows` different pairs, most inside a taste group."""
     import numpy as np
 
     group = rng.integers(GROUPS, size=n)  # of users and of items
@@ -73,7 +73,9 @@ def make_events(n, rows, rng):
         users = np.repeat(np.arange(n), -(-rows // n))
         taste = group[users]
         place = (rng.random(len(users)) ** 2 * np.diff(starts)[taste]).astype(np.int64)
-        items = np.where(rng.random(len(users)) < 0.7, by_group[starts[taste] + place], rng.integers(n, size=len(users)))
+        items = np.where(
+            rng.random(len(users)) < 0.7, by_group[starts[taste] + place], rng.integers(n, size=len(users))
+        )
         keys = np.unique(np.append(keys, users * n + items))
     keys = rng.permutation(keys)[:rows]
     return keys // n, keys % n, rng.integers(1_600_000_000, 1_700_000_000, len(keys)), group
@@ -87,7 +89,9 @@ def make(folder, n):
     rng = np.random.default_rng(0)
     user, item, when, group = make_events(n, PER_USER * n, rng)
     with Step() as step:
-        pd.DataFrame({'user': user * 7 + 1_000, 'item': item * 3 + 5, 'time': when}).to_parquet(folder / 'events.parquet')
+        pd.DataFrame({'user': user * 7 + 1_000, 'item': item * 3 + 5, 'time': when}).to_parquet(
+            folder / 'events.parquet'
+        )
     centres, basis = rng.normal(size=(GROUPS, 48)).astype('f4'), rng.normal(size=(48, WIDE)).astype('f4')
     for side in ('users', 'items'):
         out = np.lib.format.open_memmap(folder / f'{side}-wide.npy', 'w+', np.float32, (n, WIDE))
@@ -110,7 +114,7 @@ def vectors(folder):
     return [np.load(folder / f'{side}.npy') for side in ('users', 'items')]
 
 
-# ------------------------------------------------------------------------------------------------------------- the steps
+# ---------------------------------------------------------------- the steps
 def step_load(folder, options):
     """Parquet to RecData: ids, k-core, split, checks; and kept."""
     import pandas as pd
@@ -271,7 +275,7 @@ def step_events20m(folder, options):
 STEPS = {name.removeprefix('step_'): run for name, run in list(globals().items()) if name.startswith('step_')}
 
 
-# --------------------------------------------------------------------------------------------------------------- the rest
+# ---------------------------------------------------------------- the rest
 def in_a_process(options, size, step):
     """One step, its own process; its JSON."""
     out = options.work / size / f'{step}.json'
@@ -279,7 +283,16 @@ def in_a_process(options, size, step):
         return json.loads(out.read_text())
     threads = str(options.threads)
     env = os.environ | {'OMP_NUM_THREADS': threads, 'OMP_WAIT_POLICY': 'passive'}
-    command = [sys.executable, __file__, '--work', str(options.work), '--threads', threads, '--steps', str(options.steps)]
+    command = [
+        sys.executable,
+        __file__,
+        '--work',
+        str(options.work),
+        '--threads',
+        threads,
+        '--steps',
+        str(options.steps),
+    ]
     done = subprocess.run([*command, '--one', size, step], env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         print(f'{size} {step}: ended with {done.returncode}', file=sys.stderr)

@@ -102,7 +102,9 @@ def rank_within(
     """Where each event stands in its user's own row, without a loop."""
     count = np.bincount(user, minlength=user.max(initial=-1) + 1)
     start = np.cumsum(count) - count
-    sorted_rows = np.lexsort((order, user))
+    later_user = user[1:] > user[:-1]
+    in_order = later_user | ((user[1:] == user[:-1]) & (order[1:] >= order[:-1]))
+    sorted_rows = np.arange(len(user)) if in_order.all() else np.lexsort((order, user))
     rank = np.empty(len(user), np.int64)
     rank[sorted_rows] = np.arange(len(user)) - start[user[sorted_rows]]
     return rank, count
@@ -247,7 +249,8 @@ def read_parts(
         count, strange = int(np.isin(codes, odd).sum()), [known[place] for place in odd]
         raise ValueError(
             f'{what} says neither train, valid nor test in {count} of {len(codes)} rows (such as '
-            f'{few(map(repr, strange), 3)}): write train, valid (or val, validation) or test there, or leave these rows out'
+            f'{few(map(repr, strange), 3)}): write train, valid (or val, validation) or test there, or leave these rows '
+            'out'
         )
     missing = [part for part in needed if part not in parts]
     if missing:
