@@ -249,8 +249,8 @@ def read_parts(
         count, strange = int(np.isin(codes, odd).sum()), [known[place] for place in odd]
         raise ValueError(
             f'{what} says neither train, valid nor test in {count} of {len(codes)} rows (such as '
-            f'{few(map(repr, strange), 3)}): write train, valid (or val, validation) or test there, or leave these rows '
-            'out'
+            f'{few(map(repr, strange), 3)}): write train, valid (or val, validation) or test there, or leave these '
+            'rows out'
         )
     missing = [part for part in needed if part not in parts]
     if missing:
