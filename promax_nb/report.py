@@ -190,7 +190,15 @@ def _metrics(
     }
 
 
-def _card(base, promax, audit_table, config, seconds) -> dict:
+def _augmentation(out: Path):
+    """What `augment` told of added interactions and of its index; None where nothing was retrieved."""
+    import pandas as pd
+
+    file = out / 'augmentation.parquet'
+    return pd.read_parquet(file, columns=[]).attrs.get('summary') if file.exists() else None
+
+
+def _card(base, promax, audit_table, config, seconds, out) -> dict:
     """What card.json holds: how the numbers came about."""
     return {
         'base': base[0].card,
@@ -198,6 +206,7 @@ def _card(base, promax, audit_table, config, seconds) -> dict:
         'seeds': list(config.seeds),
         'mask': config.mask,
         'settings': dataclasses.asdict(config),
+        'augmentation': _augmentation(out),
         'audit': None if audit_table is None else audit_table.to_dict('records'),
         'seconds': round(seconds, 1),
     }
@@ -241,7 +250,7 @@ def write_report(
     effort = {'tuning': tuning or {}, 'effort': effort_sentence(tuning or {})}
     write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort)
     write_parquet(lists, out / 'beyond.parquet')
-    card = write_strict_json(out / 'card.json', _card(base, promax, audit_table, config, seconds) | effort)
+    card = write_strict_json(out / 'card.json', _card(base, promax, audit_table, config, seconds, out) | effort)
     write_parquet(_histories(base, promax, config), out / 'history.parquet')
     about = {'class': config.base, 'seed': config.seeds[0]}
     save_tensors(out / 'model.safetensors', promax[0].model.state_dict(), about)

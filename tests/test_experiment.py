@@ -247,5 +247,7 @@ def test_a_budget_holds_for_a_whole_run_killed_and_started_again(files, tmp_path
     assert code == 0 and server.spent <= 500, said
     provenance = pd.read_parquet(tmp_path / 'R' / 'augmentation.parquet')
     assert len(provenance) and not provenance.fallback.all(), 'nothing was re-ranked'
+    told = json.loads((tmp_path / 'R' / 'card.json').read_text())['augmentation']
+    assert told == provenance.attrs['summary'] and told['index'] == 'exact' and told['index_recall'] == 1
     asked = server.asked
     assert again(budget=500)[0] == 0 and server.asked == asked, 'nothing is asked twice'

@@ -300,3 +300,11 @@ def test_tables_and_figures_speak_of_the_interval_they_show(shop, methods):
     plot = sparsity_plot(groups, 'recall@5')
     for text in (plot.layout.title.subtitle.text, plot.data[1].hovertext[0]):
         assert 'over users and trainings' in text
+
+
+def test_counting_draws_is_gathering_rows():
+    rng, table = np.random.default_rng(7), np.random.default_rng(0).normal(size=(50, 2, 3))
+    gathered = [table[rng.integers(50, size=50)].mean(0) for _ in range(40)]
+    np.testing.assert_allclose(resampled(table, n_boot=40, seed=7), gathered, atol=1e-12)
+    users, sums = np.ones(2**13), lambda drawn: drawn  # 2**24 / 2**13 = 2,048 draws at a time: two pieces
+    np.testing.assert_array_equal(resampled(users, sums, 2100), np.full(2100, 2.0**13))

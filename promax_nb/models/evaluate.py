@@ -240,12 +240,13 @@ def check_split(
     run,  # a fit result, or anything that ranks
     data,  # the data that it is measured on
     name: str = 'this result',  # what to call it in the sentence
+    here: dict | None = None,  # what `split_identity` says of the data, where it is known already
 ):
     """Refuse a fit that was trained on another split than `data`."""
     card = getattr(run, 'card', None) or {}
     known = card.get('split_identity')
     if known:
-        here = split_identity(data)
+        here = here or split_identity(data)
         other = [part for part, digits in here.items() if known.get(part) != digits]
     else:
         hashes = card.get('data'), data.hash() if hasattr(data, 'hash') else None
@@ -333,7 +334,7 @@ def ranked(
         raise ValueError(f'{name} is an empty list: pass at least one result.')
     card, found = {'split_identity': split_identity(data)}, []
     for run in runs:
-        check_split(run, data, name)
+        check_split(run, data, name, card['split_identity'])
         if isinstance(run, Ranked):
             found.append(_again(run, np.flatnonzero(np.diff(binary(truth).indptr)), k, split, mask))
         else:

@@ -29,9 +29,16 @@ def resampled(
     """A measure of users drawn with replacement (bootstrap)."""
     rng, n = np.random.default_rng(seed), len(contributions)
     if measure is None:
-        return np.stack([contributions[rng.integers(n, size=n)].mean(0) for _ in range(n_boot)])
-    times_drawn = rng.multinomial(n, np.full(n, 1 / n), n_boot).astype(float)
-    return measure(np.einsum('bu,u...->b...', times_drawn, contributions))
+        table, means = np.reshape(contributions, (n, -1)), []
+        for _ in range(n_boot):
+            times_drawn = np.bincount(rng.integers(n, size=n), minlength=n)  # quicker than to gather the rows
+            means.append(times_drawn @ table / n)
+        return np.reshape(means, (n_boot, *np.shape(contributions)[1:]))
+    sums, some = [], max(1, 2**24 // max(n, 1))  # so many draws at a time: 128 MB
+    for start in range(0, n_boot, some):
+        times_drawn = rng.multinomial(n, np.full(n, 1 / n), min(some, n_boot - start)).astype(float)
+        sums.append(np.einsum('bu,u...->b...', times_drawn, contributions))
+    return measure(np.concatenate(sums))
 
 
 def interval(
