@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -460,6 +461,25 @@ def test_zero_rows_are_unknown(vectors):
 def test_precision_far_from_the_origin():
     x = np.random.default_rng(0).normal(size=(200, 6)) * 1e-3 + 100
     np.testing.assert_allclose(np.cov(whitening(x, 6)(x).T), np.eye(6), atol=1e-4)
+
+
+def test_many_rows_are_whitened_in_blocks_and_never_copied_whole():
+    """The numbers of one large covariance, within less memory than the table itself takes."""
+    rng = np.random.default_rng(2)
+    users, items = rng.normal(size=(90_000, 32)), rng.normal(size=(10_000, 32))
+    users, items = ((x * np.linspace(0.1, 3, 32) + 50).astype(np.float32) for x in (users, items))
+    users[3::7] = 0
+    tracemalloc.start()
+    su, si = whiten(users, items, dim=4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < users.nbytes + items.nbytes
+    whole = np.concatenate([users[users.any(1)], items]).astype(float)
+    variance, directions = np.linalg.eigh(np.cov(whole, rowvar=False))
+    expected = (whole - whole.mean(0)) @ directions[:, :-5:-1] / np.sqrt(variance[:-5:-1])
+    got = np.concatenate([su[users.any(1)], si])
+    np.testing.assert_allclose(got, expected * np.sign((got * expected).sum(0)), atol=1e-5)
+    assert not su[3::7].any()
 
 
 def degenerate():
