@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'GRID', 'SLOPES', 'standardised', 'centred', 'profile_guide', 'history_guide', 'Reshaped', 'common_spread',
-           'reshape', 'Chosen', 'choose_alphas', 'knows', 'user_facts', 'choose_slopes']
+           'reshape', 'values_of', 'Chosen', 'choose_alphas', 'knows', 'user_facts', 'choose_slopes']
 
 # %% ../../nbs/models/12_reshape.ipynb #bcb69860
 from dataclasses import dataclass, field
@@ -200,8 +200,16 @@ def reshape(
 GRID = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)
 
 
-def _tried(reshaped, candidates, truth, seen, users, metric, block=1024):
-    """The metric of every user under every candidate, (C, U)."""
+def values_of(
+    reshaped: Reshaped,
+    candidates: list,  # of dicts: guide -> weight, or (M,) weights
+    truth,  # (M, N) csr: held-out interactions
+    seen,  # (M, N) csr: items that are not shown
+    users,  # (U,) int array: who is measured
+    metric: str = 'ndcg@20',
+    block: int = 1024,  # users at a time
+) -> np.ndarray:  # (C, U)
+    """The metric of every user under every candidate; the scores of a user are computed once for all of them."""
     import torch
 
     k = metric_length(metric)
@@ -267,7 +275,7 @@ def _along(reshaped, alphas, name, grid, asked, tried) -> dict:
     done, best = 0, None
     while True:
         candidates = [alphas | {name: weight} for weight in weights[done:]]
-        means = _tried(reshaped, candidates, *asked).mean(1)
+        means = values_of(reshaped, candidates, *asked).mean(1)
         for candidate, mean in zip(candidates, means, strict=True):
             tried.append({'form': reshaped.form, **candidate, asked[-1]: float(mean)})
             if best is None or mean > best[0] + 1e-12:
@@ -342,7 +350,7 @@ def choose_slopes(
     for name in facts:
         candidates = [factor * np.exp(slope * facts[name].to_numpy()) for slope in slopes]
         asked = [{guide: alpha * one for guide, alpha in chosen.alphas.items()} for one in candidates]
-        means = _tried(reshaped, asked, truth, seen, users, chosen.metric).mean(1)
+        means = values_of(reshaped, asked, truth, seen, users, chosen.metric).mean(1)
         place = int(means.argmax())
         found[name], value, factor = slopes[place], float(means[place]), candidates[place]
     return {guide: alpha * factor for guide, alpha in chosen.alphas.items()}, found, value
