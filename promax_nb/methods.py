@@ -24,6 +24,13 @@ class Method:
     seconds: float = 0.0  # of choosing and computing it; trainings are not in it
 
 
+def _mean(
+    tables: list,  # of Series with the same users
+) -> pd.Series:
+    """The mean over seeds."""
+    return pd.concat(tables, axis=1).mean(axis=1)
+
+
 def _by_user(
     runs: list,
     data,  # RecData
@@ -33,8 +40,9 @@ def _by_user(
     """The validation metric of some users, mean over seeds."""
     from promax_nb.models.evaluate import metric_length, per_user
 
-    tables = [per_user(run, data.valid, data.train, (metric_length(metric),))[metric] for run in runs]
-    return (sum(tables[1:], tables[0]) / len(tables)).loc[users]
+    lengths = (metric_length(metric),)
+    tables = [per_user(run, data.valid, data.train, lengths)[metric] for run in runs]
+    return _mean(tables).loc[users]
 
 # %% ../nbs/87_methods.ipynb #0adc30fa
 def cheap_lines(
@@ -65,20 +73,21 @@ def text_method(
     metric: str = 'ndcg@20',
 ) -> Method:
     """A method with texts added to its scores; validation chooses how, cross-fitted."""
-    from promax_nb.models.gate import guides_of, with_texts
+    from promax_nb.models.gate import guides_of, text_choice
     from promax_nb.models.reshape import reshape
 
-    began, runs, chosen, values = time.monotonic(), [], [], []
+    began = time.monotonic()
     known = data.train + data.valid
+    runs, chosen, values = [], [], []
     for run in method.runs:
-        found = with_texts(run, spaces, data.train, data.valid, metric)
-        guide, alpha = found.chosen['guide'], found.chosen['alpha']
-        scorer = guides_of(data.train, spaces[found.chosen['space']])[guide]
-        runs.append(reshape(run, {guide: scorer}, {guide: alpha}, known, found.chosen['form']))
-        chosen.append(found.chosen)
+        found = text_choice(run, spaces, data.train, data.valid, metric)
+        how = found.chosen
+        guide = guides_of(data.train, spaces[how['space']])[how['guide']]
+        runs.append(reshape(run, {how['guide']: guide}, {how['guide']: how['alpha']}, known, how['form']))
+        chosen.append(how)
         values.append(pd.Series(found.after, index=found.users))
-    valid = sum(values[1:], values[0]) / len(values)
-    return Method(f'{method.name} + texts', runs, valid, {'texts': chosen}, time.monotonic() - began)
+    name = f'{method.name} + texts'
+    return Method(name, runs, _mean(values), {'texts': chosen}, time.monotonic() - began)
 
 # %% ../nbs/87_methods.ipynb #fa46c809
 def _shown(first: pd.Series, second: pd.Series) -> bool:
@@ -96,12 +105,17 @@ def method_entries(
     """Every method with the same keys."""
     from promax_nb.models.evaluate import evaluate, held_out
 
-    entries, (test, seen) = {}, held_out(data, 'test', mask)
+    test, seen = held_out(data, 'test', mask)
+    entries = {}
     for method in methods:
-        tests = [evaluate(run, test, seen) for run in method.runs]
-        means = {name: float(np.mean([one[name] for one in tests])) for name in tests[0]}
-        about = {'settings': method.settings, 'seconds': round(method.seconds, 2), 'seeds': len(method.runs)}
-        entries[method.name] = {'valid': {metric: float(method.valid.mean())}, 'test': means, **about}
+        tests = pd.DataFrame([evaluate(run, test, seen) for run in method.runs])
+        entries[method.name] = {
+            'valid': {metric: float(method.valid.mean())},
+            'test': tests.mean().to_dict(),
+            'settings': method.settings,
+            'seconds': round(method.seconds, 2),
+            'seeds': len(method.runs),
+        }
     return entries
 
 
@@ -128,13 +142,14 @@ def methods_table(
     metrics=('recall@20', 'ndcg@20'),
 ) -> str:
     """The table as text, the best on validation first."""
-    key = next(iter(next(iter(entries.values()))['valid']))
-    head = ''.join(f'{name:>12}' for name in metrics)
-    lines = [f"{'':<34}{'valid ' + key:>16}{head}   on test"]
-    for name, entry in sorted(entries.items(), key=lambda pair: -pair[1]['valid'][key]):
-        tests = ''.join(f'{entry["test"][metric]:12.4f}' for metric in metrics)
-        lines.append(f'{name:<34}{entry["valid"][key]:16.4f}{tests}')
-    return '\n'.join(lines)
+    rows = {}
+    for name, entry in entries.items():
+        rows[name] = {f'valid {metric}': value for metric, value in entry['valid'].items()}
+        for metric in metrics:
+            rows[name][f'test {metric}'] = entry['test'][metric]
+    table = pd.DataFrame.from_dict(rows, orient='index')
+    table = table.sort_values(table.columns[0], ascending=False, kind='stable')
+    return table.to_string(float_format='{:.4f}'.format)
 
 # %% ../nbs/87_methods.ipynb #e5f60898
 def methods_of_run(
@@ -143,7 +158,7 @@ def methods_of_run(
     raw: tuple | None = None,  # (users, items) vectors as the encoder made them; None: there are no texts
     whitened: tuple | None = None,  # (users, items) as the losses read them
     metric: str = 'ndcg@20',
-) -> tuple:  # list of Method; Gate or None; list of sentences
+) -> tuple:  # list of Method; TextGate or None; list of sentences
     """The cheap lines and the trainings, each with and without texts."""
     from promax_nb.models.gate import gate, spaces_of
 
@@ -153,8 +168,11 @@ def methods_of_run(
         methods.append(Method(name, list(runs), _by_user(runs, data, users, metric)))
     if raw is None or len(users) < 4:
         return methods, None, told
-    spaces, strongest = spaces_of(raw, whitened), max(methods, key=lambda method: method.valid.mean() * (method.name in ('EASE', 'ItemKNN')))
+    spaces = spaces_of(raw, whitened)
+    closed = [method for method in methods if method.name in ('EASE', 'ItemKNN')]
+    strongest = max(closed, key=lambda method: method.valid.mean())
     opened = gate(data, spaces, strongest.runs[0], strongest.name, metric)
-    chosen = {opened.chosen['space']: spaces[opened.chosen['space']]}
-    with_texts = [text_method(method, chosen, data, metric) for method in methods if method.name != 'popularity']
-    return [*methods, *with_texts], opened, told
+    space = opened.chosen['space']
+    for method in methods[1:]:  # without popularity
+        methods = [*methods, text_method(method, {space: spaces[space]}, data, metric)]
+    return methods, opened, told

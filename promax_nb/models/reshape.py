@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'GRID', 'SLOPES', 'standardised', 'centred', 'profile_guide', 'history_guide', 'Reshaped', 'common_spread',
-           'reshape', 'values_of', 'Chosen', 'choose_alphas', 'knows', 'user_facts', 'choose_slopes']
+           'reshape', 'values_of', 'Chosen', 'choose_alphas', 'knows', 'reader_facts', 'choose_slopes']
 
 # %% ../../nbs/models/12_reshape.ipynb #bcb69860
 from dataclasses import dataclass, field
@@ -31,15 +31,18 @@ def standardised(
     """Scores on one scale, user by user; rows without spread are zeros."""
     import torch
 
-    counts = scores.isfinite() if shown is None else shown & scores.isfinite()
+    counts = scores.isfinite()
+    if shown is not None:
+        counts &= shown
     number = counts.sum(1, keepdim=True).clamp(min=1)
-    values = torch.where(counts, scores, torch.zeros((), dtype=scores.dtype, device=scores.device))
-    centred = scores - values.sum(1, keepdim=True) / number
-    squares = torch.where(counts, centred, torch.zeros((), dtype=scores.dtype, device=scores.device)).square()
+    values = scores.masked_fill(~counts, 0)
+    mean = values.sum(1, keepdim=True) / number
+    centred = scores - mean
+    squares = centred.masked_fill(~counts, 0).square()
     spread = (squares.sum(1, keepdim=True) / number).sqrt()
-    largest = values.abs().amax(1, keepdim=True)
-    flat = spread <= 1e-6 * largest
-    return torch.where(flat, torch.zeros_like(centred), centred / spread.masked_fill(flat, 1)), spread.masked_fill(flat, 0)
+    flat = spread <= 1e-6 * values.abs().amax(1, keepdim=True)
+    scaled = torch.where(flat, torch.zeros_like(centred), centred / spread.masked_fill(flat, 1))
+    return scaled, spread.masked_fill(flat, 0)
 
 # %% ../../nbs/models/12_reshape.ipynb #83564561
 def centred(
@@ -183,13 +186,13 @@ def reshape(
         raise ValueError(f'form={form!r} is unknown: use {" or ".join(map(repr, FORMS))}.')
     scorer, guides = as_scorer(scorer), _guides(guides)
     if set(alphas) != set(guides):
-        raise ValueError(f'alphas are for {sorted(alphas)} and guides are {sorted(guides)}: give each guide its weight.')
+        raise ValueError(f'alphas are for {sorted(alphas)}, guides are {sorted(guides)}: give each guide its weight.')
     shapes = {scorer.shape, *(guide.shape for guide in guides.values())} - {None}
     if known is not None:
         known = binary(sp.csr_matrix(known), 'known')
         shapes.add(known.shape)
     if len(shapes) > 1:
-        raise ValueError(f'recommender, guides and known have the shapes {sorted(shapes)}: use the same users and items.')
+        raise ValueError(f'recommender, guides and known have shapes {sorted(shapes)}: use the same users and items.')
     for name, alpha in alphas.items():
         if np.ndim(alpha) and np.shape(alpha) != (next(iter(shapes))[0],) or not np.isfinite(alpha).all():
             raise ValueError(f'the weight of {name!r} is neither one finite number nor one for each user.')
@@ -261,7 +264,7 @@ def choose_alphas(
     for form in forms:
         reshaped = reshape(scorer, guides, dict.fromkeys(guides, 0.0), seen, form)
         alphas = dict.fromkeys(guides, 0.0)
-        for turn in range(2 if len(guides) > 1 else 1):
+        for _turn in range(2 if len(guides) > 1 else 1):
             for name in guides:
                 alphas = _along(reshaped, alphas, name, grid, (truth, seen, users, metric), tried)
     best = max(tried, key=lambda trial: trial[metric])
@@ -271,19 +274,18 @@ def choose_alphas(
 
 def _along(reshaped, alphas, name, grid, asked, tried) -> dict:
     """The best weight of one guide while the others stay; every trial is noted."""
-    weights = list(grid)
-    done, best = 0, None
+    weights, best = list(grid), (-np.inf, alphas)
     while True:
-        candidates = [alphas | {name: weight} for weight in weights[done:]]
+        candidates = [alphas | {name: weight} for weight in weights]
         means = values_of(reshaped, candidates, *asked).mean(1)
         for candidate, mean in zip(candidates, means, strict=True):
             tried.append({'form': reshaped.form, **candidate, asked[-1]: float(mean)})
-            if best is None or mean > best[0] + 1e-12:
+            if mean > best[0] + 1e-12:
                 best = mean, candidate
-        done = len(weights)
-        if best[1][name] < weights[-1] or weights[-1] > 50:
+        last = weights[-1]
+        if best[1][name] < last or last > 50:
             return best[1]
-        weights += [weights[-1] * 1.5, weights[-1] * 2.25]
+        weights = [last * 1.5, last * 2.25]
 
 # %% ../../nbs/models/12_reshape.ipynb #9ddb75ea
 def knows(
@@ -295,21 +297,26 @@ def knows(
 ) -> np.ndarray:  # (M,) from 0 to 1; NaN for users with fewer than two items that have a text
     """What the texts of a user's other items know of each item they have: its mean place among items drawn."""
     si = unit_rows(si, 'si', train.shape[1])
-    pairs = binary(sp.csr_matrix(train), 'the interactions').astype(np.float64)
-    pairs = sp.csr_matrix(pairs.multiply(has_vector(si)[None]))
-    sums, pairs = np.asarray(pairs @ si), pairs.tocoo()
-    drawn = si[np.random.default_rng(seed).choice(np.flatnonzero(has_vector(si)), others)]
-    total, number = np.zeros(train.shape[0]), np.bincount(pairs.row, minlength=train.shape[0])
+    told = has_vector(si)
+    read = binary(sp.csr_matrix(train), 'the interactions').astype(np.float64)
+    read = sp.csr_matrix(read.multiply(told[None]))
+    sums, pairs = read @ si, read.tocoo()
+    rng = np.random.default_rng(seed)
+    drawn = si[rng.choice(np.flatnonzero(told), others)]
+    place = np.empty(pairs.nnz)
     for start in range(0, pairs.nnz, block):
-        user, item = pairs.row[start : start + block], pairs.col[start : start + block]
-        rest = sums[user] - si[item]
-        own = np.einsum('ij,ij->i', rest, si[item])[:, None]
+        some = slice(start, start + block)
+        items = si[pairs.col[some]]
+        rest = sums[pairs.row[some]] - items
+        own = np.einsum('ij,ij->i', rest, items)[:, None]
         chance = rest @ drawn.T
-        np.add.at(total, user, (own > chance).mean(1) + (own == chance).mean(1) / 2)
+        place[some] = (own > chance).mean(1) + (own == chance).mean(1) / 2
+    total = np.bincount(pairs.row, place, train.shape[0])
+    number = np.bincount(pairs.row, minlength=train.shape[0])
     return np.where(number > 1, total / np.maximum(number, 1), np.nan)
 
 
-def user_facts(
+def reader_facts(
     train,  # (M, N) scipy sparse
     guide,  # Scorer
     si=None,  # (N, d) vectors of item texts, for what they know of a user's own items; None: left out
@@ -336,7 +343,7 @@ def choose_slopes(
     scorer,  # what ranks
     guides: dict,  # name -> what ranks
     chosen: Chosen,  # weights that are the same for everybody
-    facts: pd.DataFrame,  # (M, f) see `user_facts`
+    facts: pd.DataFrame,  # (M, f) see `reader_facts`
     truth,  # (M, N) scipy sparse: held-out interactions that decide
     seen,  # (M, N) scipy sparse: items that are not shown
     users=None,  # (U,) whose held-out interactions decide
