@@ -129,12 +129,12 @@ def _inverse(
     return inverse
 
 # %% ../../nbs/models/11_closed.ipynb #1abd1ebd
-LINES = {
+LINES: dict = {
     'popularity': [{}],
     'ItemKNN': [{'k': k, 'shrink': shrink} for k in (20, 100, 400) for shrink in (0.0, 10.0)],
     'EASE': [{'reg': reg} for reg in (5.0, 20.0, 50.0, 100.0, 250.0, 500.0, 1000.0)],
 }
-_MAKERS = {'popularity': popularity, 'ItemKNN': item_knn, 'EASE': ease}
+_MAKERS: dict = {'popularity': popularity, 'ItemKNN': item_knn, 'EASE': ease}
 
 
 def tuned_line(

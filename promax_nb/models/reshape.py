@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from ..data.interactions import binary
+from ..data.storage import Patched
 from .distributions import has_vector
 from .evaluate import list_metrics, metric_length
 from .scorers import Scorer, as_scorer, top_items, vector_scorer
@@ -74,7 +75,7 @@ def history_guide(
 
 # %% ../../nbs/models/12_reshape.ipynb #3f3068c0
 @dataclass
-class Reshaped:
+class Reshaped(Patched):
     """A recommender's scores and those of its guides, on one scale, added up."""
 
     scorer: Scorer  # the recommender
