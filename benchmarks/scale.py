@@ -167,15 +167,18 @@ def step_whiten(folder, options):
 
 
 def step_retrieve(folder, options):
-    """20 similar users of everybody."""
+    """20 similar users of everybody: the index, and everybody's question to it."""
     import faiss  # noqa: F401
 
-    from promax_nb.retrieval import search
+    from promax_nb.retrieval.index import Index
+    from promax_nb.retrieval.search import index_recall, similar_users
+    from promax_nb.retrieval.vectors import unit_rows
 
     users, _ = vectors(folder)
     with Step() as step:
-        search.similar_users(users, 20)
-    return step.facts
+        index = Index(unit_rows(users))
+        similar_users(users, 20, index)
+    return step.facts | index_recall(index)
 
 
 def step_augment(folder, options):
@@ -189,45 +192,69 @@ def step_augment(folder, options):
     with Step() as step:
         added, why = augment(data, users, items)
     sparse.save_npz(folder / 'added.npz', added)
-    return step.facts | {'added': int(added.nnz), 'candidates': len(why)}
+    return step.facts | {'added': int(added.nnz), 'candidates': len(why)} | {
+        name: why.attrs['summary'][name] for name in ('index', 'index_recall')
+    }
 
 
-def one_epoch(folder, options, base):
-    """One epoch with both losses, or its first steps."""
+def timed_steps(take, every, most):
+    """Seconds of the steps with the terms of ProMax and of those without, at least two of each where there are both."""
+    seconds = {True: [], False: []}
+    kinds = (True, False) if every > 1 else (True,)
+    for number in range(4 * most):
+        began = time.perf_counter()
+        with_terms = take(number)
+        if number:  # the first one builds what the others find
+            seconds[with_terms].append(time.perf_counter() - began)
+        if number >= most and all(len(seconds[kind]) > 1 for kind in kinds):
+            break
+    return {kind: sum(times) / len(times) for kind, times in seconds.items() if times}, number + 1
+
+
+def one_epoch(folder, options, base, batch=4096, name='adam', **settings):
+    """One epoch with both losses, worked out from its first steps."""
     import numpy as np
     import torch
     from scipy import sparse
 
     from promax_nb.models import bases
     from promax_nb.models.objectives import ProMax
+    from promax_nb.models.optimisers import ByRows, optimizer_of
     from promax_nb.models.train import PairSampler
 
     torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports what optimisers import
     train, (users, items) = read(folder).train, vectors(folder)
     facts = Step()
     with facts:
         model = getattr(bases, base)(train)
-        objective = ProMax(users, items, sparse.load_npz(folder / 'added.npz'))
+        objective = ProMax(users, items, sparse.load_npz(folder / 'added.npz'), **settings)
         sampler, rng = PairSampler(train), np.random.default_rng(0)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        optimizer, seen = optimizer_of(model, name, 1e-3, 0.0), ByRows(model) if name == 'lazy' else model
         triples = [torch.from_numpy(part) for part in sampler.epoch(rng)]
         prepared = time.perf_counter() - facts.began
-        count = -(-len(triples[0]) // 4096)
-        times = []
-        for number in range(min(count, options.steps)):
-            began = time.perf_counter()
-            batch = [part[number * 4096 : (number + 1) * 4096] for part in triples]
+        count = -(-len(triples[0]) // batch)
+
+        def take(number):
+            start = number % count * batch
+            terms = objective(seen, *(part[start : start + batch].long() for part in triples))
             optimizer.zero_grad(set_to_none=True)
-            sum(objective(model, *batch).values()).backward()
+            sum(terms.values()).backward()
             optimizer.step()
-            times.append(time.perf_counter() - began)
-    each = float(np.median(times))
+            return any(float(terms[term].detach()) for term in ('sdr', 's2dr') if term in terms)
+
+        every = getattr(objective, 'every', 1) if objective.sampled else 1
+        seconds, steps = timed_steps(take, every, options.steps)
+    each = seconds[True] / every + seconds.get(False, 0) * (1 - 1 / every)
     return facts.facts | {
+        'terms': 'sampled' if objective.sampled else 'exact',
         'prepare_seconds': prepared,
         'step_seconds': each,
-        'steps': len(times),
+        'steps': steps,
         'steps_of_an_epoch': count,
-        'seconds': prepared + (sum(times) if len(times) == count else each * count),
+        'measured_seconds': facts.facts['seconds'],
+        'seconds': prepared + each * count,
     }
 
 
@@ -236,9 +263,24 @@ def step_mf(folder, options):
     return one_epoch(folder, options, 'MF')
 
 
+def step_mf_sampled(folder, options):
+    """One epoch of MF with ProMax, its terms estimated at every size."""
+    return one_epoch(folder, options, 'MF', terms='sampled')
+
+
+def step_mf_lazy(folder, options):
+    """One epoch of MF with SDR, estimated at every size; the optimiser moves the rows of a batch only."""
+    return one_epoch(folder, options, 'MF', name='lazy', s2dr=0, terms='sampled')
+
+
 def step_lightgcn(folder, options):
-    """One epoch of LightGCN with ProMax."""
+    """One epoch of LightGCN with ProMax: the whole graph in every step."""
     return one_epoch(folder, options, 'LightGCN')
+
+
+def step_lightgcn_large(folder, options):
+    """One epoch of LightGCN with ProMax, terms estimated, in batches of 65,536: a sixteenth of the propagations."""
+    return one_epoch(folder, options, 'LightGCN', batch=65_536, terms='sampled')
 
 
 def step_evaluate(folder, options):
