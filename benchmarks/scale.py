@@ -153,23 +153,17 @@ def step_split(folder, options):
 
 
 def step_whiten(folder, options):
-    """384 numbers to 32; above 200,000 users the basis is fitted on 100,000 of either side and applied in blocks."""
+    """384 numbers to 32."""
     import numpy as np
 
-    from promax_nb.retrieval.embed import whitenings
+    from promax_nb.retrieval.embed import whiten
 
     wide = [np.load(folder / f'{side}-wide.npy', mmap_mode='r') for side in ('users', 'items')]
-    n, block = len(wide[0]), 50_000
-    some = slice(None) if n <= 200_000 else np.sort(np.random.default_rng(0).permutation(n)[:100_000])
     with Step() as step:
-        places = whitenings(wide[0][some], wide[1][some], dim=32)
-        narrow = [
-            np.concatenate([place(table[start : start + block]) for start in range(0, n, block)])
-            for place, table in zip(places, wide, strict=True)
-        ]
+        narrow = whiten(*wide, dim=32)
     for side, table in zip(('users', 'items'), narrow, strict=True):
         np.save(folder / f'{side}.npy', table)
-    return step.facts | {'fitted_on': 2 * (n if n <= 200_000 else len(some))}
+    return step.facts
 
 
 def step_retrieve(folder, options):
@@ -385,6 +379,28 @@ def collect(options):
     kept = {'command': 'python benchmarks/scale.py --work FOLDER', 'machine': machine, 'steps': rows}
     out = HERE / 'results' / 'scale.json'
     out.write_text(json.dumps(kept, indent=1) + '\n')
+
+
+README_SIZES = ('1k', '10k', '100k')
+README_ROWS = {
+    'table of events to interactions and splits': ('load',),
+    'vectors to added interactions': ('whiten', 'augment'),
+    'an epoch of LightGCN with both losses': ('lightgcn',),
+    'ranking 10,000 users (or all) over all items': ('evaluate',),
+}
+
+
+def for_readme(rows):
+    """The lines of the README's table, from the steps of benchmarks/results/scale.json."""
+    steps = {row['step']: row for row in rows}
+    lines = []
+    for title, names in README_ROWS.items():
+        times = [sum(steps[name][size]['seconds'] for name in names) for size in README_SIZES]
+        lines.append(f'| {title} | ' + ' | '.join(f'{seconds:.2f} s' for seconds in times) + ' |')
+    used = [name for names in README_ROWS.values() for name in names]
+    peaks = [max(steps[name][size]['peak_gib'] for name in used) for size in README_SIZES]
+    lines.append('| most memory of any of them | ' + ' | '.join(f'{peak:.1f} GiB' for peak in peaks) + ' |')
+    return '\n'.join(lines)
 
 
 def main():

@@ -88,3 +88,8 @@ def test_the_three_ways_to_find_similar_users_agree():
     rows = {kind: bench.measure(vectors, kind, truth) for kind in ('exact', 'approximate', 'hnsw')}
     assert rows['exact']['recall@20'] == 1 and min(row['recall@20'] for row in rows.values()) > 0.9
     assert np.isfinite([row['seconds_for_everybody'] for row in rows.values()]).all()
+
+
+def test_the_table_of_the_readme_is_what_was_measured():
+    rows = json.loads((FOLDER / 'results' / 'scale.json').read_text())['steps']
+    assert script('scale').for_readme(rows) in (FOLDER.parent / 'README.md').read_text()
