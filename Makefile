@@ -26,9 +26,11 @@ test: install
 	$(BIN)/python tests/run.py
 
 # what takes too long for every change: LettinGo at full size, three seeds (about 15 minutes); the demo and the README's session from the wheel;
-# the story (its functions have their tests in test_figures and test_project)
+# the story (its functions have their tests in test_figures and test_project); a Ray cluster of two processes, which is killed in parts
 test-full: install
 	PROMAX_FULL=1 $(BIN)/python -m pytest -q tests/test_align.py tests/test_ask.py tests/test_benchmarks.py tests/test_package.py -k full
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_cluster.py
 	PROMAX_FULL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_lessons.py tests/browser/test_lessons.py tests/browser/test_site.py
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --path nbs/story.ipynb
 

@@ -19,6 +19,7 @@ def wanted(*names):
 extras = {
     'align': wanted('align'),  # SFT and DPO: align(), lettingo()
     'serve': wanted('serve'),  # transformers serve: a local writer or judge behind chat()
+    'ray': wanted('ray'),  # engine='ray': writing and reading on a cluster; vLLM itself is for machines with cards
     'all': wanted('align', 'serve', 'all'),  # whatever a user may want: both, JupyterLab, still pictures
     'dev': wanted('align', 'serve', 'all', 'dev'),  # make test, make docs
 }

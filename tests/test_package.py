@@ -157,7 +157,7 @@ def test_the_core_is_lean_and_the_extras_hold_each_other(built):
         for e in meta.get_all('Provides-Extra')
     }
     core = {r.name for r in asked if not r.marker}
-    assert set(extras) == {'align', 'serve', 'all', 'dev'}
+    assert set(extras) == {'align', 'serve', 'ray', 'all', 'dev'} and not extras['ray'] & extras['dev']
     assert (
         extras['align'] | extras['serve'] < extras['all'] < extras['dev']
         and {'trl', 'peft', 'accelerate', 'datasets'} == extras['align']

@@ -301,6 +301,16 @@ def deterministic(self: Chat):
 
 
 @patch(as_prop=True)
+def stays(self: Chat):
+    """Why a copy on another machine would not be the same writer; None where it would."""
+    if self._private:
+        return 'its headers never leave this process, since people put keys there: let the server do without them'
+    if urlsplit(self.base_url or '').password:
+        return 'its address holds a password: use one without, and a key in the environment of every machine'
+    return None
+
+
+@patch(as_prop=True)
 def has_key(self: Chat):
     """Is there a key to send?"""
     return self._client is not None and self._client.api_key != _NO_KEY

@@ -177,6 +177,15 @@ class Purse(Patched):
                 self.under_way.pop(number, None)
                 self._turn.notify_all()
 
+    def forget(
+        self,
+        number,  # int: from `reserve`
+    ):
+        """Whoever reserved is gone: the money counts as spent, and nobody waits for it to come back."""
+        with self._turn:
+            self.under_way.pop(number, None)
+            self._turn.notify_all()
+
     def bill(self) -> pd.DataFrame:  # index model: questions, paid (USD), reserved (USD that was never settled)
         """What was spent on whom."""
         rows = self.store.frame('spending')
