@@ -20,7 +20,7 @@ from ..profiles.answers import Answer, answer_logprobs, as_answer, choice_schema
 from ..profiles.ask import ask
 from ..profiles.fence import fence, plain
 from ..profiles.llm import Chat
-from ..profiles.local import left_padded, pad_token
+from ..profiles.local import can_continue, left_padded, pad_token
 from ..profiles.prompts import item_blocks, told_fields
 from ..profiles.questions import writer_name
 from ..profiles.replies import LLMError
@@ -103,7 +103,52 @@ def label_logprobs(
     prompts,  # B lists of token ids
     labels,  # 3 lists of token ids
 ) -> list:  # B lists of 3 floats: log-probability of each label after the prompt, nats
-    """Add up the log-probabilities of the tokens of each label, in one left-padded batch."""
+    """Add up the log-probabilities of the tokens of each label, in left-padded batches."""
+    if not can_continue(llm.model):
+        return _labels_apart(llm, prompts, labels)
+    import torch
+    from transformers import DynamicCache
+
+    device, cache = llm.model.device, DynamicCache(config=llm.model.config)
+    tokens, mask = left_padded(prompts, pad_token(llm))
+    written, of_label = _right_padded(labels, pad_token(llm))
+    with llm.lock, torch.inference_mode():
+        asked = llm.model(
+            input_ids=tokens.to(device),
+            attention_mask=mask.to(device),
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
+            past_key_values=cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        total = torch.log_softmax(asked.float(), -1)[:, written[:, 0].to(device)].cpu().double()
+        if written.shape[1] > 1:  # every prompt goes on with each of the labels
+            cache.batch_repeat_interleave(len(labels))
+            more = written.repeat(len(prompts), 1)
+            seen = torch.cat([mask.repeat_interleave(len(labels), 0), of_label.repeat(len(prompts), 1).long()], 1)
+            place = mask.sum(1).repeat_interleave(len(labels))[:, None] + torch.arange(more.shape[1] - 1)
+            told = llm.model(
+                input_ids=more[:, :-1].to(device),
+                attention_mask=seen[:, :-1].to(device),
+                position_ids=place.to(device),
+                past_key_values=cache,
+            ).logits
+            likely = torch.log_softmax(told.float(), -1).gather(2, more[:, 1:, None].to(device))[..., 0].cpu().double()
+            inside = of_label[:, 1:].repeat(len(prompts), 1)
+            total += torch.where(inside, likely, 0.0).sum(1).reshape(total.shape)
+    return total.tolist()
+
+
+def _right_padded(rows, pad) -> tuple:
+    """Token ids in one tensor, the beginning of every row at the left, and where they are."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    return ids, torch.arange(width)[None] < torch.tensor([len(row) for row in rows])[:, None]
+
+
+def _labels_apart(llm, prompts, labels) -> list:
+    """The same for models that cannot go on from a computed beginning: every prompt is read with every label."""
     import torch
 
     rows = [prompt + label for prompt in prompts for label in labels]

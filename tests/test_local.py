@@ -1,0 +1,120 @@
+"""A model on this machine: its type, beginnings that are computed once, labels scored in one pass."""
+
+import pytest
+import torch
+
+from promax_nb.lettingo import llm_judge
+from promax_nb.lettingo.llm_judge import label_logprobs
+from promax_nb.profiles import local as room
+from promax_nb.profiles.answers import as_answer
+from promax_nb.profiles.ask import ask
+from promax_nb.profiles.local import common_start, compute_type, local
+
+WORDS = [f'w{n}' for n in range(180)] + ['like', 'neutral', 'dislike']
+
+
+@pytest.fixture(scope='module')
+def small():
+    """A Llama of random weights that speaks words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: n for n, word in enumerate(['<end>', '<pad>', '?', *WORDS])}, '?'))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tok = PreTrainedTokenizerFast(tokenizer_object=words, eos_token='<end>', pad_token='<pad>', unk_token='?')
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=len(WORDS) + 3, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, eos_token_id=0, pad_token_id=1, bos_token_id=None,
+        initializer_range=0.4,
+    )
+    return LlamaForCausalLM(config).eval(), tok
+
+
+def prompts(n=9):
+    """A common beginning of 40 words and endings of different lengths."""
+    start = ' '.join(WORDS[:40])
+    return [f'{start} {" ".join(WORDS[50 + k : 52 + 3 * k + k])}' for k in range(n)]
+
+
+def test_a_shared_beginning_changes_no_text(small, monkeypatch):
+    asked, llm = prompts(), local(small, max_new_tokens=24)
+    ids = [llm.token_ids(prompt) for prompt in asked]
+    assert common_start(ids) == 40
+    together = [answer.text for answer in llm.complete_many(asked)]
+    monkeypatch.setattr(room, 'LEAST_SHARED', 10**9)
+    assert together == [answer.text for answer in llm.complete_many(asked)]
+    assert together == [llm.complete(prompt).text for prompt in asked] and len(set(together)) > 3
+
+
+def test_the_beginning_is_computed_once(small, monkeypatch):
+    seen, llm = [], local(small, max_new_tokens=2)
+    forward = llm.model.forward
+
+    def watched(*args, **named):
+        seen.append(args[0] if args else named['input_ids'])
+        return forward(*args, **named)
+
+    monkeypatch.setattr(llm.model, 'forward', watched)
+    llm.complete_many(prompts())
+    assert tuple(seen[0].shape) == (1, 40) and all(ids.shape[1] < 40 for ids in seen[1:])
+
+
+def test_rows_that_are_the_same_or_part_of_each_other(small):
+    llm = local(small, max_new_tokens=5)
+    start = ' '.join(WORDS[:30])
+    asked = [start, start, f'{start} w9', ' '.join(WORDS[:20])]
+    assert [a.text for a in llm.complete_many(asked)] == [llm.complete(prompt).text for prompt in asked]
+    assert common_start([[1, 2], [1, 2]]) == 1
+    assert common_start([[1], [1, 2]]) == 0 == common_start([[4, 1], [5, 1]])
+
+
+def test_draws_are_those_of_each_row_alone(small):
+    llm = local(small, max_new_tokens=12, temperature=0.8)
+    assert [a.text for a in llm.complete_many(prompts(), list(range(9)))] == [
+        llm.complete(prompt, k).text for k, prompt in enumerate(prompts())
+    ]
+
+
+@pytest.mark.parametrize('labels', [[[3], [4], [5]], [[3, 4], [3], [5, 6, 7]], [[9], [9, 9], [9, 9, 9]]])
+def test_labels_in_one_pass(small, labels):
+    """Of one token, of several, one the beginning of another: as read with every label apart."""
+    llm = local(small)
+    ids = [llm.token_ids(prompt) for prompt in prompts(5)]
+    apart = torch.tensor(llm_judge._labels_apart(llm, ids, labels))
+    torch.testing.assert_close(torch.tensor(label_logprobs(llm, ids, labels)), apart, atol=1e-4, rtol=1e-5)
+
+
+def test_alike_lengths_are_asked_together_and_come_back_in_order(small):
+    batches = []
+
+    class Listening:
+        name, params, batch = 'listening', {}, 4
+
+        def complete_many(self, asked, samples=None):
+            batches.append([len(prompt) for prompt in asked])
+            return [as_answer(prompt.upper()) for prompt in asked]
+
+        def __call__(self, prompt):
+            return self.complete_many([prompt])[0].text
+
+    texts = ['x' * n for n in (9, 1, 50, 3, 40, 2, 8, 70, 30)]
+    table = ask(Listening(), texts, progress=False)
+    assert table['answer'].tolist() == [text.upper() for text in texts]
+    assert sum(batches, []) == sorted(map(len, texts)) and len(batches) == 3
+
+
+def test_type_of_the_hardware(small, tmp_path, monkeypatch):
+    model, tok = small
+    model.to(torch.bfloat16).save_pretrained(tmp_path / 'half')
+    tok.save_pretrained(tmp_path / 'half')
+    model.float()
+    monkeypatch.setattr(room, 'computes_bf16', lambda device: False)
+    slow = local(tmp_path / 'half', device='cpu')
+    monkeypatch.setattr(room, 'computes_bf16', lambda device: True)
+    able, asked = local(tmp_path / 'half', device='cpu'), local(tmp_path / 'half', device='cpu', dtype='float32')
+    assert (slow.model.dtype, able.model.dtype, asked.model.dtype) == (torch.float32, torch.bfloat16, torch.float32)
+    assert slow.params == able.params and asked.params == able.params | {'dtype': 'float32'}  # answers stay known
+    with pytest.raises(ValueError, match='float32, bfloat16, float16'):
+        local(tmp_path / 'half', dtype='int3')
+    assert compute_type(torch.float32, 'cpu') == torch.float32 and compute_type(torch.float64, 'mps') == torch.float64
