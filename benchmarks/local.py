@@ -2,9 +2,9 @@
 
 python benchmarks/local.py FOLDER [--out benchmarks/results/local.json] [--prompts 32] [--tokens 64]
 
-FOLDER holds a causal language model in bfloat16, such as SmolLM2-135M-Instruct. Before: computed in the type it is stored in,
-prompts in the order asked, every prompt read whole, a judgement read three times. Where the processor has instructions for
-bfloat16, ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 takes them away.
+FOLDER holds a causal language model in bfloat16, such as SmolLM2-135M-Instruct. Before: computed in the type it is
+stored in, prompts in the order asked, every prompt read whole, a judgement read three times. Where the processor has
+instructions for bfloat16, ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 takes them away.
 """
 
 import argparse
@@ -77,6 +77,7 @@ def main():
     new_labels, judge = timed(judged, llm_judge.label_logprobs, new)
     exact_labels, _ = timed(judged, llm_judge._labels_apart, exact)
     written = asked.tokens * len(prompts)
+    speeds = {'before': slow_seconds, 'float32': plain_seconds, 'now': seconds}
     found = {
         'model': Path(asked.folder).name,
         'processor': platform.processor() or platform.machine(),
@@ -88,7 +89,7 @@ def main():
         'shared_tokens': room.common_start(ids),
         'new_tokens': written,
         'computed_in': str(new.model.dtype).removeprefix('torch.'),
-        'tokens_per_second': {'before': written / slow_seconds, 'float32': written / plain_seconds, 'now': written / seconds},
+        'tokens_per_second': {name: written / value for name, value in speeds.items()},
         'times': slow_seconds / seconds,
         'same_texts_as_float32': sum(a == b for a, b in zip(table['answer'], plain, strict=True)),
         'same_texts_as_before': sum(a == b for a, b in zip(table['answer'], slow, strict=True)),
