@@ -120,31 +120,47 @@ def label_logprobs(
             past_key_values=cache,
             logits_to_keep=1,
         ).logits[:, -1]
-        total = torch.log_softmax(asked.float(), -1)[:, written[:, 0].to(device)].cpu().double()
-        if written.shape[1] > 1:  # every prompt goes on with each of the labels
-            cache.batch_repeat_interleave(len(labels))
-            more = written.repeat(len(prompts), 1)
-            seen = torch.cat([mask.repeat_interleave(len(labels), 0), of_label.repeat(len(prompts), 1).long()], 1)
-            place = mask.sum(1).repeat_interleave(len(labels))[:, None] + torch.arange(more.shape[1] - 1)
-            told = llm.model(
-                input_ids=more[:, :-1].to(device),
-                attention_mask=seen[:, :-1].to(device),
-                position_ids=place.to(device),
-                past_key_values=cache,
-            ).logits
-            likely = torch.log_softmax(told.float(), -1).gather(2, more[:, 1:, None].to(device))[..., 0].cpu().double()
-            inside = of_label[:, 1:].repeat(len(prompts), 1)
-            total += torch.where(inside, likely, 0.0).sum(1).reshape(total.shape)
+        likely = torch.log_softmax(asked.float(), -1)
+        total = likely[:, written[:, 0].to(device)].cpu().double()
+        if written.shape[1] > 1:
+            total += _rest_of_labels(llm.model, cache, mask, written, of_label)
     return total.tolist()
+
+
+def _rest_of_labels(model, cache, mask, written, of_label):
+    """Every prompt goes on with each of the labels: log-probabilities of all tokens but the first, added up."""
+    import torch
+
+    prompts, labels = len(mask), len(written)
+    cache.batch_repeat_interleave(labels)
+    tokens = written.repeat(prompts, 1)
+    inside = of_label.repeat(prompts, 1)
+    mask = mask.repeat_interleave(labels, 0)
+    seen = torch.cat([mask, inside.long()], 1)
+    place = mask.sum(1, keepdim=True) + torch.arange(tokens.shape[1] - 1)
+    logits = model(
+        input_ids=tokens[:, :-1].to(model.device),
+        attention_mask=seen[:, :-1].to(model.device),
+        position_ids=place.to(model.device),
+        past_key_values=cache,
+    ).logits
+    following = tokens[:, 1:, None].to(model.device)
+    likely = torch.log_softmax(logits.float(), -1)
+    likely = likely.gather(2, following).squeeze(2)
+    likely = likely.cpu().double()
+    likely[~inside[:, 1:]] = 0
+    return likely.sum(1).reshape(prompts, labels)
 
 
 def _right_padded(rows, pad) -> tuple:
     """Token ids in one tensor, the beginning of every row at the left, and where they are."""
     import torch
 
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    return ids, torch.arange(width)[None] < torch.tensor([len(row) for row in rows])[:, None]
+    from torch.nn.utils.rnn import pad_sequence
+
+    tables = [torch.tensor(row) for row in rows]
+    inside = pad_sequence([torch.ones_like(table, dtype=torch.bool) for table in tables], True, False)
+    return pad_sequence(tables, True, pad), inside
 
 
 def _labels_apart(llm, prompts, labels) -> list:
@@ -152,7 +168,8 @@ def _labels_apart(llm, prompts, labels) -> list:
     import torch
 
     rows = [prompt + label for prompt in prompts for label in labels]
-    longest = max(map(len, labels))
+    sizes = torch.tensor([len(label) for label in labels])
+    longest = int(sizes.max())
     tokens, mask = left_padded(rows, pad_token(llm))
     place = (mask.cumsum(1) - 1).clamp(min=0)
     device = llm.model.device
@@ -164,12 +181,13 @@ def _labels_apart(llm, prompts, labels) -> list:
             logits_to_keep=longest + 1,
             use_cache=False,
         ).logits
-        likely = torch.log_softmax(logits[:, -longest - 1 : -1].float(), -1)  # each place predicts the next token
-        written = tokens[:, -longest:].to(device)
-        likely = likely.gather(2, written[..., None])[..., 0].cpu().double()
-    size = torch.tensor([len(labels[r % 3]) for r in range(len(rows))])
-    of_label = torch.arange(longest)[None] >= longest - size[:, None]
-    return torch.where(of_label, likely, 0.0).sum(1).reshape(-1, 3).tolist()
+        before = logits[:, -longest - 1 : -1].float()  # each place predicts the next token
+        likely = torch.log_softmax(before, -1)
+        written = tokens[:, -longest:, None].to(device)
+        likely = likely.gather(2, written).squeeze(2)
+    likely = likely.cpu().double().reshape(len(prompts), len(labels), longest)
+    of_label = torch.arange(longest) >= longest - sizes[:, None]
+    return (likely * of_label).sum(2).tolist()
 
 # %% ../../nbs/lettingo/06_llm_judge.ipynb #c9ecb3fc
 class LocalLabels(Words):
