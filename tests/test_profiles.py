@@ -15,7 +15,15 @@ from promax_nb.profiles.answers import clean_profile
 from promax_nb.profiles.ask import ask, store_frame
 from promax_nb.profiles.fence import CLOSE, OPEN, material
 from promax_nb.profiles.missing import check_profiles
-from promax_nb.profiles.prompts import fact_fields, facts, item_prompts, taste_lines, training_history, user_prompts
+from promax_nb.profiles.prompts import (
+    fact_fields,
+    facts,
+    item_prompts,
+    taste_lines,
+    training_history,
+    user_prompt_blocks,
+    user_prompts,
+)
 from promax_nb.profiles.replies import LLMError
 from promax_nb.profiles.template import tastes, template
 from promax_nb.profiles.write import write
@@ -248,6 +256,33 @@ def test_user_prompts_show_training_events_only(data):
         told, titles = lists(out['prompt'][u]), data.items['title']
         assert sorted(told['liked']) == sorted(titles[train.loc[train['rating'] >= 4, 'item']])
         assert sorted(told['not liked']) == sorted(titles[train.loc[train['rating'] < 4, 'item']])
+
+
+@pytest.mark.parametrize('size', [1, 64, 150, 10_000])
+def test_blocks_of_prompts_are_the_rows_of_the_whole(data, size):
+    for how in ({}, {'which': 'sample', 'max_items': 3, 'seed': 4}, {'max_chars': 300}):
+        blocks = list(user_prompt_blocks(data, **how, size=size))
+        assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1) and 0 < len(blocks[-1]) <= size
+        pd.testing.assert_frame_equal(pd.concat(blocks, ignore_index=True), user_prompts(data, **how))
+    with pytest.raises(ValueError, match='size is 0: show at least one user'):
+        user_prompt_blocks(data, size=0)
+
+
+def test_blocks_are_made_when_asked_for_and_a_run_cut_short_goes_on(data, readers, tmp_path):
+    asked = []
+
+    def writer(prompt):
+        asked.append(prompt)
+        return template()(prompt)
+
+    writer.name = 'm'
+    blocks = user_prompt_blocks(data, size=60)
+    write(writer, next(blocks), tmp_path / 'kept.db', progress=False)  # and here it breaks off
+    assert len(asked) == 60
+    blocks = user_prompt_blocks(data, size=60)
+    written = [write(writer, block, tmp_path / 'kept.db', progress=False) for block in blocks]
+    assert len(asked) == 150  # the first sixty not again
+    assert pd.concat(written)['profile'].tolist() == readers['profile'].tolist()
 
 
 def test_a_changed_held_out_event_changes_no_prompt():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ITEM_ASK', 'USER_ASK', 'fact_fields', 'told_fields', 'facts', 'item_prompts', 'training_history', 'value_matrix',
-           'taste_lines', 'item_blocks', 'user_prompts']
+           'taste_lines', 'item_blocks', 'user_prompts', 'user_prompt_blocks']
 
 # %% ../../nbs/profiles/10_prompts.ipynb #1fa339ff
 import re
@@ -350,31 +350,54 @@ def user_prompts(
     seed=0,  # int: of chance
 ) -> pd.DataFrame:  # id, kind 'user', prompt, sources: M rows
     """One question per user, of training events only: what does this user enjoy?"""
-    if max_items < 1:
-        raise ValueError(f'max_items is {max_items}: show at least one item')
+    blocks = user_prompt_blocks(data, items, fields, max_items, which, max_chars, item_chars, seed)
+    return pd.concat(blocks, ignore_index=True)
+
+
+def user_prompt_blocks(
+    data,  # RecData
+    items=None,  # DataFrame | None, and the others, as in `user_prompts`
+    fields=None,  # list of str | None
+    max_items=20,  # int
+    which='recent',  # 'recent' | 'sample'
+    max_chars=6000,  # int
+    item_chars=160,  # int
+    seed=0,  # int
+    size=10_000,  # int: users in a block
+):  # -> iterator of DataFrame id, kind, prompt, sources: at most `size` rows, in order of id
+    """The rows of `user_prompts`, some users at a time: texts are made when their block is asked for."""
+    for name, number, what in (('max_items', max_items, 'item'), ('size', size, 'user')):
+        if number < 1:
+            raise ValueError(f'{name} is {number}: show at least one {what}')
     fields = told_fields(data, fields)
     titles, blocks = item_blocks(data, items, fields, item_chars)
-    shown = _choose(training_history(data), max_items, which, seed)
-    shown['line'] = _event_lines(shown, titles, blocks)
-    shown = _within(shown, max_chars)
+    chosen = _choose(training_history(data), max_items, which, seed)
     has, names = value_matrix(facts(data.items, fields), data.n_items)
-    tastes = taste_lines(shown, has, names, data.shape)
+
+    def block(first):
+        users = range(first, min(first + size, data.n_users))
+        shown = chosen.iloc[slice(*np.searchsorted(chosen['user'], [users.start, users.stop]))]
+        shown = _within(shown.assign(line=_event_lines(shown, titles, blocks)), max_chars)
+        return _user_table(users, shown, taste_lines(shown, has, names, data.shape))
+
+    return map(block, range(0, max(data.n_users, 1), size))
+
+
+def _user_table(
+    users,  # range of ids
+    shown,  # DataFrame user, item, line: the rows that are told
+    tastes,  # Series user -> lines, joined
+) -> pd.DataFrame:  # id, kind, prompt, sources
+    """One question for each of these users."""
     by_user = shown.groupby('user')
     listed = by_user['line'].agg('\n'.join)
     seen = by_user['item'].agg(list)
     prompts, sources = [], []
-    for user in range(data.n_users):
+    for user in users:
         lines = ['kind: user', tastes.get(user), listed.get(user, f'liked: {NO_LIKES}')]
         prompts.append(f'{USER_ASK}\n{fence(filter(None, lines))}')
         sources.append([int(item) for item in seen.get(user, [])])
-    return pd.DataFrame(
-        {
-            'id': range(data.n_users),
-            'kind': 'user',
-            'prompt': prompts,
-            'sources': sources,
-        }
-    )
+    return pd.DataFrame({'id': users, 'kind': 'user', 'prompt': prompts, 'sources': sources})
 
 # %% ../../nbs/profiles/10_prompts.ipynb #aefb4a4f
 def _event_lines(
