@@ -95,7 +95,11 @@ def test_interrupted_it_stops_both(tmp_path, sign):
     for folder in folders:
         folder.mkdir()
     arguments = [str(tmp_path), ENDLESS, CHILD, *map(str, folders)]
-    process = subprocess.Popen([sys.executable, '-c', ALONE, *arguments], cwd=run.ROOT / 'tests')
+    process = subprocess.Popen(
+        [sys.executable, '-c', ALONE, *arguments],
+        cwd=run.ROOT / 'tests',
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job of a script may have it ignored
+    )
     assert has_started(folders[0]) and has_started(folders[1])
     process.send_signal(sign)
     assert process.wait(60) == 130

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.cluster import check_engine, places, spread
+from ..data.cluster import check_engine, cluster_places, spread_rows
 from ..data.storage import Store, few
 from promax_nb.retrieval.encoders import (
     earlier_ids,
@@ -152,7 +152,7 @@ def _blocks_here(
 
 # %% ../../nbs/retrieval/03_embed.ipynb #9a2210a1
 class Reader:
-    """Reads blocks of texts with a text model; what `spread` makes in every process."""
+    """Reads blocks of texts with a text model; what `spread_rows` makes in every process."""
 
     def __init__(
         self,
@@ -180,13 +180,13 @@ def _blocks_on_cluster(
 ):  # yields dict key -> (vector, unread)
     """Read block by block in the processes of a Ray cluster."""
     words_alone = not isinstance(encoder.where, (str, Path))
-    gpu = not words_alone and (encoder.device or 'cuda').startswith('cuda') and places(gpu=True) > 0
+    gpu = not words_alone and (encoder.device or 'cuda').startswith('cuda') and cluster_places(gpu=True) > 0
     batch_size = batch_size or getattr(encoder.where, 'batch_size', None) or (128 if gpu else 16)
     settings = {'model': model_elsewhere(encoder), 'revision': encoder.revision, 'device': encoder.device}
     settings |= {'prompt': encoder.prompt, 'max_length': encoder.max_length, 'download': encoder.download}
     settings |= {'known_by': encoder_id(encoder), 'batch_size': batch_size}
     rows = [{'key': key, 'text': text} for key, text in texts.items()]
-    for block in spread(rows, Reader, settings, batch_size * BATCHES, gpu):
+    for block in spread_rows(rows, Reader, settings, batch_size * BATCHES, gpu):
         unread = [None if count < 0 else int(count) for count in block['unread']]
         yield dict(zip(block['key'], zip(block['vector'], unread, strict=True), strict=True))
 
