@@ -8,9 +8,14 @@ from promax_nb.lettingo.llm_judge import label_logprobs
 from promax_nb.profiles import local as room
 from promax_nb.profiles.answers import as_answer
 from promax_nb.profiles.ask import ask
-from promax_nb.profiles.local import common_start, compute_type, local
+from promax_nb.profiles.local import can_continue, common_start, compute_type, local
 
 WORDS = [f'w{n}' for n in range(180)] + ['like', 'neutral', 'dislike']
+SHAPE = dict(
+    vocab_size=len(WORDS) + 3, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=512, eos_token_id=0, pad_token_id=1, bos_token_id=None,
+    initializer_range=0.4,
+)
 
 
 @pytest.fixture(scope='module')
@@ -23,12 +28,7 @@ def small():
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tok = PreTrainedTokenizerFast(tokenizer_object=words, eos_token='<end>', pad_token='<pad>', unk_token='?')
     torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=len(WORDS) + 3, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, eos_token_id=0, pad_token_id=1, bos_token_id=None,
-        initializer_range=0.4,
-    )
-    return LlamaForCausalLM(config).eval(), tok
+    return LlamaForCausalLM(LlamaConfig(**SHAPE)).eval(), tok
 
 
 def prompts(n=9):
@@ -118,3 +118,41 @@ def test_type_of_the_hardware(small, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='float32, bfloat16, float16'):
         local(tmp_path / 'half', dtype='int3')
     assert compute_type(torch.float32, 'cpu') == torch.float32 and compute_type(torch.float64, 'mps') == torch.float64
+
+
+def test_a_penalty_sees_no_padding(small):
+    """Padding after a shared beginning would be penalised as if it had been written; often it is the end mark."""
+    llm = local(small, max_new_tokens=60, repetition_penalty=1.5)
+    assert [a.text for a in llm.complete_many(prompts())] == [llm.complete(prompt).text for prompt in prompts()]
+
+
+def test_a_model_in_memory_keeps_its_types(small):
+    """Such as trained matrices of float32 beside frozen weights of bfloat16."""
+    import copy
+
+    model = copy.deepcopy(small[0]).to(torch.bfloat16)
+    model.model.norm.float()
+    local((model, small[1]))
+    assert model.model.norm.weight.dtype == torch.float32 and model.dtype == torch.bfloat16
+
+
+WINDOW = {'attention_chunk_size': 16, 'num_local_experts': 2, 'head_dim': 12, 'intermediate_size_mlp': 96}
+LINEAR = {'layer_types': ['linear_attention', 'full_attention'], 'num_local_experts': 2, 'head_dim': 12}
+CONVOLVED = {'layer_types': ['conv', 'full_attention']}
+
+
+@pytest.mark.parametrize('kind, options', [('lfm2', CONVOLVED), ('minimax', LINEAR), ('llama4_text', WINDOW)])
+def test_layers_that_do_not_look_at_everything_read_prompts_whole(small, monkeypatch, kind, options):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    shape = {name: value for name, value in SHAPE.items() if name != 'initializer_range'}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **options)).float().eval()
+    for weights in model.parameters():
+        if weights.dim() > 1:
+            torch.nn.init.normal_(weights, std=0.3)
+    llm = local((model, small[1]), max_new_tokens=12, min_new_tokens=12)
+    texts = [answer.text for answer in llm.complete_many(prompts(5))]
+    monkeypatch.setattr(room, 'LEAST_SHARED', 10**9)
+    assert texts == [answer.text for answer in llm.complete_many(prompts(5))]
+    assert not can_continue(model) and can_continue(small[0])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..data.settings import kinds_of, option, read_value
+from ..profiles.local import computes_bf16
 
 # %% ../../nbs/lettingo/11_align_settings.ipynb #8a670637
 LOSSES = (
@@ -98,10 +99,8 @@ class AlignConfig:
 
 # %% ../../nbs/lettingo/11_align_settings.ipynb #7c7cd097
 def has_bf16() -> bool:
-    """Does this machine compute bfloat16 in hardware?"""
-    import torch
-
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    """Does the graphics card of this machine compute bfloat16 in hardware?"""
+    return computes_bf16('cuda')
 
 
 def use_bf16(

@@ -138,7 +138,7 @@ def _load_lm(
         if dtype not in _TYPES:
             raise ValueError(f'dtype={dtype!r} is unknown: use {", ".join(_TYPES)}, or leave it out')
         dtype = getattr(torch, dtype)
-    return model.to(device, dtype or model.dtype).eval(), tokenizer, name
+    return model.to(device, dtype).eval() if dtype else model.to(device).eval(), tokenizer, name
 
 # %% ../../nbs/profiles/04_local.ipynb #489857d2
 class Local(Patched):
@@ -303,7 +303,8 @@ def _logits_processors(
     return steps
 
 # %% ../../nbs/profiles/04_local.ipynb #0d496ec6
-_GENERATION = ('repetition_penalty', 'no_repeat_ngram_size', 'min_new_tokens')
+_LOOK_BACK = ('repetition_penalty', 'no_repeat_ngram_size')  # they would take padding within a row for words
+_GENERATION = (*_LOOK_BACK, 'min_new_tokens')
 
 
 def _ends(
@@ -340,7 +341,10 @@ def can_continue(
 ) -> bool:
     """Whether it can go on from a computed beginning, with padding in between, as if it read all at once."""
     config = model.config.get_text_config()
-    return not getattr(model, '_is_stateful', False) and not getattr(config, 'sliding_window', None)
+    windows = [getattr(config, name, None) for name in ('sliding_window', 'attention_chunk_size')]
+    kinds = set(getattr(config, 'layer_types', None) or ['full_attention'])
+    odd = getattr(model, '_is_stateful', False) or config.model_type == 'mpt'  # mpt counts padding as distance
+    return not odd and not any(windows) and kinds == {'full_attention'}
 
 
 def _computed(
@@ -367,7 +371,8 @@ def _generate(
     from transformers import GenerationConfig
 
     params, device, ends = llm.params, llm.model.device, _ends(llm)
-    shared = common_start(ids) if len(ids) > 1 and can_continue(llm.model) else 0
+    whole = any(name in params for name in _LOOK_BACK) or not can_continue(llm.model)
+    shared = 0 if whole or len(ids) < 2 else common_start(ids)
     shared = shared if shared >= LEAST_SHARED else 0
     prompts, mask = left_padded([row[shared:] for row in ids], pad_token(llm))
     if shared:  # the beginning stands once before the padding, and is computed once
