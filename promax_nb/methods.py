@@ -91,9 +91,11 @@ def text_method(
 
 # %% ../nbs/87_methods.ipynb #fa46c809
 def _shown(first: pd.Series, second: pd.Series) -> bool:
-    """Whether one is better than the other by more than two standard errors, over the users of both."""
-    difference = (first - second).dropna()
-    return len(difference) > 1 and abs(difference.mean()) > 2 * difference.std() / np.sqrt(len(difference))
+    """Whether one is better than the other beyond noise, over the users of both."""
+    from promax_nb.models.inference import paired_p
+
+    both = pd.concat([first, second], axis=1).dropna().to_numpy()
+    return bool(paired_p(both[:, 0], both[:, 1]) < 0.05)
 
 
 def method_entries(

@@ -101,7 +101,7 @@ def test_alike_lengths_are_asked_together_and_come_back_in_order(small):
     texts = ['x' * n for n in (9, 1, 50, 3, 40, 2, 8, 70, 30)]
     table = ask(Listening(), texts, progress=False)
     assert table['answer'].tolist() == [text.upper() for text in texts]
-    assert sum(batches, []) == sorted(map(len, texts)) and len(batches) == 3
+    assert sum(batches, []) == sorted(map(len, texts), reverse=True) and len(batches) == 3
 
 
 def test_type_of_the_hardware(small, tmp_path, monkeypatch):

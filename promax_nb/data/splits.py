@@ -202,15 +202,11 @@ def split_numbers(
 
 
 def split_events(
-    user,  # (E,) int: user row of each event
-    positive,  # (E,) bool: is it a positive
-    time=None,  # (E,) float: seconds, needed for 'temporal' and 'global'
-    how='random',  # 'random' | 'temporal' within each user, 'global': one cut in time for all
-    ratios=(0.7, 0.1, 0.2),  # shares of train, valid, test
-    seed=0,  # int: of chance
+    *events,  # user, positive, time, how, ratios, seed: as `split_numbers` takes them
+    **settings,  # the same by name
 ) -> np.ndarray:  # (E,) str: train, valid or test
     """`split_numbers`, by name."""
-    return np.asarray(SPLITS)[split_numbers(user, positive, time, how, ratios, seed)]
+    return np.asarray(SPLITS)[split_numbers(*events, **settings)]
 
 # %% ../../nbs/data/04_splits.ipynb #d3a0d0f3
 PART_NAMES = {

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from ..data.interactions import binary
 from .distributions import has_vector
 from .evaluate import evaluate, per_user
-from .inference import interval, resampled
+from .inference import interval, paired_p, resampled
 from .reshape import FORMS, centred, history_guide, profile_guide, reshape, values_of
 from .scorers import as_scorer
 from ..retrieval.vectors import unit_rows
@@ -103,8 +103,7 @@ def _choice(settings, values, first) -> int:
     for number in np.argsort(-means):
         if means[number] <= means[best]:
             break
-        difference = values[number] - values[best]
-        if difference.mean() > 2 * difference.std(ddof=1) / np.sqrt(len(difference)):
+        if paired_p(values[best], values[number]) < 0.05:
             return int(number)
     return best
 

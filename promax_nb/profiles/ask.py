@@ -115,8 +115,8 @@ def _ask_the_rest(
     size = getattr(asking.llm, 'batch', 16) if many else 1
     samples = questions['sample'].tolist() if 'sample' in questions else [None] * len(questions)
     entries = list(zip(questions['key'], questions['prompt'], samples, strict=True))
-    if many:  # prompts of alike length together: a batch is as long as its longest
-        entries.sort(key=lambda entry: len(entry[1]))
+    if many:  # alike lengths together, for a batch is as long as its longest; the longest first, which need most memory
+        entries.sort(key=lambda entry: -len(entry[1]))
     jobs = [entries[start : start + size] for start in range(0, len(entries), size)]
     model = writer_name(asking.llm)
 

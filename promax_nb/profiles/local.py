@@ -356,7 +356,7 @@ def _computed(
     from transformers import DynamicCache
 
     cache = DynamicCache(config=llm.model.config)
-    llm.model(start.to(llm.model.device), past_key_values=cache, use_cache=True)
+    llm.model(start.to(llm.model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.batch_repeat_interleave(rows)
     return cache
 
