@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from promax_nb.data.bookshop import toy_data
 from promax_nb.methods import Method, cheap_lines, method_entries, recommended, text_method
 from promax_nb.models.closed import ease, item_knn, popularity
+from promax_nb.models.distributions import standardised
 from promax_nb.models.evaluate import evaluate
 from promax_nb.models.gate import gate, spaces_of, text_choice, text_faults
 from promax_nb.models.reshape import (
@@ -20,7 +21,6 @@ from promax_nb.models.reshape import (
     profile_guide,
     reader_facts,
     reshape,
-    standardised,
 )
 from promax_nb.models.scorers import as_scorer, top_items
 from promax_nb.recommend.build import recommender
@@ -91,19 +91,21 @@ def test_scale_by_plain_loops():
 
     rng = np.random.default_rng(0)
     scores, shown = rng.normal(size=(5, 12)) * 9 + 4, rng.random((5, 12)) < 0.7
-    scaled, spread = standardised(torch.tensor(scores), torch.tensor(shown))
+    scaled, mean, spread = standardised(torch.tensor(scores), torch.tensor(shown))
+    for one, other in zip(standardised(scores, shown), (scaled, mean, spread), strict=True):
+        np.testing.assert_allclose(one, other)
     for row in range(5):
         inside = scores[row][shown[row]]
         np.testing.assert_allclose(scaled[row], (scores[row] - inside.mean()) / inside.std())
         assert float(spread[row]) == pytest.approx(inside.std())
-    nothing, none = standardised(torch.full((2, 6), 1e9), None)
+    nothing, _, none = standardised(torch.full((2, 6), 1e9), None)
     assert not nothing.any() and not none.any()
 
 
 def test_a_row_of_minus_infinity_does_not_spread():
     import torch
 
-    scaled, _ = standardised(torch.tensor([[1.0, 2, 3, -torch.inf]]))
+    scaled, *_ = standardised(torch.tensor([[1.0, 2, 3, -torch.inf]]))
     assert torch.isfinite(scaled[0, :3]).all() and scaled[0, 3] == -torch.inf
 
 

@@ -13,19 +13,13 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..data.storage import Patched, close_names, few
+from ..models.distributions import standardised
 from ..models.scorers import top_items
 from . import sentences  # noqa: F401  (it gives a trained recommender its methods)
 from .explain import Explanation, explain_for
 from .lists import check_length
 from .reasons import Somebody
-from promax_nb.recommend.represent import (
-    mean_of,
-    mix_weights,
-    reshaped,
-    ridge_map,
-    standard,
-    usual_length,
-)
+from .represent import mean_of, mix_weights, reshaped, ridge_map, usual_length
 from .similar import nearest_to, neighbour_table
 from .trained import TrainedRecommender
 from ..retrieval.vectors import check_vectors, unit_rows
@@ -92,7 +86,7 @@ def popularity(
     """How many chose each item, as logarithms on the scale of other scores; made once."""
     if 'popularity' not in self.memory:
         counts = np.asarray(self.train.sum(0), np.float64).ravel()
-        self.memory['popularity'] = standard(np.log1p(counts), counts > 0)
+        self.memory['popularity'] = np.where(counts > 0, standardised(np.log1p(counts), counts > 0)[0], 0.0)
     return self.memory['popularity']
 
 
@@ -174,7 +168,8 @@ def added_scores(
     added = {'popularity': self.popularity_share * self.served.popularity()}
     if self.profile_vector is not None:
         has_text = self.served.vectors[1].any(1)
-        added['texts'] = self.settings['text_share'] * standard(self.text_scores(), has_text)
+        said, *_ = standardised(self.text_scores().astype(np.float64), has_text)
+        added['texts'] = self.settings['text_share'] * np.where(has_text, said, 0.0)
     return added
 
 
@@ -208,7 +203,7 @@ def scores(
     trained = self.borrowed_scores(side) if vector is None else self.served.side(side).vectors[1] @ vector
     if self.way != 'auto' or (self.given is not None and side == 'ours'):
         return np.asarray(trained, np.float64)
-    return standard(trained) + sum(self.added_scores().values())
+    return standardised(np.asarray(trained, np.float64))[0] + sum(self.added_scores().values())
 
 # %% ../../nbs/recommend/13_guests.ipynb #ca657e13
 @patch
