@@ -226,6 +226,7 @@ def _report(result):
     print(verdict(result.compare.loc['recall@20']))
     print(effort_sentence(result.tuning))
     print(lists_line(result.beyond))
+    print('\n' + '\n'.join(result.use.sentences))
     print(f'\nLook at it: {result.page}\nEverything else: {result.folder}')
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MORE_SEEDS', 'as_table', 'verdict', 'still_improving', 'lists_line', 'lists_table', 'without_nan',
-           'write_strict_json', 'write_parquet', 'write_report', 'write_map', 'alignment_curves', 'lettingo_report']
+           'write_strict_json', 'write_parquet', 'cause', 'use_of', 'write_report', 'write_map', 'alignment_curves',
+           'lettingo_report']
 
 # %% ../nbs/88_report.ipynb #7d3d20da
 import dataclasses
@@ -171,6 +172,71 @@ def write_parquet(
 
     write_atomic(path, table.to_parquet)
 
+# %% ../nbs/88_report.ipynb #43997b2c
+def cause(
+    gate,  # TextGate, or None
+    row,  # of the comparison
+) -> str:
+    """Why reshaping did not help, where the texts tell; '' where they do not, and where it did help."""
+    from promax_nb.models.inference import claimed, decided
+
+    better = row.difference > 0 and bool(decided(row.drop('holm', errors='ignore').to_frame().T.infer_objects()).iloc[0])
+    if gate is None or better:
+        return ''
+    alone = gate.table[gate.table.guide == 'profile'].set_index('space').alone
+    whitened = [space for space in alone.index if space.startswith('whitened')]
+    if whitened and alone[whitened[0]] < 0.75 * alone['raw']:
+        return (
+            f'The likely cause: as the losses read them ({whitened[0]} directions), profiles alone find '
+            f'{alone[whitened[0]]:.1%} of the held-out items, and {alone["raw"]:.1%} as the encoder made them. '
+            'Try another --width.'
+        )
+    if not gate.opens:
+        return 'The likely cause: the texts are not shown to know anything that the clicks do not say.'
+    return (
+        'The texts do know something: added to the scores without training they help '
+        f'({gate.adds:+.1%} on {gate.line}). Smaller weights (--sdr, --s2dr, or --tune) may help here.'
+    )
+
+
+def use_of(
+    others,  # Alternatives, or None
+    data,  # RecData
+    config,  # RunConfig: base, mask
+    table,  # DataFrame of `compare`: base against ProMax
+    faults,  # of str: what is wrong with the texts
+) -> SimpleNamespace:  # facts (for metrics.json), figures (for the report), sentences, table (DataFrame), recommended
+    """What to use on this data, and why."""
+    from promax_nb.methods import lists_of_methods, method_entries, methods_table, recommended
+    from promax_nb.models.inference import compare
+    from promax_nb.views.charts import methods_plot
+
+    because = cause(others and others.gate, table.loc['recall@20'])
+    said = {'cause': because, 'texts': list(faults)}
+    if others is None:
+        facts = {'methods': {}, 'recommended': None, 'gate': None}
+        return SimpleNamespace(facts=facts | said, figures={}, sentences=[], table=None, recommended=None)
+    lists = lists_of_methods(others.methods, data, config.mask)
+    fixed = [method.name for method in others.methods if not method.by_chance]
+    about = dict(metrics=['recall@20', 'ndcg@20'], mask=config.mask, against=config.base, fixed=fixed)
+    differences = compare(lists, data=data, **about)
+    entries = method_entries(others.methods, lists, data, config.mask)
+    for name, entry in entries.items():
+        rows = differences[differences.method == name].set_index('metric')
+        entry['against'] = rows.drop(columns='method').to_dict('index')
+    chosen = recommended(others.methods)
+    gate = others.gate and others.gate.facts()
+    sentences = [f'Use {chosen["method"]}: {chosen["why"]}']
+    sentences += [gate['sentence']] * bool(gate) + list(faults) + [because] * bool(because) + others.told
+    figures = {
+        f'What to use here: {chosen["method"]}': '\n'.join(sentences),
+        'Every method beside the base': methods_plot(differences, chosen['method']),
+        'Every method, in numbers (chosen by validation; test decides nothing)': methods_table(entries),
+    }
+    facts = {'methods': entries, 'recommended': chosen, 'gate': gate} | said
+    found = dict(facts=facts, figures=figures, sentences=sentences, table=differences, recommended=chosen['method'])
+    return SimpleNamespace(**found)
+
 # %% ../nbs/88_report.ipynb #57d7fc3b
 def _metrics(
     table,  # DataFrame of `compare`
@@ -233,7 +299,9 @@ def write_report(
     seconds: float,  # how long the run took
     vectors=None,  # (N, d) profile vectors of the items, for the diversity of the lists
     tuning: dict | None = None,  # 'base' and 'promax' -> what was tried (`effort_record`); sides that were tuned
-) -> SimpleNamespace:  # base, promax, compare, groups, beyond, audit, tuning, folder, page
+    others=None,  # Alternatives: what else could be used; None: not looked at
+    faults=(),  # of str: what is wrong with the texts
+) -> SimpleNamespace:  # base, promax, compare, groups, beyond, audit, tuning, use, folder, page
     """Compare, and write metrics.json, card.json, two tables as parquet, model.safetensors and report.html."""
     from promax_nb.models.beyond import beyond
     from promax_nb.models.effort import effort_sentence
@@ -248,13 +316,15 @@ def write_report(
     groups = by_sparsity(before, after, data, mask=config.mask)
     lists = beyond(before, after, data, vectors, mask=config.mask)
     effort = {'tuning': tuning or {}, 'effort': effort_sentence(tuning or {})}
-    write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort)
+    use = use_of(others, data, config, table, faults)
+    write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort | use.facts)
     write_parquet(lists, out / 'beyond.parquet')
     card = write_strict_json(out / 'card.json', _card(base, promax, audit_table, config, seconds, out) | effort)
     write_parquet(_histories(base, promax, config), out / 'history.parquet')
     about = {'class': config.base, 'seed': config.seeds[0]}
     save_tensors(out / 'model.safetensors', promax[0].model.state_dict(), about)
     figures = {
+        **use.figures,
         verdict(table.loc['recall@20']): comparison_plot(table),
         'Effort': effort['effort'],
         'By sparsity': sparsity_plot(groups),
@@ -265,7 +335,7 @@ def write_report(
         'Protocol card': card,
     }
     page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
-    found = dict(compare=table, groups=groups, beyond=lists, audit=audit_table, tuning=tuning or {})
+    found = dict(compare=table, groups=groups, beyond=lists, audit=audit_table, tuning=tuning or {}, use=use)
     return SimpleNamespace(base=base, promax=promax, **found, folder=out, page=page)
 
 # %% ../nbs/88_report.ipynb #8a261cb3
