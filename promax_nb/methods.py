@@ -124,7 +124,7 @@ def method_entries(
     data,  # RecData
     mask: str = 'train+valid',  # what is masked when testing
     metric: str = 'ndcg@20',
-) -> dict:  # name -> valid, test (metric -> number), line, texts, settings, seconds, seeds
+) -> dict:  # name -> valid, test (metric -> number), line, texts, settings, seeds
     """Every method with the same keys."""
     from promax_nb.models.inference import mean_of_runs, user_metrics
 
@@ -137,7 +137,6 @@ def method_entries(
             'line': method.line or method.name,
             'texts': method.texts,
             'settings': method.settings,
-            'seconds': round(method.seconds, 2),
             'seeds': len(method.runs),
         }
     return entries

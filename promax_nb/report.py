@@ -264,7 +264,7 @@ def _augmentation(out: Path):
     return pd.read_parquet(file, columns=[]).attrs.get('summary') if file.exists() else None
 
 
-def _card(base, promax, audit_table, config, seconds, out) -> dict:
+def _card(base, promax, audit_table, config, seconds, out, methods) -> dict:
     """What card.json holds: how the numbers came about."""
     return {
         'base': base[0].card,
@@ -275,6 +275,7 @@ def _card(base, promax, audit_table, config, seconds, out) -> dict:
         'augmentation': _augmentation(out),
         'audit': None if audit_table is None else audit_table.to_dict('records'),
         'seconds': round(seconds, 1),
+        'seconds_of_methods': {method.name: round(method.seconds, 2) for method in methods},
     }
 
 
@@ -319,7 +320,8 @@ def write_report(
     use = use_of(others, data, config, table, faults)
     write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort | use.facts)
     write_parquet(lists, out / 'beyond.parquet')
-    card = write_strict_json(out / 'card.json', _card(base, promax, audit_table, config, seconds, out) | effort)
+    told = _card(base, promax, audit_table, config, seconds, out, others.methods if others else ())
+    card = write_strict_json(out / 'card.json', told | effort)
     write_parquet(_histories(base, promax, config), out / 'history.parquet')
     about = {'class': config.base, 'seed': config.seeds[0]}
     save_tensors(out / 'model.safetensors', promax[0].model.state_dict(), about)

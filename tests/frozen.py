@@ -25,6 +25,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
@@ -345,7 +346,26 @@ def about() -> dict:
     processor = sha(' '.join(sorted(known or [platform.machine(), platform.processor()])))
     packages = ('numpy', 'scipy', 'pandas', 'torch', 'scikit-learn', 'sentence-transformers', 'transformers', 'trl')
     return {'python': '.'.join(platform.python_version_tuple()[:2]), **{name: version(name) for name in packages},
-            'processor': f'{torch.backends.cpu.get_cpu_capability()} {processor}'}
+            'processor': f'{torch.backends.cpu.get_cpu_capability()} {processor}', 'operations': operations()}
+
+
+def operations() -> str:
+    """What torch itself makes of fixed numbers: libraries below it choose by more than a processor tells of itself."""
+    import torch
+    draws = torch.Generator().manual_seed(0)
+    table = torch.randn(150, 16, generator=draws).requires_grad_()
+    optimiser = torch.optim.Adam([table], lr=1e-2, fused=True)
+    rows = torch.randint(150, (512,), generator=draws)
+    with warnings.catch_warnings(action='ignore'):  # of torch: such matrices are beta
+        square = torch.randn(150, 150, generator=draws).to_sparse_csr()
+    for _ in range(3):
+        optimiser.zero_grad()
+        scores = table[rows] @ table.T
+        near = torch.nn.functional.normalize(square @ table)[rows]
+        loss = torch.log_softmax(scores / 0.2, 1).mean() - torch.nn.functional.logsigmoid((near * table[rows]).sum(1)).mean()
+        (loss + 1e-3 * table.square().sum()).backward()
+        optimiser.step()
+    return sha(table.detach().numpy().tobytes())
 
 
 def computed(parts) -> dict:

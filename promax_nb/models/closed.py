@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..data.interactions import binary
-from .scorers import Scorer
+from .scorers import Scorer, array_scorer
 
 # %% ../../nbs/models/11_closed.ipynb #592e522b
 @dataclass
@@ -41,9 +41,8 @@ def popularity(
     train,  # (M, N) scipy sparse
 ) -> Scorer:
     """How many people have an item, for everybody the same."""
-    train = sp.csr_matrix(train)
-    counts = np.asarray(train.sum(0), dtype=np.float64).ravel()
-    return Scorer(lambda rows: np.repeat(counts[None], len(rows), axis=0), train.shape)
+    counts = np.asarray(train.sum(0), dtype=np.float64).reshape(-1, 1)
+    return array_scorer(np.ones((train.shape[0], 1)), counts)
 
 # %% ../../nbs/models/11_closed.ipynb #7e87c695
 def _strongest(

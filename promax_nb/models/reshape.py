@@ -7,7 +7,7 @@ __all__ = ['FORMS', 'GRID', 'SLOPES', 'centred', 'profile_guide', 'history_guide
            'values_of', 'Chosen', 'choose_alphas', 'knows', 'reader_facts', 'choose_slopes']
 
 # %% ../../nbs/models/12_reshape.ipynb #bcb69860
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,7 @@ class Reshaped(Patched):
     known: sp.csr_matrix | None = None  # (M, N) what is not shown: it does not set the scale
     form: str = 'z'  # of FORMS
     spread: float = 1.0  # with 'raw': the common spread of the recommender's scores
-    about: dict = field(default_factory=dict)  # how the weights were chosen
+    source: object = None  # the recommender as it was given: a fit, a closed form, ...
 
     @property
     def shape(self) -> tuple:  # (M, N)
@@ -195,7 +195,7 @@ def reshape(
     """q' proportional to q times the product of p_k^alpha_k, for any recommender and any number of guides."""
     if form not in FORMS:
         raise ValueError(f'form={form!r} is unknown: use {" or ".join(map(repr, FORMS))}.')
-    scorer, guides = as_scorer(scorer), _guides(guides)
+    source, scorer, guides = scorer, as_scorer(scorer), _guides(guides)
     if set(alphas) != set(guides):
         raise ValueError(f'alphas are for {sorted(alphas)}, guides are {sorted(guides)}: give each guide its weight.')
     shapes = {scorer.shape, *(guide.shape for guide in guides.values())} - {None}
@@ -208,7 +208,7 @@ def reshape(
         if np.ndim(alpha) and np.shape(alpha) != (next(iter(shapes))[0],) or not np.isfinite(alpha).all():
             raise ValueError(f'the weight of {name!r} is neither one finite number nor one for each user.')
     spread = common_spread(scorer, known) if form == 'raw' else 1.0
-    return Reshaped(scorer, guides, dict(alphas), known, form, spread)
+    return Reshaped(scorer, guides, dict(alphas), known, form, spread, source)
 
 # %% ../../nbs/models/12_reshape.ipynb #b6bf4f87
 GRID = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)

@@ -14,6 +14,7 @@ from ..data.interactions import binary, with_texts
 from ..models.evaluate import check_split
 from ..models.scorers import Scorer, array_scorer, as_scorer
 from . import explain, guests, lists, newcomers, similar  # noqa: F401  (they give it its methods)
+from .guided import scorer_of_layers
 from .layers import layers_of
 from .trained import TrainedRecommender
 from ..retrieval.vectors import check_vectors
@@ -79,6 +80,7 @@ def recommender(
     data,  # RecData: ids, titles, events
     ours,  # what ranks (a fit result, a pair of vector tables, scores, ...), or a list of fits, one per seed
     base=None,  # the same without reshaping
+    recommended=None,  # what validation recommends, where it is neither of the two
     profiles=None,  # (of users, of items): tables from `write`, or lists of texts
     vectors=None,  # (su (M, k), si (N, k)) profile vectors
     added=None,  # (M, N) scipy sparse: interactions that retrieval added
@@ -88,8 +90,9 @@ def recommender(
 ) -> TrainedRecommender:
     """What a training made, ready to serve; fits of another split are refused."""
     shape, runs = data.shape, {'ours': best_run(ours, 'ours')}
-    if base is not None:
-        runs['base'] = best_run(base, 'base')
+    for name, run in (('base', base), ('recommended', recommended)):
+        if run is not None:
+            runs[name] = best_run(run, name)
     for name, run in runs.items():
         check_split(run, data, name)
     parts = {} if profiles is None else {'profiles': _both(profiles, data.shape)}
@@ -98,13 +101,18 @@ def recommender(
         parts['vectors'] = tuple(tables)
     sides = {name: ranks_as(run, shape, name) for name, run in runs.items()}
     layers = {name: layers_of(run, sides[name], data.train) for name, run in runs.items()}
+    known = all_known(data)
+    for name in sides:
+        if sides[name].vectors is None:
+            sides[name] = scorer_of_layers(layers[name], data.train, known) or sides[name]
     return TrainedRecommender(
         data.users,
         data.items,
         sides['ours'],
-        known=all_known(data),
+        known=known,
         train=data.train,
         base=sides.get('base'),
+        recommended=sides.get('recommended'),
         layers={name: found for name, found in layers.items() if found},
         added=None if added is None else binary(sp.csr_matrix(added), 'added', shape),
         place=place,

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from ..data.folders import FolderKind, load_folder, save_folder
 from ..models.scorers import Scorer, array_scorer
 from . import explain, guests, lists, newcomers, similar  # noqa: F401  (they give it its methods)
-from .trained import TrainedRecommender
+from .guided import scorer_of_layers
+from .trained import SIDES, TrainedRecommender
 from ..retrieval.embed import Whitening
 
 # %% ../../nbs/recommend/20_folder.ipynb #c5e7e432
@@ -32,15 +33,15 @@ def _tables(
 ) -> dict:  # name -> array
     """Every dense array of a recommender under a name."""
     found = {}
-    for side in ('ours', 'base'):
-        scorer = getattr(served, side)
+    for side in SIDES:
+        scorer, layers = getattr(served, side), served.layers.get(side, {})
         if scorer is None:
             continue
-        if scorer.vectors is None:
+        if scorer.vectors is None and scorer_of_layers(layers, served.train, served.known) is None:
             found[f'{side}.scores'] = _scores(served, side, memory)
-        else:
+        elif scorer.vectors is not None:
             found[f'{side}.users'], found[f'{side}.items'] = scorer.vectors
-        for name, array in served.layers.get(side, {}).items():
+        for name, array in layers.items():
             found[f'layers.{side}.{name}'] = array
     if served.vectors is not None:
         found['profiles.users'], found['profiles.items'] = served.vectors
@@ -118,12 +119,12 @@ def _checked_files(parts: Path, note: dict):
         raise ValueError(f'{changed[0]} is not as it was saved')
 
 
-def _side(tables: dict, side: str) -> Scorer | None:
+def _side(tables: dict, side: str, layers: dict, matrices: dict) -> Scorer | None:
     """What ranks, out of the arrays."""
     if f'{side}.users' in tables:
         return array_scorer(tables[f'{side}.users'], tables[f'{side}.items'])
     if f'{side}.scores' not in tables:
-        return None
+        return scorer_of_layers(layers.get(side, {}), matrices['train'], matrices['known'])
     scores = tables[f'{side}.scores']
     return Scorer(lambda rows: scores[rows], scores.shape)
 
@@ -154,8 +155,7 @@ def _read(parts: Path, note: dict) -> TrainedRecommender:
     return TrainedRecommender(
         frames['users'],
         frames['items'],
-        _side(tables, 'ours'),
-        base=_side(tables, 'base'),
+        **{side: _side(tables, side, layers, matrices) for side in SIDES},
         profiles=tuple(texts) or None,
         vectors=tuple(tables[name] for name in names) if names[0] in tables else None,
         place=tuple(_whitening(tables, who) for who in ('users', 'items')) if 'place.users.mean' in tables else None,

@@ -13,8 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 from fastcore.basics import patch
 
+from ..data.interactions import binary
 from ..models.adjacency import normalised
+from ..models.closed import ItemWeights
+from ..models.reshape import Reshaped
+from ..models.scorers import array_scorer
 from .trained import TrainedRecommender
+from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/recommend/05_layers.ipynb #8923aeb5
 @dataclass
@@ -165,20 +170,47 @@ def _of_weights(run, train) -> dict:
     for name in _WEIGHTS:
         table = getattr(run, name, None)
         if getattr(table, 'shape', None) == (train.shape[1],) * 2:
-            table = sp.csr_matrix(np.asarray(table) if not sp.issparse(table) else table)
+            if not sp.issparse(table):
+                return {'weights': np.asarray(table)}
+            table = sp.csr_matrix(table)
             return {'weights': table.data, 'weights_columns': table.indices, 'weights_starts': table.indptr}
     return {}
 
 
 def weights_of(
     layers: dict,  # of one side of a trained recommender
-) -> sp.csr_matrix | None:  # (N, N)
+):  # (N, N) array or csr matrix
     """The weights between items; None where there are none."""
-    if 'weights' not in layers:
-        return None
+    if 'weights_starts' not in layers:
+        return layers.get('weights')
     starts = layers['weights_starts']
     shape = (len(starts) - 1,) * 2
     return sp.csr_matrix((layers['weights'], layers['weights_columns'], starts), shape)
+
+# %% ../../nbs/recommend/05_layers.ipynb #204940e9
+def _of_guides(run, train) -> dict:
+    """The arrays of a `Reshaped`; {} where a guide has no vectors."""
+    if any(guide.vectors is None for guide in run.guides.values()):
+        return {}
+    inner = array_scorer(*map(_as_array, run.scorer.vectors)) if run.scorer.vectors is not None else run.scorer
+    found = layers_of(run.source, inner, train)
+    if inner.vectors is not None:
+        found = found | {'own.users': inner.vectors[0], 'own.items': inner.vectors[1]}
+    elif not found:
+        return {}
+    read = binary(sp.csr_matrix(train), 'the training matrix').astype(np.float64)
+    for number, (name, guide) in enumerate(run.guides.items()):
+        users, items = (_as_array(table).astype(np.float32) for table in guide.vectors)
+        found[f'guide.{number}.name'] = np.asarray(name)
+        found[f'guide.{number}.users'], found[f'guide.{number}.items'] = users, items
+        found[f'guide.{number}.alpha'] = np.asarray(run.alphas[name], np.float32)
+        found[f'guide.{number}.history'] = np.asarray(agrees(unit_rows(read @ items), users))
+    return found | {'form': np.asarray(run.form), 'spread': np.asarray(run.spread)}
+
+
+def _as_array(table) -> np.ndarray:
+    """A table as numpy has it."""
+    return np.asarray(table.numpy(force=True) if hasattr(table, 'numpy') else table)
 
 # %% ../../nbs/recommend/05_layers.ipynb #53f74ec3
 TOLERANCE = 1e-4  # of a vector or a score that is put together again, beside its size
@@ -202,10 +234,12 @@ def layers_of(
     train,  # (M, N) scipy sparse: what it was trained on
 ) -> dict:  # arrays by name; {} where the score is no sum over the history
     """What an exact explanation needs, where there is one."""
+    if isinstance(run, Reshaped):
+        return _of_guides(run, train)
     if scorer.vectors is None:
         found = _of_weights(run, train)
         rows = np.unique(np.linspace(0, train.shape[0] - 1, 16).astype(int))
-        if found and agrees((train[rows] @ weights_of(found)).toarray(), scorer.array(rows)):
+        if found and agrees(ItemWeights(train, weights_of(found), {}).scores(rows), scorer.array(rows)):
             return found
         return {}
     model = getattr(run, 'model', None)

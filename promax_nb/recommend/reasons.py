@@ -13,8 +13,9 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from ..models.distributions import has_vector, softmax
+from .guided import guided_parts, guided_without
 from .layers import TOLERANCE, propagate, walked, weights_of
-from .trained import TrainedRecommender
+from .trained import SIDES, TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/recommend/06_reasons.ipynb #9d56c498
@@ -41,7 +42,7 @@ def somebody(
     """A known user with scores, vectors, history and profile; raises ValueError for an unknown one."""
     row = self.user_ids.row(user)
     scores, vectors = {}, {}
-    for side in ('ours', 'base'):
+    for side in SIDES:
         scorer = getattr(self, side)
         if scorer is None:
             continue
@@ -111,14 +112,20 @@ def _by_weights(served, who, item, side) -> Parts | None:
     weights = weights_of(served.layers.get(side, {}))
     if weights is None:
         return None
-    parts = np.asarray(weights[who.history, item].todense()).ravel()
-    return Parts(who.history, parts, 0.0, 'sum')
+    parts = weights[who.history, item]
+    return Parts(who.history, np.asarray(parts.todense() if sp.issparse(parts) else parts).ravel(), 0.0, 'sum')
+
+
+def _by_texts(served, who, item, side) -> Parts | None:
+    """Scores to which texts are added: the parts of both."""
+    found = None if who.row is None else guided_parts(served, who.row, item, side)
+    return None if found is None else Parts(*found, 'sum')
 
 
 def _by_layers(served, who, item, side) -> Parts | None:
     """Propagation: what arrives through each item of the history."""
     nodes = served.propagated(side)
-    if nodes is None or who.row is None:
+    if nodes is None or who.row is None or served.side(side).vectors is None:
         return None
     target = served.side(side).vectors[1][item]
     edges, parts, own = walked(nodes, who.row, target)
@@ -138,11 +145,11 @@ def from_history(
     served: TrainedRecommender,
     who: Somebody,
     item: int,  # row
-    side: str = 'ours',  # or 'base'
+    side: str = 'ours',  # or 'base', 'recommended'
 ) -> Parts:
     """Which items of a history carry the score of an item, or go along with it."""
     score = who.scores[side][item]
-    for found in (kind(served, who, item, side) for kind in (_by_gifts, _by_layers, _by_weights)):
+    for found in (kind(served, who, item, side) for kind in (_by_texts, _by_gifts, _by_layers, _by_weights)):
         if found is not None and found.adds_up(score):
             return found
     vectors = served.side(side).vectors
@@ -167,7 +174,7 @@ def from_people(
     served: TrainedRecommender,
     who: Somebody,
     item: int,  # row
-    side: str = 'ours',  # or 'base'
+    side: str = 'ours',  # or 'base', 'recommended'
 ) -> Parts:
     """Which of the people who have an item carry its score, or go along with it."""
     people = served.train[:, [item]].nonzero()[0]
@@ -240,13 +247,16 @@ def scores_without(
     served: TrainedRecommender,
     who: Somebody,
     gone: int,  # row of an item of the history
-    side: str = 'ours',  # or 'base'
+    side: str = 'ours',  # or 'base', 'recommended'
 ) -> np.ndarray | None:  # (N,) scores; None where the score is no sum over the history
     """All scores of somebody who never had one of the items."""
     layers = served.layers.get(side, {})
+    if served.with_texts(side) is not None:
+        return None if who.row is None else guided_without(served, who.row, gone, side)
     weights = weights_of(layers)
     if weights is not None:
-        return who.scores[side] - weights[[gone]].toarray()[0]
+        row = weights[[gone]]
+        return who.scores[side] - (row.toarray() if sp.issparse(row) else row)[0]
     if side in who.parts:
         place = np.flatnonzero(np.asarray(who.history) == gone)
         return who.scores[side] - np.asarray(who.parts[side])[place].sum(0)
