@@ -127,7 +127,8 @@ def recommend_command(
     _check_asked(args)
     served, limits = open_recommender(args.run), _limits(args)
     if args.all:
-        sides = {args.side: limits.pop('side')}
+        side = limits.pop('side') or served.best_side
+        sides = {side: side}
         path = served.recommend_to(args.out, args.n, sides, **limits)
         facts = {'users': len(served.users), 'file': str(path)}
         print(as_line(facts) if args.json else f'The lists of {facts["users"]:,} users: {path}')
@@ -164,8 +165,6 @@ def _add_question(commands, number, name: str, what: str, examples: str):
     command = commands.add_parser(name, help=what, description=f'{what[0].upper()}{what[1:]}. {examples}')
     command.add_argument('run', metavar='RUN', help='folder of a finished run, or of a saved recommender')
     command.add_argument('--n', type=number('--n', 1), default=10, help='how many of each (default: 10)')
-    told = 'ours: the reshaped recommender; base: without reshaping (default: ours)'
-    command.add_argument('--side', choices=('ours', 'base'), default='ours', help=told)
     command.add_argument('--json', action='store_true', help='one line of JSON')
     return command
 
@@ -177,6 +176,11 @@ def add_recommend(
     """The command `recommend`."""
     examples = 'For users by id, for everybody, or for somebody new who wrote a sentence or likes a few items.'
     command = _add_question(commands, number, 'recommend', 'what to show somebody', examples)
+    told = (
+        'recommended: what validation recommends; ours: with reshaping; base: without '
+        '(default: recommended, and ours for somebody new)'
+    )
+    command.add_argument('--side', choices=('recommended', 'ours', 'base'), help=told)
     many = {
         '--user': 'id of a user',
         '--item': 'id of an item that somebody new likes',
@@ -203,6 +207,8 @@ def add_similar(
     """The command `similar`."""
     examples = 'Items that are like an item, or users who are like a user.'
     command = _add_question(commands, number, 'similar', 'what is like an item, who is like a user', examples)
+    told = 'ours: the reshaped recommender; base: without reshaping (default: ours)'
+    command.add_argument('--side', choices=('ours', 'base'), default='ours', help=told)
     for flag in ('--item', '--user'):
         command.add_argument(flag, action='append', metavar='ID', help=f'id of the {flag[2:]}; may be repeated')
     told = 'model: wanted by the same people; profiles: their texts say the same (default: model where there is one)'

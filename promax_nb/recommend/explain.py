@@ -25,7 +25,7 @@ HOW = {  # how -> what the parts are called, and what they are
     'counts': ('goes along with', 'what the same people have: this score is no sum over the history'),
 }
 _PLAIN = 'user', 'item', 'title', 'among', 'words', 'event', 'added', 'how', 'rest', 'tau'  # told as they are
-_SIDES = {'after': 'ours', 'before': 'base', 'profile': 'profile'}
+_SIDES = {'recommended': 'recommended', 'after': 'ours', 'before': 'base', 'profile': 'profile'}
 
 
 @dataclass(eq=False, repr=False)
@@ -36,7 +36,7 @@ class Explanation(Patched):
     item: str  # id
     title: str
     among: int  # how many items may be shown, this one among them
-    standings: dict  # 'before', 'after', 'profile' -> Standing, or None where this is not known
+    standings: dict  # 'recommended', 'before', 'after', 'profile' -> Standing, or None where this is not known
     words: list  # of str: words of the profile that the item's title, text and attributes hold
     parts: dict  # 'history', 'people' -> table: id, title (of items), value, share, and of items rank_without
     how: dict  # 'history', 'people' -> 'sum', 'vectors' or 'counts'
@@ -108,11 +108,11 @@ def _table(ids, titles, parts) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _ranks_without(served, who, item, shown, rows, most) -> list:
+def _ranks_without(served, who, item, shown, rows, most, side) -> list:
     """The item's rank without each of the first items of the history; None for the others."""
     ranks: list = [None] * len(rows)
     for place, row in enumerate(rows[:most]):
-        scores = scores_without(served, who, int(row))
+        scores = scores_without(served, who, int(row), side)
         if scores is not None:
             ranks[place] = place_of(item, scores, shown)
     return ranks
@@ -122,7 +122,7 @@ def _temperatures(served) -> dict:
     """Of the model and of the profile distribution, as the run had them."""
     known = served.settings
     model = float(known.get('tau') or 0.2)
-    return {'model': model, 'profile': float(known.get('teacher_tau') or model)}
+    return {'model': model, 'profile': float(known.get('teacher_tau') or model), 'recommended': 1.0}
 
 
 def explain_for(
@@ -138,12 +138,13 @@ def explain_for(
     shown[item] = True
     tau, places = _temperatures(served), {}
     for name, side in _SIDES.items():
-        kind = 'profile' if name == 'profile' else 'model'
+        kind = name if name in tau else 'model'
         places[name] = standing(served, who, item, shown, tau[kind], side)
     titles = served.items['title'].to_numpy()
-    history, people = from_history(served, who, item), from_people(served, who, item)
+    side = 'recommended' if 'recommended' in who.scores else 'ours'
+    history, people = from_history(served, who, item, side), from_people(served, who, item, side)
     of_history = _table(served.item_ids, titles, history)
-    ranks = _ranks_without(served, who, item, shown, history.rows, without)
+    ranks = _ranks_without(served, who, item, shown, history.rows, without, side)
     of_history['rank_without'] = pd.array(ranks, dtype='Int64')
     return Explanation(
         who.name,
@@ -232,7 +233,10 @@ def sentences(
 ) -> list:  # of str: one a line
     """The explanation in words."""
     places = self.standings
-    told = [_placed(places['after'], 'rank'), _placed(places['before'], 'before reshaping')]
+    told = [_placed(places['recommended'], 'rank'), _placed(places['after'], 'after reshaping')]
+    if places['recommended'] is None:
+        told = [_placed(places['after'], 'rank')]
+    told.append(_placed(places['before'], 'before reshaping'))
     told.append(_placed(places['profile'], 'by profile alone'))
     lines = [f'{_line(self.title, 120)!r} ({_line(self.item)}) for {_line(self.user)}']
     lines.append(f'{"; ".join(filter(None, told))}; among {self.among:,} items that may be shown')

@@ -23,7 +23,7 @@ from .trained import SIDES, TrainedRecommender
 from ..retrieval.embed import Whitening
 
 # %% ../../nbs/recommend/20_folder.ipynb #c5e7e432
-RECOMMENDER = FolderKind('recommender.json', 'promax_nb.TrainedRecommender', 1, 'a saved recommender', '.save()')
+RECOMMENDER = FolderKind('recommender.json', 'promax_nb.TrainedRecommender', 2, 'a saved recommender', '.save()')
 _MATRICES = ('known', 'train', 'added')
 
 

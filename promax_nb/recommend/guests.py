@@ -197,6 +197,8 @@ def scores(
     side: str = 'ours',  # or 'base': without reshaping
 ) -> np.ndarray:  # (N,) float64
     """How much the guest would like each item: trained scores, text scores, or both on one scale."""
+    if side == 'recommended':
+        raise ValueError("side='recommended' ranks for those who were there at the training: for a guest use 'ours'.")
     if self.way == 'retrieval':
         return self.text_scores().astype(np.float64)
     vector = self.vector_of(side)
@@ -228,14 +230,14 @@ def recommend(
     allow=None,  # ids of the only items that may be shown
     block=None,  # ids of items that must not be shown
     where: dict | None = None,  # attribute -> value, values, or a function of the cell
-    side: str = 'ours',  # or 'base': the list without reshaping
+    side: str | None = None,  # 'ours', or 'base': the list without reshaping; None: ours
 ) -> pd.DataFrame:  # user ('guest'), rank (from 1), item, title, score
     """What to show the guest."""
     allowed = self.served.shown(allow, block, where)
     if filter_known:
         allowed[self.known] = False
         allowed[self.disliked] = False
-    found = np.where(allowed, self.scores(side), -np.inf)[None]
+    found = np.where(allowed, self.scores(side or 'ours'), -np.inf)[None]
     chosen, scores = top_items(found, min(check_length(n), len(allowed)))
     return self.served.list_frame(['guest'], chosen, scores)
 

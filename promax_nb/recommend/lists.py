@@ -61,7 +61,7 @@ def list_blocks(
     n: int,  # items each
     filter_known: bool,  # leave out what a user has an event with
     allowed,  # (N,) bool, or None: all
-    side: str,  # 'ours' or 'base'
+    side: str | None,  # 'ours', 'base', 'recommended'; None: what validation recommends, else ours
     memory: float,  # GiB
 ):  # yields tables: user, rank, item, title, score
     """The lists of these users, block by block and in order."""
@@ -72,6 +72,7 @@ def list_blocks(
         if (part < 0).any():
             chosen[part < 0], scores[part < 0] = self.popular(n, allowed)
         yield self.list_frame(ids[start : start + size], chosen, scores)
+
 
 
 # %% ../../nbs/recommend/08_lists.ipynb #090c3d9c
@@ -115,7 +116,7 @@ def recommend(
     block=None,  # ids of items that must not be shown
     where: dict | None = None,  # attribute -> value, values, or a function of the cell
     unknown: str | None = 'error',  # 'error' (with the nearest known ids), 'warn' (leave out) or 'popular'
-    side: str = 'ours',  # or 'base': the list without reshaping
+    side: str | None = None,  # 'ours', 'base', 'recommended'; None: what validation recommends, else ours
     memory: float = 0.25,  # GiB that the scores of a block of users may take
 ) -> pd.DataFrame:  # user, rank (from 1), item, title, score
     """What to show these users, in their own ids; raises ValueError for unknown ids, with those that are close."""

@@ -134,4 +134,4 @@ def add_items(
     changed['vectors'] = self.vectors[0], np.concatenate([self.vectors[1], placed])
     if self.profiles is not None:
         changed['profiles'] = self.profiles[0], [*self.profiles[1], *texts]
-    return replace(self, layers={}, **changed)
+    return replace(self, layers={}, recommended=None, **changed)  # a closed form has no place for a new item

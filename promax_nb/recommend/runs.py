@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'raw_vectors', 'encoder_facts', 'placing', 'check_run', 'chosen_fits', 'chosen_in_words',
-           'recommender_of_run', 'ship', 'open_recommender']
+           'recommended_of_run', 'recommender_of_run', 'ship', 'open_recommender']
 
 # %% ../../nbs/recommend/40_runs.ipynb #db1ad52a
 import json
@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ..data.folders import folder_note
-from .build import best_run, recommender
+from .build import all_known, best_run, recommender
 from .folder import RECOMMENDER, load_recommender
 from .trained import TrainedRecommender
 
@@ -127,6 +127,39 @@ def chosen_in_words(
     return f'{" and ".join(told)}: {why}, by {metric}'
 
 # %% ../../nbs/recommend/40_runs.ipynb #79013b4f
+def recommended_of_run(
+    folder: Path,  # of a finished run
+    data,  # RecData
+    chosen: dict,  # from `chosen_fits`
+    raw: tuple | None,  # from `raw_vectors`
+    vectors: tuple | None,  # (su (M, k), si (N, k)) of the run
+) -> tuple:  # the side that validation recommends, what it is called, and what ranks there: None for 'ours' and 'base'
+    """What validation recommends, made again from its settings: a closed form in seconds, a training as it is."""
+    from promax_nb.models.closed import LINES, made_line
+    from promax_nb.models.gate import guides_of, spaces_of
+    from promax_nb.models.reshape import reshape
+
+    noted = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+    if not noted.get('recommended'):
+        return 'ours', 'ProMax', None
+    name = noted['recommended']['method']
+    entry = noted['methods'][name]
+    if entry['line'] in LINES:
+        place, side, run = 0, 'recommended', made_line(entry['line'], data.train, entry['settings'])
+    else:
+        side = 'ours' if entry['line'].endswith('ProMax') else 'base'
+        seed, run = chosen['promax' if side == 'ours' else 'base']
+        place = json.loads((folder / 'card.json').read_text(encoding='utf-8'))['seeds'].index(seed)
+    if not entry['texts']:
+        return side, name, run if side == 'recommended' else None
+    if raw is None:  # the encoder of the run is not on this machine
+        return 'ours', 'ProMax', None
+    how = entry['texts'][place]
+    guide = guides_of(data.train, spaces_of(raw, vectors)[how['space']])[how['guide']]
+    texts = reshape(run, {how['guide']: guide}, {how['guide']: how['alpha']}, all_known(data), how['form'])
+    return 'recommended', name, texts
+
+# %% ../../nbs/recommend/40_runs.ipynb #aa2579b4
 def recommender_of_run(
     folder,  # of a finished run
     final: bool = False,  # from the final trainings, on all events
@@ -152,9 +185,10 @@ def recommender_of_run(
     if final:
         data, chosen, about['events'] = all_events(data), _final_fits(folder, chosen), 'all: train, valid and test'
         about['metrics'] = 'none: nothing was held out'
+    about['best_side'], about['recommended'], best = recommended_of_run(folder, data, chosen, raw, vectors)
     shaping = {name: used[name] for name in ('base', 'sdr', 's2dr', 'tau', 'teacher_tau', 'confidence') if name in used}
     (_, base), (_, ours) = chosen['base'], chosen['promax']
-    return recommender(data, ours, base=base, settings=shaping | about, **parts)
+    return recommender(data, ours, base=base, recommended=best, settings=shaping | about, **parts)
 
 
 def _table(path: Path) -> pd.DataFrame | None:
@@ -183,6 +217,8 @@ def ship(
     served = recommender_of_run(run, final)
     served.save(run / 'recommender')
     sides = {'base': 'base', 'promax': 'ours'}
+    if served.recommended is not None:
+        sides['recommended'] = 'recommended'
     served.recommend_to(run / 'recommendations.parquet', SHOWN, sides, progress=lambda done, text: None)
     return served.settings['served']
 

@@ -34,7 +34,8 @@ PATIENCE = 10  # seconds that a body may take to arrive
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Ids = Annotated[list[Id], Field(max_length=MOST_ROWS)]
 Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description='how many, at most')]
-Side = Annotated[Literal['ours', 'base'], Field(description='with reshaping, or without')]
+_SIDE = 'with reshaping, without, or what validation recommends; null: the last where it is known, and ours for guests'
+Side = Annotated[Literal['ours', 'base', 'recommended'] | None, Field(description=_SIDE)]
 Where = Annotated[dict[Id, Ids], Field(max_length=20, description='attribute -> accepted values')]
 
 
@@ -42,7 +43,7 @@ class Question(BaseModel, extra='forbid'):
     """What every question has."""
 
     n: Count = 10
-    side: Side = 'ours'
+    side: Side = None
 
 
 class UserQuestion(Question):
@@ -111,8 +112,9 @@ def alike(
     if (asked.item is None) == (asked.user is None):
         raise ValueError('say what it should be like: an item or a user, one of the two.')
     ask = served.similar_users if asked.item is None else served.similar_items
-    table = ask(asked.user or asked.item, asked.n, asked.space, side=asked.side)
-    return {'space': served.space_of(asked.space, asked.side)[2], 'rows': table.to_dict('records')}
+    side = asked.side or 'ours'
+    table = ask(asked.user or asked.item, asked.n, asked.space, side=side)
+    return {'space': served.space_of(asked.space, side)[2], 'rows': table.to_dict('records')}
 
 
 def reasons(
