@@ -85,7 +85,8 @@ from promax_nb.views.pairs import PairBrowser
 from promax_nb.views.tastebox import TasteBox
 
 # the whole chain, and teaching
-from promax_nb.experiment import DataConfig, RunConfig, experiment, load_data
+from promax_nb.experiment import experiment, load_data
+from promax_nb.options import DataConfig, RunConfig
 from promax_nb.report import as_table, verdict
 from promax_nb.report import write_map
 from promax_nb.teach import exercise, predict

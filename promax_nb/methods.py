@@ -8,6 +8,7 @@ __all__ = ['Method', 'cheap_lines', 'text_method', 'lists_of_methods', 'valid_ta
 
 # %% ../nbs/87_methods.ipynb #1abbfff8
 import time
+import typing
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -181,7 +182,7 @@ class Alternatives:
     """What else could be used, and whether texts know anything."""
 
     methods: list  # of Method
-    gate: object = None  # TextGate; None: there are no texts, or too few people to tell
+    gate: typing.Any = None  # TextGate; None: there are no texts, or too few people to tell
     told: list = field(default_factory=list)  # of str: lines that could not be had
     space: tuple | None = None  # (users, items) vectors, in the space that the gate chose
 

@@ -178,10 +178,10 @@ def cause(
     row,  # of the comparison
 ) -> str:
     """Why reshaping did not help, where the texts tell; '' where they do not, and where it did help."""
-    from promax_nb.models.inference import claimed, decided
+    from promax_nb.models.inference import decided
 
-    better = row.difference > 0 and bool(decided(row.drop('holm', errors='ignore').to_frame().T.infer_objects()).iloc[0])
-    if gate is None or better:
+    alone = row.drop('holm', errors='ignore').to_frame().T.infer_objects()
+    if gate is None or (row.difference > 0 and decided(alone).iloc[0]):
         return ''
     alone = gate.table[gate.table.guide == 'profile'].set_index('space').alone
     whitened = [space for space in alone.index if space.startswith('whitened')]

@@ -362,7 +362,8 @@ def operations() -> str:
         optimiser.zero_grad()
         scores = table[rows] @ table.T
         near = torch.nn.functional.normalize(square @ table)[rows]
-        loss = torch.log_softmax(scores / 0.2, 1).mean() - torch.nn.functional.logsigmoid((near * table[rows]).sum(1)).mean()
+        loss = torch.log_softmax(scores / 0.2, 1).mean()
+        loss = loss - torch.nn.functional.logsigmoid((near * table[rows]).sum(1)).mean()
         (loss + 1e-3 * table.square().sum()).backward()
         optimiser.step()
     return sha(table.detach().numpy().tobytes())

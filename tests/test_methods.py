@@ -8,11 +8,11 @@ import pytest
 import scipy.sparse as sp
 
 from promax_nb.data.bookshop import toy_data
-from promax_nb.methods import Method, cheap_lines, method_entries, recommended, text_method
+from promax_nb.methods import Method, cheap_lines, lists_of_methods, method_entries, recommended, text_method
 from promax_nb.models.closed import ease, item_knn, popularity
 from promax_nb.models.distributions import standardised
 from promax_nb.models.evaluate import evaluate
-from promax_nb.models.gate import gate, spaces_of, text_choice, text_faults
+from promax_nb.models.gate import choose_width, gate, spaces_of, text_choice, text_faults
 from promax_nb.models.reshape import (
     choose_alphas,
     choose_slopes,
@@ -24,6 +24,8 @@ from promax_nb.models.reshape import (
 )
 from promax_nb.models.scorers import as_scorer, top_items
 from promax_nb.recommend.build import recommender
+from promax_nb.recommend.folder import load_recommender
+from promax_nb.recommend.guided import guided_parts
 
 
 @pytest.fixture(scope='module')
@@ -231,7 +233,9 @@ def test_validation_recommends_and_test_decides_nothing(shop, truth):
     methods = [*lines, text_method(lines[-1], {'truth': truth}, shop)]
     turned = SimpleNamespace(train=shop.train, valid=shop.valid, test=shop.test[::-1])
     assert not told and recommended(methods)['method'] == 'EASE + texts'
-    here, there = method_entries(methods, shop), method_entries(methods, turned)
+    here, there = (
+        method_entries(methods, lists_of_methods(methods, data), data) for data in (shop, turned)
+    )
     assert all(here[name]['valid'] == there[name]['valid'] for name in here)
     assert any(here[name]['test'] != there[name]['test'] for name in here)
     assert len({tuple(entry) for entry in here.values()}) == 1
@@ -244,3 +248,72 @@ def test_alike_methods_are_named(shop):
     methods = [Method(name, [line], table) for name, table in (('a', values), ('b', nearly), ('c', values - 0.5))]
     told = recommended(methods)
     assert told['method'] == 'b' and told['why'].endswith('Not shown to be worse, over the users: a.')
+
+
+def test_the_width_that_keeps_the_signal():
+    """Ten directions hold all that is known of tastes, a hundred others are noise: whitened to 64 they drown it."""
+    shop, rng = toy_data(240, 120, seed=5), np.random.default_rng(0)
+    told = shop.extras['truth']
+    users = told['user_weights'] @ told['item_attributes'].T.astype(float)
+    left, values, right = np.linalg.svd(users, full_matrices=False)
+    su, si = left[:, :8] * values[:8], right[:8].T * values[:8]
+    noise = [rng.normal(size=(n, 100)) * 0.05 * table.std() for n, table in ((240, su), (120, si))]
+    raw = tuple(np.hstack([table, extra]) for table, extra in zip((su, si), noise, strict=True))
+    width, tried = choose_width(raw, shop.train, shop.valid)
+    assert width == 8 and tried[8] > tried[64] + 0.05
+    flat = choose_width((rng.normal(size=(240, 80)), rng.normal(size=(120, 80))), shop.train, shop.valid)
+    assert flat[0] == 64 and set(flat[1]) == {8, 16, 32, 64}
+
+
+# serving what is recommended -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('form', ['z', 'raw'])
+@pytest.mark.parametrize('kind', ['closed', 'neighbours', 'trained'])
+def test_a_recommended_side_is_kept_and_taken_apart(shop, truth, tmp_path, kind, form):
+    """Saved as arrays, read without a pickle, every score the sum of its parts."""
+    from promax_nb.models.bases import LightGCN
+
+    model = LightGCN(shop, dim=8, seed=1).eval()
+    line = {'closed': ease(shop.train, 20.0), 'neighbours': item_knn(shop.train, 20), 'trained': _Fit(model)}[kind]
+    guides = {'history': history_guide(shop.train, truth[1]), 'profile': profile_guide(*truth)}
+    both = reshape(line, guides, {'history': 0.6, 'profile': 0.3}, shop.train, form)
+    recommender(shop, _Fit(model), recommended=both).save(tmp_path / 'R')
+    served = load_recommender(tmp_path / 'R')
+    first = served.recommend(shop.users.user[4], n=1)
+    assert served.best_side == 'recommended'
+    assert first.equals(served.recommend(shop.users.user[4], n=1, side='recommended'))
+    item = int(served.item_ids.rows(first.item)[1][0])
+    history, parts, rest = guided_parts(served, 4, item)
+    assert set(history) == set(shop.train[[4]].indices)
+    assert parts.sum() + rest == pytest.approx(first.score[0], abs=1e-4)
+    why = served.explain(shop.users.user[4], first.item[0])
+    assert why.exact and why.standings['recommended'].rank == 1 and why.standings['after'].rank >= 1
+    assert why.parts['history'].rank_without.notna().sum() == 3
+    with pytest.raises(ValueError, match='for a guest'):
+        served.guest(items=[first.item[0]]).recommend(side='recommended')
+
+
+class _Fit:
+    """A fit, as far as serving looks at it."""
+
+    def __init__(self, model):
+        import torch
+
+        self.model = model
+        with torch.no_grad():
+            self.users, self.items = (table.numpy() for table in model())
+
+
+def test_without_an_item_a_score_is_that_of_a_shorter_history(shop, truth):
+    from promax_nb.recommend.guided import guided_without
+
+    line = ease(shop.train, 20.0)
+    both = reshape(line, {'h': history_guide(shop.train, truth[1])}, {'h': 0.6}, shop.train)
+    served = recommender(shop, both)
+    gone, fewer = int(shop.train[[4]].indices[0]), shop.train.tolil()
+    fewer[4, gone] = 0
+    fewer = fewer.tocsr()
+    guide = {'h': history_guide(fewer, truth[1])}
+    short = reshape(lambda rows: fewer[rows] @ line.weights, guide, {'h': 0.6}, served.known)
+    np.testing.assert_allclose(guided_without(served, 4, gone, 'ours'), short.scores([4])[0], atol=1e-4)

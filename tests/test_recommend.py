@@ -170,7 +170,7 @@ def test_a_damaged_folder_is_refused(served, tmp_path, harm):
         file.unlink()
     else:
         index = folder / 'recommender.json'
-        index.write_text(index.read_text().replace('"version": 1', '"version": 99'))
+        index.write_text(index.read_text().replace('"version": 2', '"version": 99'))
     with pytest.raises(ValueError, match='newer' if harm == 'newer' else 'damaged'):
         load_recommender(folder)
 

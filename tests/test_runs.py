@@ -38,8 +38,8 @@ def test_a_run_leaves_a_folder_to_ship_and_the_lists_of_everybody(odd_run):
         assert f'{name} of seed {seeds[name]} ({best.best_score:.4f})' in said
     assert 'of 2 seeds the best on validation, by recall@20' in said
     lists = pd.read_parquet(folder / 'recommendations.parquet')
-    assert set(lists.side) == {'base', 'promax'} and set(lists.user) == set(data.users.user)
-    for name, side in (('base', 'base'), ('promax', 'ours')):
+    assert set(lists.side) == {'base', 'promax', 'recommended'} and set(lists.user) == set(data.users.user)
+    for name, side in (('base', 'base'), ('promax', 'ours'), ('recommended', 'recommended')):
         theirs = lists[lists.side == name].drop(columns='side').reset_index(drop=True)
         expected = served.recommend(n=20, side=side)
         assert theirs.item.tolist() == expected.item.tolist() and theirs['rank'].max() == 20
@@ -140,7 +140,8 @@ def test_final_of_a_finished_run(odd_run, tmp_path, capsys):
     assert served.train.nnz == data.train.nnz + data.valid.nnz + data.test.nnz
     assert not np.array_equal(before[1].ours.vectors[0], final.users)
     lists = pd.read_parquet(folder / 'recommendations.parquet')
-    assert lists[lists.side == 'promax'].item.tolist() == served.recommend(n=20).item.tolist()
+    assert lists[lists.side == 'promax'].item.tolist() == served.recommend(n=20, side='ours').item.tolist()
+    assert lists[lists.side == 'recommended'].item.tolist() == served.recommend(n=20).item.tolist()
     written = (folder / 'final' / f'promax-{seed}' / 'checkpoint.safetensors').stat().st_mtime_ns
     assert main(['run', *again, '--final']) == 0, 'the same command again trains nothing'
     np.testing.assert_array_equal(load_recommender(folder / 'recommender').ours.vectors[0], final.users)

@@ -19,7 +19,7 @@ from ..data.folders import FolderKind, load_folder, save_folder
 from ..models.scorers import Scorer, array_scorer
 from . import explain, guests, lists, newcomers, similar  # noqa: F401  (they give it its methods)
 from .guided import scorer_of_layers
-from .trained import SIDES, TrainedRecommender
+from .trained import SERVED_SIDES, TrainedRecommender
 from ..retrieval.embed import Whitening
 
 # %% ../../nbs/recommend/20_folder.ipynb #c5e7e432
@@ -33,7 +33,7 @@ def _tables(
 ) -> dict:  # name -> array
     """Every dense array of a recommender under a name."""
     found = {}
-    for side in SIDES:
+    for side in SERVED_SIDES:
         scorer, layers = getattr(served, side), served.layers.get(side, {})
         if scorer is None:
             continue
@@ -155,7 +155,7 @@ def _read(parts: Path, note: dict) -> TrainedRecommender:
     return TrainedRecommender(
         frames['users'],
         frames['items'],
-        **{side: _side(tables, side, layers, matrices) for side in SIDES},
+        **{side: _side(tables, side, layers, matrices) for side in SERVED_SIDES},
         profiles=tuple(texts) or None,
         vectors=tuple(tables[name] for name in names) if names[0] in tables else None,
         place=tuple(_whitening(tables, who) for who in ('users', 'items')) if 'place.users.mean' in tables else None,

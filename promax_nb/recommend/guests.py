@@ -86,7 +86,9 @@ def popularity(
     """How many chose each item, as logarithms on the scale of other scores; made once."""
     if 'popularity' not in self.memory:
         counts = np.asarray(self.train.sum(0), np.float64).ravel()
-        self.memory['popularity'] = np.where(counts > 0, standardised(np.log1p(counts), counts > 0)[0], 0.0)
+        chosen = counts > 0
+        scaled, *_ = standardised(np.log1p(counts), chosen)
+        self.memory['popularity'] = np.where(chosen, scaled, 0.0)
     return self.memory['popularity']
 
 
@@ -168,8 +170,9 @@ def added_scores(
     added = {'popularity': self.popularity_share * self.served.popularity()}
     if self.profile_vector is not None:
         has_text = self.served.vectors[1].any(1)
-        said, *_ = standardised(self.text_scores().astype(np.float64), has_text)
-        added['texts'] = self.settings['text_share'] * np.where(has_text, said, 0.0)
+        scaled, *_ = standardised(self.text_scores().astype(np.float64), has_text)
+        said = np.where(has_text, scaled, 0.0)
+        added['texts'] = self.settings['text_share'] * said
     return added
 
 
@@ -205,7 +208,10 @@ def scores(
     trained = self.borrowed_scores(side) if vector is None else self.served.side(side).vectors[1] @ vector
     if self.way != 'auto' or (self.given is not None and side == 'ours'):
         return np.asarray(trained, np.float64)
-    return standardised(np.asarray(trained, np.float64))[0] + sum(self.added_scores().values())
+    scaled, *_ = standardised(np.asarray(trained, np.float64))
+    for part in self.added_scores().values():
+        scaled = scaled + part
+    return scaled
 
 # %% ../../nbs/recommend/13_guests.ipynb #ca657e13
 @patch
@@ -294,10 +300,16 @@ def somebody(
     self: Guest,
 ) -> Somebody:
     """The guest as the rooms of reasons see one."""
-    sides = [side for side in ('ours', 'base') if getattr(self.served, side) is not None]
-    scores = {side: self.scores(side) for side in sides}
-    vectors = {side: self.vector_of(side) for side in sides if self.vector_of(side) is not None}
-    parts = {side: self.gifts(side) for side in sides if self.gifts(side) is not None}
+    scores, vectors, parts = {}, {}, {}
+    for side in ('ours', 'base'):
+        if getattr(self.served, side) is None:
+            continue
+        scores[side] = self.scores(side)
+        vector, gifts = self.vector_of(side), self.gifts(side)
+        if vector is not None:
+            vectors[side] = vector
+        if gifts is not None:
+            parts[side] = gifts
     hidden = np.concatenate([self.known, self.disliked])
     wanted = self.wishes[0] if self.wishes else ''
     return Somebody('guest', scores, self.known, vectors, parts, hidden, None, wanted, self.profile_vector)

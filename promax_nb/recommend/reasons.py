@@ -14,8 +14,8 @@ from fastcore.basics import patch
 
 from ..models.distributions import has_vector, softmax
 from .guided import guided_parts, guided_without
-from .layers import TOLERANCE, propagate, walked, weights_of
-from .trained import SIDES, TrainedRecommender
+from .layers import TOLERANCE, propagate, walked, weights_of, without
+from .trained import SERVED_SIDES, TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/recommend/06_reasons.ipynb #9d56c498
@@ -42,7 +42,7 @@ def somebody(
     """A known user with scores, vectors, history and profile; raises ValueError for an unknown one."""
     row = self.user_ids.row(user)
     scores, vectors = {}, {}
-    for side in SIDES:
+    for side in SERVED_SIDES:
         scorer = getattr(self, side)
         if scorer is None:
             continue
@@ -262,9 +262,6 @@ def scores_without(
         return who.scores[side] - np.asarray(who.parts[side])[place].sum(0)
     if who.row is None or 'nodes' not in layers:
         return None
-    train = sp.csr_matrix(served.train, copy=True)
-    start, end = train.indptr[who.row], train.indptr[who.row + 1]
-    train.data[start:end][train.indices[start:end] == gone] = 0
-    vectors = propagate(layers, train).vectors()
+    vectors = propagate(layers, without(served.train, who.row, gone)).vectors()
     users = served.shape[0]
     return vectors[users:] @ vectors[who.row]
