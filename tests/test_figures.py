@@ -27,7 +27,7 @@ from promax_nb.views.look import GREY
 from promax_nb.views.maps import Projection
 from promax_nb.views.nodes import node_table
 from promax_nb.views.one_user import distribution_plot
-from promax_nb.views.page import explorer_data
+from promax_nb.views.packing import explorer_data
 from promax_nb.views.population import (
     alignment_uniformity,
     alignment_uniformity_plot,
@@ -488,7 +488,7 @@ def test_any_column_of_data_can_be_a_colour(scene, name):
     for value, right in zip(found[known], np.array(expected, dtype=object)[known], strict=True):
         assert value == (right if isinstance(right, str) else pytest.approx(right, abs=3e-3))
     assert profile_map(odd, p, 'odd', table=t).data and still_map(odd, p, 'odd')
-    columns = json.loads(gzip.decompress(explorer_data(odd, p)))['columns']
+    columns = json.loads(gzip.decompress(explorer_data(odd, p)['scene']))['columns']
     assert 'odd' in [column['name'] for column in columns]
 
 

@@ -132,6 +132,7 @@ def test_what_the_wheel_and_the_sdist_hold(built):
     }
     assert {
         'promax_nb/py.typed',
+        'promax_nb/views/points.js',
         'promax_nb/views/explorer.js',
         'promax_nb/views/explorer.css',
         'promax_nb/lettingo/tiny_writer/model.safetensors',

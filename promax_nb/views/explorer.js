@@ -1,10 +1,14 @@
 // The map explorer: one page element that shows maps, cards and distributions of a scene.
 // Used twice: as an anywidget in notebooks (export default) and inside the HTML file that save_html writes.
-// Everything that comes from data reaches the page through textContent, never as HTML.
+// Everything that comes from data reaches the page through textContent or fillText, never as HTML. points.js stands before this.
 
-const OKABE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#F0E442', '#7F3C8D'];
-const CIVIDIS = ['#00224e', '#123570', '#3b496c', '#575d6d', '#707173', '#8a8678', '#a59c74', '#c3b369', '#e1cc55', '#fee838'];
-const VIRIDIS_DARK = ['#31688e', '#2a788e', '#21918c', '#22a884', '#35b779', '#54c568', '#7ad151', '#a5db36', '#d2e21b', '#fde725'];
+const OKABE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#9B6B43', '#7F3C8D'];
+const DARK_OKABE = ['#4AA3DF', '#F07F3C', '#2CC59A', '#E39AC2', '#F2B53A', '#8ED0F5', '#C99A70', '#B57FC4'];
+const SEQUENCE = ['#440154', '#482878', '#3e4989', '#31688e', '#26828e', '#1f9e89', '#35b779', '#6ece58', '#a5c431'];
+const DARK_SEQUENCE = ['#414487', '#355f8d', '#2a788e', '#21918c', '#22a884', '#44bf70', '#7ad151', '#bddf26', '#fde725'];
+const AROUND = ['#a63603', '#d95f0e', '#e9a36b', '#c4c4c4', '#7fb3d5', '#2b83ba', '#08519c'];  // lost, as before, gained
+const DARK_AROUND = ['#ff7f32', '#e8935a', '#b48a72', '#6a6a6a', '#6f9dbb', '#5bb0e8', '#8fd0ff'];
+const MANY = 5000;  // points from which texts and vectors are opened when they are asked for
 
 // ---------- small things
 function make(tag, attributes = {}, ...children) {
@@ -32,15 +36,6 @@ async function unpack(buffer) {
   return JSON.parse(await new Response(stream).text());
 }
 
-function hasWebGL() {
-  try {
-    const gl = document.createElement('canvas').getContext('webgl');
-    const yes = !!gl;
-    gl?.getExtension('WEBGL_lose_context')?.loseContext();
-    return yes;
-  } catch { return false; }
-}
-
 function darkAround(el) {  // is the page behind the element dark?
   for (let e = el; e; e = e.parentElement) {
     const c = getComputedStyle(e).backgroundColor.match(/[\d.]+/g)?.map(Number);
@@ -50,38 +45,69 @@ function darkAround(el) {  // is the page behind the element dark?
 }
 
 const shown = x => Number.isNaN(x) ? 'no value' : Number.isInteger(x) ? x.toLocaleString('en') : Math.abs(x) >= .001 && Math.abs(x) < 1e4 ? x.toFixed(3) : x.toExponential(2);
+const count = n => n.toLocaleString('en');
+const rgb = hex => [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16));
 
-// ---------- the scene as typed arrays
-function read(s) {
-  const n = s.n_users + s.n_items, maps = {}, vectors = {}, lists = {};
-  for (const [k, v] of Object.entries(s.maps)) maps[k] = floats(v);
-  for (const [k, v] of Object.entries(s.vectors)) vectors[k] = { dim: v.dim, data: shorts(v.data) };
-  for (const [k, v] of Object.entries(s.lists)) lists[k] = { indptr: ints(v.indptr), indices: ints(v.indices) };
-  const columns = s.columns.map(c => ({ ...c, values: c.labels ? shorts(c.values) : floats(c.values) }));
-  return { ...s, n, maps, vectors, lists, columns, search: s.names.map((name, i) => `${name}\n${s.ids[i]}\n${s.texts[i]}`.toLowerCase()) };
+function ramp(stops, t) {  // a colour between stops, t from 0 to 1
+  const x = t * (stops.length - 1), k = Math.min(Math.floor(x), stops.length - 2), [a, b] = [rgb(stops[k]), rgb(stops[k + 1])];
+  return a.map((v, c) => Math.round(v + (b[c] - v) * (x - k)));
+}
+
+// ---------- the parts of a scene: each is unpacked once, when it is first asked for
+class Parts {
+  constructor(packed) { this.packed = packed; this.made = {}; this.opening = {}; }  // name -> () => compressed bytes
+  get(name) { return this.made[name]; }
+  has(name) { return name in this.packed; }
+  names(start) { return Object.keys(this.packed).filter(k => k.startsWith(start)); }
+
+  open(name) {
+    if (!this.has(name)) throw new Error(`this page lacks its part ${name}`);
+    return this.opening[name] ??= unpack(this.packed[name]()).then(raw => { this.packed[name] = null; return this.made[name] = reading(name)(raw); });
+  }
+}
+
+function reading(name) {  // how a part is read
+  if (name.startsWith('vectors-')) return v => ({ dim: v.dim, unit: v.unit, data: v.unit === 127 ? new Int8Array(bytes(v.data).buffer) : shorts(v.data) });
+  if (name === 'lists') return lists => Object.fromEntries(Object.entries(lists).map(([k, v]) => [k, { indptr: ints(v.indptr), indices: ints(v.indices) }]));
+  if (name === 'scene') return s => ({ ...s, n: s.n_users + s.n_items, maps: Object.fromEntries(Object.entries(s.maps).map(([k, v]) => [k, places(v)])), columns: s.columns.map(c => ({ ...c, values: c.labels ? shorts(c.values) : floats(c.values) })) });
+  return raw => raw;
+}
+
+function places(map) {  // 16-bit numbers as places on the plane; the last number means: not shown
+  const raw = new Uint16Array(bytes(map.data).buffer), out = new Float32Array(raw.length);
+  for (let i = 0; i < raw.length; i++) out[i] = raw[i] === 65535 ? NaN : map.low[i & 1] + map.step * raw[i];
+  return out;
 }
 
 const isUser = (s, i) => i < s.n_users;
-const rowOf = (s, list, u) => list ? list.indices.subarray(list.indptr[u], list.indptr[u + 1]) : [];
+const rowOf = (list, u) => list ? list.indices.subarray(list.indptr[u], list.indptr[u + 1]) : [];
 
-function cosines(s, space, node) {  // cosine of one node with every node, in the original space
-  const { dim, data } = s.vectors[space], out = new Float32Array(s.n), a = data.subarray(node * dim, node * dim + dim);
-  for (let i = 0, p = 0; i < s.n; i++) {
+function cosines({ dim, data, unit }, n, node) {  // cosine of one node with every node, in the original space
+  const out = new Float32Array(n), a = data.subarray(node * dim, node * dim + dim), length = x => { let sum = 0; for (let k = 0; k < dim; k++) sum += data[x + k] ** 2; return Math.sqrt(sum) || 1; };
+  const own = unit === 127 ? length(node * dim) : unit;
+  for (let i = 0, p = 0; i < n; i++) {
     let sum = 0;
+    const start = p;
     for (let k = 0; k < dim; k++) sum += a[k] * data[p++];
-    out[i] = sum / (32767 * 32767);
+    out[i] = sum / (own * (unit === 127 ? length(start) : unit));
   }
   return out;
 }
 
-function nearest(values, from, to, k, leave) {
-  const ids = [];
-  for (let i = from; i < to; i++) if (i !== leave) ids.push(i);
-  return ids.sort((a, b) => values[b] - values[a]).slice(0, k);
+function nearest(values, from, to, k, leave) {  // the k largest of a range
+  const top = [];
+  for (let i = from; i < to; i++) {
+    if (i === leave || top.length === k && values[i] <= values[top[k - 1]]) continue;
+    let j = top.length;
+    while (j > 0 && values[top[j - 1]] < values[i]) j--;
+    top.splice(j, 0, i);
+    if (top.length > k) top.pop();
+  }
+  return top;
 }
 
-function softmax(s, space, user, tau) {
-  const c = cosines(s, space, user).subarray(s.n_users), top = c.reduce((a, b) => Math.max(a, b), -2);
+function softmax(c, tau) {
+  const top = c.reduce((a, b) => Math.max(a, b), -2);
   let sum = 0;
   const p = Array.from(c, x => { const e = Math.exp((x - top) / tau); sum += e; return e; });
   return p.map(x => x / sum);
@@ -91,33 +117,42 @@ const entropy = p => -p.reduce((a, x) => a + (x > 0 ? x * Math.log(x) : 0), 0);
 const divergence = (p, q) => p.reduce((a, x, i) => a + (x > 0 ? x * Math.log(x / Math.max(q[i], 1e-300)) : 0), 0);
 const jensen = (p, q) => { const m = p.map((x, i) => (x + q[i]) / 2); return (divergence(p, m) + divergence(q, m)) / 2; };
 
-// ---------- colours: every point gets a number in [0, 1], or -1 for "no value"
+// ---------- colours: every point gets a code, every code a colour
+const LEVELS = 64;
+
 function colouring(column, dark) {
-  const grey = dark ? '#5a5a5a' : '#bdbdbd';
-  if (column.labels) {
-    const m = Math.min(column.labels.length, 8), stops = [[0, grey], [.5 / (m + 1), grey]];
-    const pick = k => k < 8 ? OKABE[k] : grey;
-    for (let k = 0; k < m; k++) stops.push([(k + .5) / (m + 1), pick(k)], [Math.min(1, (k + 1.5) / (m + 1)), pick(k)]);
-    stops.push([1, m ? pick(m - 1) : grey]);
-    const numbers = Float32Array.from(column.values, c => c < 0 || c >= m ? 0 : c + 1);
-    return { numbers, cmin: 0, cmax: m + 1, scale: stops, of: i => column.values[i] < 0 || column.values[i] >= m ? grey : pick(column.values[i]), grey, m };
+  const grey = rgb(dark ? '#5f5f5f' : '#b4b4b4'), { values, labels } = column, codes = new Uint8Array(values.length);
+  if (labels) {
+    const palette = dark ? DARK_OKABE : OKABE, m = Math.min(labels.length, palette.length);
+    for (let i = 0; i < values.length; i++) codes[i] = values[i] < 0 || values[i] >= m ? m : values[i];
+    return { codes, table: [...palette.slice(0, m).map(rgb), grey], m, grey };
   }
-  const sorted = Float32Array.from(column.values).filter(Number.isFinite).sort();
-  const low = sorted[Math.floor(sorted.length * .01)] ?? 0, high = sorted[Math.ceil(sorted.length * .99) - 1] ?? 1, span = high - low || 1;
-  const palette = dark ? VIRIDIS_DARK : CIVIDIS;
-  const stops = [[0, grey], [.025, grey], [.0251, palette[0]], ...palette.map((c, k) => [(k / (palette.length - 1) + .05) / 1.05, c])];
-  const numbers = Float32Array.from(column.values, v => Number.isFinite(v) ? Math.min(1, Math.max(0, (v - low) / span)) : -.05);
-  return { numbers, cmin: -.05, cmax: 1, scale: stops, low, high, grey };
+  const known = values.filter(v => v === v).sort(), at = q => known[Math.round(q * (known.length - 1))];
+  let low = known.length ? at(.01) : 0, high = known.length ? at(.99) : 1, place;
+  if (low === high && known.length) { low = at(0); high = at(1); }
+  const around = column.scale === 'around';
+  if (around) { high = Math.max(Math.abs(low), Math.abs(high)) || 1; low = -high; }
+  const span = high - low || 1;
+  if (column.scale === 'log') { const l0 = Math.log1p(low), l = Math.log1p(high) - l0 || 1; place = v => (Math.log1p(v) - l0) / l; }
+  else if (column.scale === 'rank') place = v => {  // its place among all values
+    let a = 0, b = known.length;
+    while (a < b) { const c = (a + b) >> 1; if (known[c] < v) a = c + 1; else b = c; }
+    return a / Math.max(known.length - 1, 1);
+  };
+  else place = v => (v - low) / span;
+  for (let i = 0; i < values.length; i++) { const v = values[i]; codes[i] = v !== v ? LEVELS : Math.min(LEVELS - 1, Math.max(0, Math.floor(place(v) * LEVELS))); }
+  const stops = around ? (dark ? DARK_AROUND : AROUND) : dark ? DARK_SEQUENCE : SEQUENCE;
+  return { codes, table: [...Array(LEVELS).keys()].map(k => ramp(stops, k / (LEVELS - 1))).concat([grey]), stops, low, high, grey, middle: column.scale === 'rank' && known.length ? at(.5) : around ? 0 : null };
 }
 
 // ---------- the explorer
 
 class Explorer {
-  constructor(el, scene, Plotly, hooks = {}) {
-    this.s = read(scene); this.Plotly = Plotly; this.hooks = hooks; this.el = el;
-    this.gl = hooks.webgl ?? hasWebGL();
-    this.state = { colour: this.s.columns[0]?.name, blend: 'base' in this.s.maps ? 0 : 1, map: 'base' in this.s.maps || 'reshaped' in this.s.maps ? 'recommender' : Object.keys(this.s.maps)[0],
-                   picked: -1, space: Object.keys(this.s.vectors)[0], selected: null, side: false };
+  constructor(el, parts, hooks = {}) {  // parts: Parts, whose part 'scene' is open
+    const s = this.s = parts.get('scene');
+    Object.assign(this, { parts, hooks, el, both: 'base' in s.maps && 'reshaped' in s.maps, kinds: new Set(['user', 'item']), only: new Set() });
+    this.state = { colour: s.colour ?? s.columns[0]?.name, blend: 'base' in s.maps ? 0 : 1, map: 'base' in s.maps || 'reshaped' in s.maps ? 'recommender' : Object.keys(s.maps)[0],
+                   picked: -1, space: parts.names('vectors-')[0]?.slice(8), selected: null, side: false };
     this.build();
   }
 
@@ -138,98 +173,127 @@ class Explorer {
   build() {
     const s = this.s, on = f => this.guard(f);
     this.alert = make('div', { class: 'px-alert', role: 'alert', hidden: true });
-    this.live = make('div', { class: 'px-note', role: 'status', 'aria-live': 'polite' });
-    this.search = make('input', { type: 'search', class: 'px-search', 'aria-label': 'Search users and items by name, id or profile text', placeholder: 'Search name, id or profile …', oninput: on(() => this.find()) });
+    this.live = make('div', { class: 'px-note px-live', role: 'status', 'aria-live': 'polite' });
+    this.search = make('input', { type: 'search', class: 'px-search', 'aria-label': 'Search users and items by name, id or words of the profile', placeholder: 'Search names, ids, words of profiles …', oninput: on(() => this.find()),
+      onkeydown: on(e => { if (e.key === 'Enter') this.results.querySelector('.px-link')?.click(); }) });
     this.results = make('ul', { class: 'px-results', 'aria-label': 'Search results' });
     this.colour = make('select', { class: 'px-colour', 'aria-label': 'Colour by', onchange: on(() => this.setColour(this.colour.value)) },
       ...s.columns.map(c => make('option', { value: c.name, text: c.name })));
+    this.colour.value = this.state.colour;
     const mapNames = [...('base' in s.maps || 'reshaped' in s.maps ? ['recommender'] : []), ...Object.keys(s.maps).filter(k => k !== 'base' && k !== 'reshaped')];
     this.map = make('select', { class: 'px-map', 'aria-label': 'Map', onchange: on(() => this.setMap(this.map.value)) }, ...mapNames.map(k => make('option', { value: k, text: k })));
     this.slider = make('input', { type: 'range', class: 'px-blend', min: 0, max: 100, value: 0, 'aria-label': 'Before (left) to after (right) reshaping', oninput: on(() => this.setBlend(this.slider.value / 100)) });
-    const both = 'base' in s.maps && 'reshaped' in s.maps;
-    this.blendRow = make('span', { class: 'px-blendrow', hidden: !both }, make('button', { type: 'button', class: 'px-before', text: 'before', onclick: on(() => this.play(0)) }),
+    this.playButton = make('button', { type: 'button', class: 'px-play', 'aria-label': 'Play the movement', title: 'play the movement', text: '▶', onclick: on(() => this.play(this.state.blend < 1 ? 1 : 0)) });
+    this.blendRow = make('span', { class: 'px-blendrow', hidden: !this.both }, this.playButton, make('button', { type: 'button', class: 'px-before', text: 'before', onclick: on(() => this.play(0)) }),
       this.slider, make('button', { type: 'button', class: 'px-after', text: 'after', onclick: on(() => this.play(1)) }));
     this.sideBox = make('input', { type: 'checkbox', class: 'px-side', onchange: on(() => this.setSide(this.sideBox.checked)) });
-    this.clearButton = make('button', { type: 'button', class: 'px-clear', text: 'clear selection', onclick: on(() => this.setSelected(null)) });
-    this.arrowBox = make('input', { type: 'checkbox', class: 'px-arrows', onchange: on(() => this.drawMarks()) });
+    this.clearButton = make('button', { type: 'button', class: 'px-clear', text: 'clear', title: 'selection, picked point, search and filters (Escape)', onclick: on(() => this.clear()) });
+    this.arrowBox = make('input', { type: 'checkbox', class: 'px-arrows', checked: true, onchange: on(() => this.drawMarks()) });
+    this.arrowBox.checked = true;
+    const tool = (name, sign, help) => make('button', { type: 'button', class: `px-tool px-${name}`, 'aria-pressed': name === 'move', title: help, 'aria-label': help, text: sign, onclick: on(() => this.setTool(name)) });
+    this.tools = { move: tool('move', '✥ move', 'drag to move the map, wheel or pinch to zoom'), lasso: tool('lasso', '◌ lasso', 'draw around points to select them (also: shift and drag)'), box: tool('box', '▭ box', 'drag a box around points to select them') };
     const row = (title, ...c) => make('label', {}, make('span', { text: title }), ...c);
     this.bar = make('div', { class: 'px-bar' }, this.search, row('Map ', this.map), this.blendRow, row('Colour ', this.colour),
-      ...(both ? [make('label', {}, this.arrowBox, make('span', { text: ' movement of selected' }))] : []),
-      ...(mapNames.length > 1 ? [make('label', {}, this.sideBox, make('span', { text: ' second map' }))] : []), this.clearButton);
-    this.legend = make('div', { class: 'px-legend', 'aria-label': 'Colours' });
+      ...(this.both ? [make('label', {}, this.arrowBox, make('span', { text: ' trails' }))] : []),
+      ...(mapNames.length > 1 ? [make('label', {}, this.sideBox, make('span', { text: ' second map' }))] : []),
+      make('span', { class: 'px-tools' }, ...Object.values(this.tools), make('button', { type: 'button', class: 'px-fit', title: 'show the whole map (double click, or 0)', text: '⤢ all', onclick: on(() => this.views().forEach(p => p.fit())) })), this.clearButton);
+    this.legend = make('div', { class: 'px-legend', 'aria-label': 'Colours: press one to see it alone' });
     this.tip = make('div', { class: 'px-tip', role: 'tooltip', hidden: true });
-    this.plot = make('div', { class: 'px-plot', tabindex: 0, role: 'application', 'aria-label': 'Map: arrow keys walk from the picked point to the next one in that direction' });
+    this.plot = make('div', { class: 'px-plot', tabindex: 0, role: 'application', 'aria-label': 'Map: arrow keys walk from the picked point to the next one in that direction, plus and minus zoom, 0 shows all, Escape clears' });
     this.plot2 = make('div', { class: 'px-plot px-plot2', hidden: true });
-    this.card = make('section', { class: 'px-card', 'aria-label': 'Profile card', 'aria-live': 'polite' }, make('p', { class: 'px-note', text: 'Click a point, or search: its profile, history and neighbours appear here. Draw around points (lasso or box) to select them.' }));
+    this.caption = make('div', { class: 'px-note px-caption' });
+    this.card = make('section', { class: 'px-card', 'aria-label': 'Profile card', 'aria-live': 'polite' });
+    this.emptyCard();
     this.dist = make('div', { class: 'px-dist', hidden: true });
     this.distNote = make('div', { class: 'px-note px-distnote' });
     this.picks = make('div', { class: 'px-selection', 'aria-label': 'Selection' });
     this.honest = make('details', { class: 'px-honest' }, make('summary', { text: 'How far to trust these maps' }), make('pre', { text: s.honesty }));
-    const root = make('div', { class: 'px-root' }, this.alert, this.bar, this.results, this.live,
-      make('div', { class: 'px-main' }, make('div', { class: 'px-maps' }, this.legend, make('div', { class: 'px-plots' }, this.plot, this.plot2), this.tip), this.card),
+    const root = make('div', { class: 'px-root' }, this.alert, this.bar, make('div', { class: 'px-found' }, this.live, this.results),
+      make('div', { class: 'px-main' }, make('div', { class: 'px-maps' }, this.legend, make('div', { class: 'px-plots' }, this.plot, this.plot2), this.caption, this.tip), this.card),
       make('div', { class: 'px-lower' }, make('div', { class: 'px-distbox' }, this.dist, this.distNote), this.picks), this.honest);
-    this.root = root;
+    this.root = root; root.explorer = this;
     this.el.replaceChildren(root);
+    root.addEventListener('keydown', on(e => { if (e.key === 'Escape') this.clear(); }));
     this.plot.addEventListener('keydown', on(e => this.walk(e)));
-    this.drawn(); this.theme();
-    this.ready = this.draw(this.plot, () => this.state.map).then(() => { this.drawn1 = true; this.showLegend(); if (!this.gl) this.say(this.note); });
+    this.theme();
+    this.turn();
+    this.points = this.newMap(this.plot);
+    this.setTool('move'); this.recolour(); this.showMap(); this.showLegend();
+    this.say(this.note());
+    this.ready = this.openAll();
     this.media = matchMedia('(prefers-color-scheme: dark)');
     this.onTheme = this.guard(() => this.retheme());
     this.media.addEventListener('change', this.onTheme);
     this.watcher = new MutationObserver(this.onTheme);
     this.watcher.observe(document.body, { attributes: true, attributeFilter: ['data-jp-theme-light', 'class', 'data-theme'] });
-    this.sizer = new ResizeObserver(() => { for (const p of [this.plot, this.plot2, this.dist]) if (p.data && !p.hidden && p.offsetWidth) this.Plotly.Plots.resize(p); });
-    this.sizer.observe(root);
   }
 
+  async openAll() {  // a small scene is unpacked whole; of a large one first what hovering needs, the rest when it is asked for
+    const wanted = this.s.n <= MANY ? this.parts.names('') : ['names', 'lists'];
+    if (this.s.n > MANY) await new Promise(r => requestAnimationFrame(() => setTimeout(r)));
+    await Promise.all(wanted.filter(k => this.parts.has(k)).map(k => this.parts.open(k)));
+  }
+
+  name(i) { return this.parts.get('names')?.names[i] ?? `${isUser(this.s, i) ? 'user' : 'item'} #${isUser(this.s, i) ? i : i - this.s.n_users}`; }
+  id(i) { return this.parts.get('names')?.ids[i] ?? ''; }
+  block(i) { return `texts-${Math.floor(i / this.s.block)}`; }
+  text(i) { return this.parts.get(this.block(i))?.[i % this.s.block] ?? null; }
+
   say(text) { this.live.textContent = text ?? ''; }
+
+  note() {
+    if (this.points.graphics) return '';
+    const every = this.points.every, n = this.s.n;
+    const drawn = every > 1 ? `${count(Math.ceil(n / every))} of ${count(n)} points are drawn (every ${every}th); search, cards and neighbours cover all` : 'points are drawn on a 2D canvas, a little slower';
+    return `This browser has no WebGL: ${drawn}.`;
+  }
+
+  newMap(div) {
+    const safe = f => this.guard(f, true), made = new PointMap(div, this.s.maps, this.s.n_users, {
+      hover: safe((i, e) => this.hover(i, e)), pick: this.guard(i => this.pick(i, true)), select: this.guard(ids => this.setSelected(ids)),
+      lost: safe(() => this.say(this.note())), error: e => this.fail(e),
+    }, { webgl: this.hooks.webgl ?? true });
+    made.marks = (ink, map, x, y) => this.paintMarks(ink, map, x, y);
+    made.tool = this.points?.tool ?? 'move';
+    this.dress(made);
+    return made;
+  }
+
+  dress(map) {
+    const n = this.s.n, size = n > 5e5 ? 1.6 : n > 1e5 ? 2.2 : n > 3e4 ? 3 : n > 1e4 ? 4 : n > 2000 ? 6 : n > 500 ? 8 : 10, paper = this.dark ? '#181818' : '#ffffff';
+    map.look = { size, rim: rgb(paper).map(v => v / 255), shade: this.dark ? [150, 170, 205] : [90, 105, 140], ink: this.ink, paper };
+  }
+
+  views() { return [this.points, this.points2].filter(Boolean); }
+
+  turn() {  // maps have no up and down: turn them so that they fill the box
+    const box = this.plot.getBoundingClientRect(), wide = box.width > 50 ? box.width / (box.height || 520) : 1.5, s = this.s;
+    const first = s.maps.base ?? s.maps.reshaped ?? Object.values(s.maps)[0], step = Math.max(1, Math.floor(s.n / 3000)), spots = [];
+    for (let i = 0; i < s.n; i += step) if (first[2 * i] === first[2 * i]) spots.push([first[2 * i], first[2 * i + 1]]);
+    let best = 0, most = -1;
+    for (let k = 0; k < 36; k++) {
+      const c = Math.cos(k * Math.PI / 36), d = Math.sin(k * Math.PI / 36), reach = f => { const v = spots.map(f).sort((a, b) => a - b), q = t => v[Math.round(t * (v.length - 1))]; return Math.max(q(.995) - q(.005), 1e-9); };
+      const scale = spots.length ? Math.min(wide / reach(p => c * p[0] - d * p[1]), 1 / reach(p => d * p[0] + c * p[1])) : 0;
+      if (scale > most) { most = scale; best = k * Math.PI / 36; }
+    }
+    const c = Math.cos(best), d = Math.sin(best), turned = (x, y) => [c * x - d * y, d * x + c * y];
+    for (const m of Object.values(s.maps)) for (let i = 0; i < m.length; i += 2) [m[i], m[i + 1]] = turned(m[i], m[i + 1]);
+    for (const labels of Object.values(s.labels)) for (const l of labels) [l.x, l.y] = turned(l.x, l.y);
+  }
 
   theme() {
     this.dark = darkAround(this.el);
     this.root.classList.toggle('px-dark', this.dark);
-    this.ink = this.dark ? '#ddd' : '#222';
+    this.ink = this.dark ? '#e6e6e6' : '#1c1c1c';
     this.colours = null;
   }
 
   retheme() {
     if (darkAround(this.el) === this.dark) return;
     this.theme();
-    for (const p of [this.plot, this.plot2]) if (p.data) { this.Plotly.relayout(p, { 'font.color': this.ink }); this.paint(p); }
-    this.drawMarks(); this.showLegend();
-    if (this.state.picked >= 0) this.showDistribution(this.state.picked);
-  }
-
-  // --- which nodes are drawn (without WebGL: an even share, said so)
-  drawn() {
-    const s = this.s, first = Object.values(s.maps)[0], keep = [[], []];
-    for (let i = 0; i < s.n; i++) if (Number.isFinite(first[2 * i])) keep[isUser(s, i) ? 0 : 1].push(i);
-    this.note = null;
-    const total = keep[0].length + keep[1].length, most = 5000;
-    if (!this.gl && total > most) {
-      const step = Math.ceil(total / most);
-      for (const k of [0, 1]) keep[k] = keep[k].filter((_, j) => j % step === 0);
-      this.note = `This browser has no WebGL: ${(keep[0].length + keep[1].length).toLocaleString('en')} of ${total.toLocaleString('en')} points are drawn (every ${step}th); search, cards and neighbours cover all.`;
-    } else if (!this.gl) this.note = 'This browser has no WebGL: points are drawn as SVG, a little slower.';
-    this.ids = keep.map(k => Int32Array.from(k));
-    this.place = new Int32Array(s.n).fill(-1);
-    for (const k of this.ids) k.forEach((node, j) => { this.place[node] = j; });
-  }
-
-  position(map, i) {  // [x, y] of a node on a map, in between for the recommender's two
-    const m = this.s.maps;
-    if (map !== 'recommender') return [m[map][2 * i], m[map][2 * i + 1]];
-    const a = m.base ?? m.reshaped, b = m.reshaped ?? m.base, t = this.state.blend;
-    return [a[2 * i] * (1 - t) + b[2 * i] * t, a[2 * i + 1] * (1 - t) + b[2 * i + 1] * t];
-  }
-
-  coordinates(map) {
-    const x = [], y = [];
-    for (const ids of this.ids) {
-      const xs = new Float32Array(ids.length), ys = new Float32Array(ids.length);
-      ids.forEach((node, j) => { [xs[j], ys[j]] = this.position(map, node); });
-      x.push(xs); y.push(ys);
-    }
-    return { x, y };
+    for (const p of this.views()) this.dress(p);
+    this.recolour(); this.showLegend();
+    if (this.state.picked >= 0) return this.showDistribution(this.state.picked);
   }
 
   column(name = this.state.colour) { return this.s.columns.find(c => c.name === name); }
@@ -239,162 +303,203 @@ class Explorer {
     return this.colours;
   }
 
-  markers() {
-    const p = this.palette();
-    return this.ids.map(ids => Float32Array.from(ids, i => p.numbers[i]));
+  recolour() {  // colour and opacity of every point: filtered ones are gone, unselected ones are faint
+    const { codes, table } = this.palette(), s = this.s, n = s.n, rgba = this.rgba ??= new Uint8Array(4 * n), all = new Uint32Array(rgba.buffer);
+    const usual = n > 2e5 ? 120 : n > 2e4 ? 150 : n > 3000 ? 185 : 225, chosen = this.state.selected, faint = n > 2e4 ? 14 : 30;
+    const word = (alpha) => table.map(([r, g, b]) => (alpha << 24 | b << 16 | g << 8 | r) >>> 0), plain = word(chosen ? faint : usual), strong = word(240);
+    const [users, items] = ['user', 'item'].map(k => this.kinds.has(k)), only = this.only, some = only.size > 0;
+    for (let i = 0; i < n; i++) all[i] = !(i < s.n_users ? users : items) || some && !only.has(codes[i]) ? 0 : plain[codes[i]];
+    if (chosen) for (const i of chosen) if (all[i]) all[i] = strong[codes[i]];
+    for (const p of this.views()) p.recolour(rgba);
   }
 
-  size() { const n = this.ids[0].length + this.ids[1].length; return n > 10000 ? 4 : n > 2000 ? 5 : n > 500 ? 7 : 9; }
-
-  async draw(div, which) {
-    const s = this.s, map = which(), { x, y } = this.coordinates(map), colours = this.markers(), p = this.palette(), size = this.size();
-    const type = this.gl ? 'scattergl' : 'scatter', many = this.ids[0].length + this.ids[1].length > 5000;
-    const traces = ['users', 'items'].map((name, k) => ({
-      type, mode: 'markers', name, x: x[k], y: y[k], hoverinfo: 'none', showlegend: false,
-      marker: { color: colours[k], colorscale: p.scale, cmin: p.cmin, cmax: p.cmax, size: k ? size + 1 : size, symbol: k ? 'diamond' : 'circle', opacity: many ? .6 : .8, line: { width: 0 } },
-      selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: .12 } },
-    }));
-    const layout = {
-      autosize: true, height: 520, margin: { l: 8, r: 8, t: 8, b: 28 }, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: this.ink }, hovermode: 'closest', dragmode: 'pan',
-      xaxis: { showgrid: false, zeroline: false, showticklabels: false, title: { text: this.caption(map), font: { size: 11 } } },
-      yaxis: { showgrid: false, zeroline: false, showticklabels: false, scaleanchor: 'x' }, hoverdistance: 12, uirevision: map,
-    };
-    const config = { displaylogo: false, showSendToCloud: false, responsive: false, scrollZoom: true, modeBarButtonsToAdd: ['lasso2d', 'select2d'], modeBarButtonsToRemove: ['autoScale2d', 'toImage'] };
-    await this.Plotly.newPlot(div, traces, layout, config);
-    div.on('plotly_hover', this.guard(e => this.hover(div, e), true));
-    div.on('plotly_unhover', () => { this.tip.hidden = true; });
-    div.on('plotly_click', this.guard(e => { const i = this.nodeOf(e.points[0]); if (i >= 0) this.pick(i, true); }));
-    div.on('plotly_selected', e => { if (e && !this.settling) { this.settling = true; setTimeout(this.guard(() => this.lassoed(div, e))); } });
-    div.on('plotly_deselect', this.guard(() => { if (!this.settling) this.setSelected(null); }));
-    div.on('plotly_webglcontextlost', this.guard(() => { if (this.gl) { this.gl = false; this.drawn(); this.redraw(); this.say(this.note); } }));
-    this.drawMarks();
+  // --- which map
+  showMap() {
+    const { map, blend } = this.state, m = this.s.maps;
+    const put = (p, name) => name === 'recommender' ? p.show(m.base ? 'base' : 'reshaped', m.reshaped ? 'reshaped' : 'base', this.both ? blend : 0) : p.show(name, name, 0);
+    put(this.points, map); this.points.labels = this.labels(map);
+    if (this.points2) { put(this.points2, this.other()); this.points2.labels = this.labels(this.other()); }
+    this.caption.textContent = this.captionOf(map);
   }
 
-  caption(map) {
-    const t = this.state.blend, both = 'base' in this.s.maps && 'reshaped' in this.s.maps;
-    const when = map !== 'recommender' ? '' : !both ? ` (${'base' in this.s.maps ? 'before' : 'after'} reshaping)` : t === 0 ? ' before reshaping' : t === 1 ? ' after reshaping' : ` at ${Math.round(100 * t)} % of the way`;
-    return `${escaped(map)}${when} (UMAP, no unit: read who is near whom)`;
+  labels(map) { return this.s.labels[map === 'recommender' ? (this.state.blend < .5 && this.s.labels.base ? 'base' : 'reshaped') : map] ?? []; }
+
+  captionOf(map) {
+    const t = this.state.blend;
+    const when = map !== 'recommender' ? '' : !this.both ? ` (${'base' in this.s.maps ? 'before' : 'after'} reshaping)` : t === 0 ? ' before reshaping' : t === 1 ? ' after reshaping' : ` at ${Math.round(100 * t)} % of the way`;
+    const moved = map === 'recommender' && this.both ? `. ${this.s.moved ?? ''}` : '';
+    return `${map}${when}: no axes, no unit, read who is near whom${moved}`;
   }
 
-  nodeOf(point) { return point && point.curveNumber < 2 ? this.ids[point.curveNumber][point.pointNumber ?? point.pointIndex] : -1; }
-
-  async redraw() {
-    await this.draw(this.plot, () => this.state.map);
-    if (this.state.side) await this.draw(this.plot2, () => this.other());
-    this.drawSelection();
-  }
-
-  charts() { return [[this.plot, this.state.map], [this.plot2, this.other()]].filter(([p]) => p.data); }
   other() { return [...this.map.options].map(o => o.value).find(k => k !== this.state.map) ?? this.state.map; }
 
   // --- what a person does
+  setTool(name) {
+    for (const [k, b] of Object.entries(this.tools)) b.setAttribute('aria-pressed', k === name);
+    for (const p of this.views()) { p.tool = name; p.box.classList.toggle('px-drawing', name !== 'move'); }
+  }
+
   setBlend(t, told = false) {
     this.state.blend = t;
     this.slider.value = 100 * t;
-    for (const [p, map] of this.charts()) if (map === 'recommender') this.Plotly.restyle(p, this.coordinates(map), [0, 1]);
-    this.drawMarks();
+    this.showMap();
     if (!told) this.hooks.onState?.('blend', t);
   }
 
-  play(to) {  // the same points move, in a few frames
-    const from = this.state.blend, frames = this.s.n > 8000 ? 6 : 15;
+  play(to) {  // the same points move
+    const from = this.state.blend, frames = matchMedia('(prefers-reduced-motion: reduce)').matches ? 1 : 40, run = this.playing = {};
     let k = 0;
-    const step = this.guard(() => { k++; this.setBlend(k >= frames ? to : from + (to - from) * k / frames, k < frames); if (k < frames) requestAnimationFrame(step); });
+    const step = this.guard(() => {
+      if (this.playing !== run) return;
+      const t = ++k / frames, s = t * t * (3 - 2 * t);
+      this.setBlend(k >= frames ? to : from + (to - from) * s, k < frames);
+      if (k < frames) requestAnimationFrame(step);
+    }, true);
     if (from !== to) step();
   }
 
   setMap(map, told = false) {
     this.state.map = map; this.map.value = map;
-    this.blendRow.hidden = !('base' in this.s.maps && 'reshaped' in this.s.maps) || (map !== 'recommender' && !this.state.side);
-    for (const [p, m] of this.charts()) this.Plotly.update(p, this.coordinates(m), { 'xaxis.autorange': true, 'yaxis.autorange': true }, [0, 1]);
-    this.drawMarks();
+    this.blendRow.hidden = !this.both || (map !== 'recommender' && !this.state.side);
+    this.showMap();
+    for (const p of this.views()) p.fit();
     if (!told) this.hooks.onState?.('map', map);
   }
 
-  async setSide(on) {
+  setSide(on) {
     this.state.side = on; this.sideBox.checked = on; this.plot2.hidden = !on;
-    if (!on) { this.Plotly.purge(this.plot2); this.Plotly.Plots.resize(this.plot); return; }
-    await this.Plotly.Plots.resize(this.plot);
-    await this.draw(this.plot2, () => this.other());
-    this.drawSelection();
-  }
-
-  paint(p) {
-    const c = this.palette();
-    this.Plotly.restyle(p, { 'marker.color': this.markers(), 'marker.colorscale': [c.scale, c.scale], 'marker.cmin': c.cmin, 'marker.cmax': c.cmax }, [0, 1]);
+    this.points2?.destroy(); this.points2 = null;
+    if (on) { this.points2 = this.newMap(this.plot2); this.recolour(); this.setTool(this.points.tool); }
+    this.blendRow.hidden = !this.both || (this.state.map !== 'recommender' && !on);
+    this.showMap();
   }
 
   setColour(name, told = false) {
     if (!this.column(name)) throw new Error(`there is no column ${name}`);
-    this.state.colour = name; this.colour.value = name; this.colours = null;
-    for (const [p] of this.charts()) this.paint(p);
+    this.state.colour = name; this.colour.value = name; this.colours = null; this.only.clear();
+    this.recolour();
     this.showLegend();
     if (this.state.picked >= 0) this.showCard(this.state.picked);
     if (!told) this.hooks.onState?.('colour', name);
   }
 
+  filter(code) {  // see one colour alone, or some; none left: all
+    if (this.only.has(code)) this.only.delete(code); else this.only.add(code);
+    this.recolour(); this.showLegend();
+    const left = this.rgba.reduce((sum, v, k) => sum + ((k & 3) === 3 && v > 0), 0);
+    this.say(`${count(left)} of ${count(this.s.n)} points are shown.`);
+  }
+
+  filterKind(kind) {
+    if (this.kinds.has(kind)) this.kinds.delete(kind); else this.kinds.add(kind);
+    if (!this.kinds.size) this.kinds = new Set(['user', 'item'].filter(k => k !== kind));
+    this.recolour(); this.showLegend();
+  }
+
   showLegend() {
-    const c = this.column(), p = this.palette(), parts = [make('span', { class: 'px-shapes', text: '● users  ◆ items' })];
-    if (c.labels) c.labels.slice(0, 8).forEach((l, k) => parts.push(make('button', { type: 'button', class: 'px-chip', title: 'select these', onclick: this.guard(() => this.setSelected(Int32Array.from(Array(this.s.n).keys()).filter(i => c.values[i] === k))) },
-      make('span', { class: 'px-swatch', style: `background:${OKABE[k]}` }), make('span', { text: l }))));
-    else {
-      const scale = p.scale.slice(3).map(x => x[1]).join(',');
-      parts.push(make('span', { text: shown(p.low) }), make('span', { class: 'px-ramp', style: `background:linear-gradient(90deg,${scale})` }), make('span', { text: shown(p.high) }));
+    const c = this.column(), p = this.palette(), css = ([r, g, b]) => `background:rgb(${r},${g},${b})`, parts = [];
+    const chip = (pressed, press, ...inside) => make('button', { type: 'button', class: 'px-chip', 'aria-pressed': pressed, title: 'show or hide', onclick: this.guard(press) }, ...inside);
+    for (const [kind, sign] of [['user', '● users'], ['item', '◆ items']]) parts.push(chip(this.kinds.has(kind), () => this.filterKind(kind), make('span', { text: sign })));
+    const colour = (code, text) => chip(!this.only.size || this.only.has(code), () => this.filter(code), make('span', { class: 'px-swatch', style: css(p.table[code]) }), make('bdi', { text }));
+    if (c.labels) {
+      c.labels.slice(0, p.m).forEach((l, k) => parts.push(colour(k, l)));
+      if (p.codes.includes(p.m)) parts.push(colour(p.m, c.labels.length > p.m ? 'others or none' : 'no value'));
+    } else {
+      parts.push(make('span', { text: shown(p.low) }), make('span', { class: 'px-ramp', style: `background:linear-gradient(90deg,${p.stops.join(',')})` }), make('span', { text: shown(p.high) }));
+      if (c.scale === 'rank') parts.push(make('span', { class: 'px-note', text: `coloured by rank, middle ${shown(p.middle)}` }));
+      if (c.scale === 'log') parts.push(make('span', { class: 'px-note', text: 'log scale' }));
+      if (p.codes.includes(LEVELS)) parts.push(colour(LEVELS, 'no value'));
     }
-    const none = c.values.some(v => c.labels ? v < 0 || v >= 8 : Number.isNaN(v));
-    if (none) parts.push(make('span', { class: 'px-chip' }, make('span', { class: 'px-swatch', style: `background:${p.grey}` }), make('span', { text: c.labels?.length > 8 ? 'others or no value' : 'no value' })));
     if (c.help) parts.push(make('span', { class: 'px-help', text: c.help }));
     this.legend.replaceChildren(...parts);
   }
 
-  hover(div, e) {
-    const i = this.nodeOf(e.points[0]);
-    if (i < 0) return;
-    const c = this.column(), v = c.labels ? c.labels[c.values[i]] ?? 'no value' : shown(c.values[i]), text = this.s.texts[i];
-    this.tip.replaceChildren(make('b', { text: this.s.names[i] }), make('div', { text: `${c.name}: ${v}` }), make('div', { class: 'px-tiptext', text: text.length > 160 ? text.slice(0, 160) + ' …' : text }));
-    const box = this.root.getBoundingClientRect(), x = e.event.clientX - box.left, y = e.event.clientY - box.top;
+  hover(i, e) {
+    this.plot.classList.toggle('px-met', i >= 0);
+    if (i < 0) { this.tip.hidden = true; this.hovered = -1; return; }
+    const c = this.column(), v = c.labels ? c.labels[c.values[i]] ?? 'no value' : shown(c.values[i]), text = this.text(i) ?? '';
+    if (this.hovered !== i) this.tip.replaceChildren(make('b', {}, make('span', { class: 'px-kind', text: isUser(this.s, i) ? '● ' : '◆ ' }), make('bdi', { text: this.name(i) })), make('div', { text: `${c.name}: ${v}` }), make('div', { class: 'px-tiptext', text: text.length > 160 ? text.slice(0, 160) + ' …' : text }));
+    if (this.text(i) === null && this.parts.has(this.block(i))) this.parts.open(this.block(i)).then(() => { if (this.hovered === i) { this.hovered = -1; this.hover(i, e); } });
+    this.hovered = i;
+    const box = this.root.getBoundingClientRect(), x = e.clientX - box.left, y = e.clientY - box.top;
     this.tip.hidden = false;
-    this.tip.style.left = `${Math.min(x + 14, box.width - 270)}px`; this.tip.style.top = `${y + 14}px`;
+    this.tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - 290))}px`; this.tip.style.top = `${y + 14}px`;
   }
 
-  find() {
-    const q = this.search.value.trim().toLowerCase();
-    if (!q) { this.results.replaceChildren(); this.setSelected(null); this.say(''); return; }
-    const hits = [];
-    for (let i = 0; i < this.s.n; i++) if (this.s.search[i].includes(q)) hits.push(i);
-    this.say(`${hits.length.toLocaleString('en')} of ${this.s.n.toLocaleString('en')} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`);
+  async find() {
+    const q = this.search.value.trim().toLowerCase(), words = q.split(/\s+/).filter(Boolean);
+    if (!q) { this.results.replaceChildren(); this.setSelected(null, false, false); this.say(''); return; }
+    const blocks = this.parts.names('texts-');
+    if (!blocks.every(k => this.parts.get(k))) {
+      this.say('Opening the profiles to search in them …');
+      await Promise.all(blocks.map(k => this.parts.open(k)));
+      if (this.search.value.trim().toLowerCase() !== q) return;
+    }
+    this.hay ??= Array.from({ length: this.s.n }, (_, i) => `${this.name(i)}\n${this.id(i)}\n${this.text(i)}`.toLowerCase());
+    const kinds = [[], [], []];  // this id, these words as they stand, these words somewhere
+    for (let i = 0; i < this.s.n; i++) if (words.every(w => this.hay[i].includes(w))) kinds[this.id(i).toLowerCase() === q ? 0 : this.hay[i].includes(q) ? 1 : 2].push(i);
+    const hits = kinds.flat();
+    this.say(`${count(hits.length)} of ${count(this.s.n)} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`);
     this.results.replaceChildren(...hits.slice(0, 20).map(i => make('li', {}, this.link(i))));
-    this.setSelected(Int32Array.from(hits), false, false);
+    this.setSelected(Int32Array.from(hits).sort(), false, false);
+  }
+
+  clear() {
+    this.search.value = ''; this.results.replaceChildren(); this.say('');
+    this.only.clear(); this.kinds = new Set(['user', 'item']);
+    this.setSelected(null); this.showLegend();
+    if (this.state.picked >= 0) { this.pick(-1); this.hooks.onPick?.(-1); }
   }
 
   link(i, more = '') {
-    return make('button', { type: 'button', class: 'px-link', 'data-node': i, onclick: this.guard(() => this.pick(i, true)) }, make('span', { class: 'px-kind', text: isUser(this.s, i) ? '● ' : '◆ ' }),
-      make('bdi', { text: this.s.names[i] }), ...(more ? [make('span', { class: 'px-more', text: ' ' + more })] : []));
+    return make('button', { type: 'button', class: 'px-link', 'data-node': i, onclick: this.guard(() => this.pick(i, true, true)) }, make('span', { class: 'px-kind', text: isUser(this.s, i) ? '● ' : '◆ ' }),
+      make('bdi', { text: this.name(i) }), ...(more ? [make('span', { class: 'px-more', text: ' ' + more })] : []));
   }
 
-  pick(i, own) {
-    if (!(i >= 0 && i < this.s.n)) { this.state.picked = -1; this.drawMarks(); return; }
-    this.state.picked = i;
+  emptyCard() { this.card.replaceChildren(make('p', { class: 'px-note', text: 'Click a point, or search: its profile, history and neighbours appear here. Draw around points (lasso or box) to select them.' })); }
+
+  pick(i, own, fly = false) {
+    if (!(i >= 0 && i < this.s.n)) { this.state.picked = -1; this.near = null; this.drawMarks(); this.emptyCard(); this.dist.hidden = true; this.distNote.textContent = ''; return; }
+    this.state.picked = i; this.near = null;
     this.showCard(i);
     if (own) this.hooks.onPick?.(i);
+    if (fly) this.bring(i);
     // the card is painted before the slower drawings begin; a later pick makes them needless
-    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { this.drawMarks(); await this.showDistribution(i); } done(); }, true), 30)));
+    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { await this.open(i); this.drawMarks(); await this.showDistribution(i); } done(); }, true), 30)));
   }
 
+  bring(i) {  // a point that cannot be seen is brought to the middle
+    for (const p of this.views()) {
+      const { x, y } = p.places(), [sx, sy] = p.screen(x[i], y[i]);
+      if (!(sx > 20 && sy > 20 && sx < p.view.width - 20 && sy < p.view.height - 20)) p.fly(i, 1);
+    }
+  }
+
+  async open(i) {  // what a card of a large scene needs beside the first picture
+    const wanted = [this.block(i), 'names', 'lists', 'reasons', ...this.parts.names('vectors-')].filter(k => this.parts.has(k) && !this.parts.get(k));
+    if (!wanted.length) return;
+    await Promise.all(wanted.map(k => this.parts.open(k)));
+    if (this.state.picked === i) this.showCard(i);
+  }
+
+  vectors(space = this.state.space) { return space === undefined ? undefined : this.parts.get(`vectors-${space}`); }
+  lists() { return this.parts.get('lists') ?? {}; }
+
   showCard(i) {
-    const s = this.s, user = isUser(s, i), parts = [];
-    parts.push(make('h3', {}, make('bdi', { text: s.names[i] })), make('div', { class: 'px-note', text: `${user ? 'user' : 'item'} ${s.ids[i]}` }));
-    parts.push(make('blockquote', { class: 'px-profile', dir: 'auto', text: s.texts[i] || 'no profile' }));
+    const s = this.s, user = isUser(s, i), parts = [], lists = this.lists();
+    parts.push(make('h3', {}, make('bdi', { text: this.name(i) })), make('div', { class: 'px-note', text: this.name(i).endsWith(this.id(i)) ? (user ? '● user' : '◆ item') : `${user ? '● user' : '◆ item'} ${this.id(i)}` }));
+    const text = this.text(i);
+    parts.push(make('blockquote', { class: 'px-profile', dir: 'auto', text: text === null && this.parts.has(this.block(i)) ? '…' : text || 'no profile' }));
     const facts = s.columns.map(c => [c.name, c.labels ? c.labels[c.values[i]] : Number.isFinite(c.values[i]) ? shown(c.values[i]) : undefined, c.help]).filter(f => f[1] !== undefined);
     parts.push(make('details', { open: facts.length <= 8 }, make('summary', { text: 'Facts' }), make('dl', {}, ...facts.flatMap(f => [make('dt', { text: f[0], title: f[2] ?? '' }), make('dd', {}, make('bdi', { text: f[1] }))]))));
     const group = (title, nodes, most = 12) => { if (nodes.length) parts.push(make('details', { open: true }, make('summary', { text: `${title} (${nodes.length})` }), make('ul', {}, ...nodes.slice(0, most).map(([j, m]) => make('li', {}, this.link(j, m)))),
       ...(nodes.length > most ? [make('div', { class: 'px-note', text: `and ${nodes.length - most} more` })] : []))); };
-    if (user && s.reasons) parts.push(this.reasonsOf(i));
-    if (user) for (const [k, title] of [['train', 'History'], ['test', 'Held out'], ['added', 'Added interactions']]) group(title, [...rowOf(s, s.lists[k], i)].map(j => [j + s.n_users, '']));
-    if (s.vectors[this.state.space]) {
-      const c = cosines(s, this.state.space, i), near = (a, b) => nearest(c, a, b, 6, i).map(j => [j, c[j].toFixed(2)]);
-      const menu = make('select', { class: 'px-space', 'aria-label': 'Space of the neighbours', onchange: this.guard(e => { this.state.space = e.target.value; this.showCard(i); this.drawMarks(); }) },
-        ...Object.keys(s.vectors).map(k => make('option', { value: k, text: k, selected: k === this.state.space })));
+    if (user && this.parts.get('reasons')) parts.push(this.reasonsOf(i));
+    if (user) for (const [k, title] of [['train', 'History'], ['test', 'Held out'], ['added', 'Added interactions']]) group(title, [...rowOf(lists[k], i)].map(j => [j + s.n_users, '']));
+    if (this.vectors()) {
+      const c = cosines(this.vectors(), s.n, i), near = (a, b) => nearest(c, a, b, 6, i).map(j => [j, c[j].toFixed(2)]);
+      const menu = make('select', { class: 'px-space', 'aria-label': 'Space of the neighbours', onchange: this.guard(e => { this.state.space = e.target.value; this.near = null; this.showCard(i); this.drawMarks(); }) },
+        ...this.parts.names('vectors-').map(k => k.slice(8)).map(k => make('option', { value: k, text: k, selected: k === this.state.space })));
       parts.push(make('label', { class: 'px-note' }, make('span', { text: 'Nearest by cosine in the original space of ' }), menu));
       group('Nearest users', near(0, s.n_users)); group('Nearest items', near(s.n_users, s.n));
     }
@@ -402,74 +507,60 @@ class Explorer {
   }
 
   reasonsOf(i) {  // the best items of a user after reshaping, and why: worked out when the scene was made
-    const s = this.s, rows = s.reasons.rows[i], item = j => make('bdi', { text: s.names[s.n_users + j] });
-    if (!rows) return make('div', { class: 'px-note', text: `Reasons stand here for ${s.reasons.users.toLocaleString('en')} of ${s.n_users.toLocaleString('en')} users.` });
+    const s = this.s, reasons = this.parts.get('reasons'), rows = reasons.rows[i], item = j => make('bdi', { text: this.name(s.n_users + j) });
+    if (!rows) return make('div', { class: 'px-note', text: `Reasons stand here for ${count(reasons.users)} of ${count(s.n_users)} users.` });
     const why = ([j, before, first, share, words]) => make('li', {}, this.link(s.n_users + j, before ? `before: rank ${before}` : ''),
-      ...(first < 0 ? [] : [make('div', { class: 'px-note px-why' }, make('span', { text: `${s.reasons.how}: ${share} % ` }), item(first))]),
+      ...(first < 0 ? [] : [make('div', { class: 'px-note px-why' }, make('span', { text: `${reasons.how}: ${share} % ` }), item(first))]),
       ...(words ? [make('div', { class: 'px-note px-why', text: `meets: ${words}` })] : []));
     return make('details', { open: true, class: 'px-reasons' }, make('summary', { text: `Shown, and why (${rows.length})` }), make('ol', {}, ...rows.map(why)));
   }
 
   neighbours(i) {
-    if (!this.s.vectors[this.state.space]) return [];
-    const c = cosines(this.s, this.state.space, i);
+    if (!this.vectors()) return [];
+    const c = cosines(this.vectors(), this.s.n, i);
     return [...nearest(c, 0, this.s.n_users, 6, i), ...nearest(c, this.s.n_users, this.s.n, 6, i)];
   }
 
-  // --- marks: ring, lines to neighbours, arrows of movement, cluster names
+  // --- marks: ring, lines to neighbours, trails of movement
   drawMarks() {
-    const s = this.s, i = this.state.picked, near = i >= 0 ? this.neighbours(i) : [];
-    for (const [p, map] of this.charts()) {
-      const at = j => this.position(map, j), shapes = [], notes = [];
-      if (i >= 0) {
-        const [x, y] = at(i), line = { color: this.ink, width: 1 };
-        if (Number.isFinite(x)) {
-          for (const j of near) { const [x1, y1] = at(j); if (Number.isFinite(x1)) shapes.push({ type: 'line', x0: x, y0: y, x1, y1, line, opacity: .7 }); }
-          shapes.push({ type: 'circle', xsizemode: 'pixel', ysizemode: 'pixel', xanchor: x, yanchor: y, x0: -8, x1: 8, y0: -8, y1: 8, line: { color: this.ink, width: 3 } });
-        }
-      }
-      if (this.arrowBox.checked && map === 'recommender') {
-        const from = s.maps.base, to = s.maps.reshaped, who = this.state.selected ?? (i >= 0 ? Int32Array.of(i) : this.movers());
-        for (const j of [...who].slice(0, 150)) if (Number.isFinite(from[2 * j])) notes.push({ x: to[2 * j], y: to[2 * j + 1], ax: from[2 * j], ay: from[2 * j + 1], axref: 'x', ayref: 'y', xref: 'x', yref: 'y', text: '', showarrow: true, arrowhead: 2, arrowsize: 1, arrowwidth: 1, arrowcolor: this.ink, opacity: .6 });
-      }
-      const names = s.labels[map === 'recommender' ? (this.state.blend < .5 && s.labels.base ? 'base' : 'reshaped') : map] ?? [];
-      const behind = this.dark ? 'rgba(17,17,17,.7)' : 'rgba(255,255,255,.7)';
-      for (const n of names) notes.push({ x: n.x, y: n.y, xref: 'x', yref: 'y', text: escaped(n.text), showarrow: false, font: { size: 12, color: this.ink }, bgcolor: behind, borderpad: 1 });
-      // shapes and annotations, not traces: WebGL points are drawn over every trace that is not
-      const title = this.caption(map), told = p.layout.xaxis.title.text === title ? {} : { 'xaxis.title.text': title };
-      this.Plotly.relayout(p, { shapes, annotations: notes, ...told });
-    }
+    const i = this.state.picked;
+    if (i >= 0 && !this.near) this.near = this.neighbours(i);
+    for (const p of this.views()) p.wake();
   }
 
-  movers() {  // those that moved farthest
-    if (!this.far) {
-      const a = this.s.maps.base, b = this.s.maps.reshaped, d = j => Math.hypot(a[2 * j] - b[2 * j], a[2 * j + 1] - b[2 * j + 1]) || 0;
-      this.far = Int32Array.from(Array(this.s.n).keys()).sort((x, y) => d(y) - d(x)).slice(0, 100);
-    }
-    return this.far;
+  paintMarks(ink, map, x, y) {  // what labels have to leave free: [left, top, right, bottom] of each
+    const i = this.state.picked, taken = [], at = j => map.screen(x[j], y[j]);
+    if (map.from !== map.to && map.blend > 0 && this.arrowBox.checked) this.paintTrails(ink, map);
+    if (i < 0 || x[i] !== x[i]) return taken;
+    const [sx, sy] = at(i);
+    ink.strokeStyle = this.ink; ink.lineWidth = 1; ink.globalAlpha = .55;
+    ink.beginPath();
+    for (const j of this.near ?? []) { const [a, b] = at(j); if (a === a) { ink.moveTo(sx, sy); ink.lineTo(a, b); } }
+    ink.stroke(); ink.globalAlpha = 1;
+    for (const [wide, colour] of [[6, map.look.paper], [2.5, this.ink]]) { ink.beginPath(); ink.arc(sx, sy, 9, 0, 7); ink.lineWidth = wide; ink.strokeStyle = colour; ink.stroke(); }
+    taken.push([sx - 12, sy - 12, sx + 12, sy + 12]);
+    return taken;
   }
 
-  async lassoed(div, e) {
-    const ids = [];
-    for (const q of e.points) { const i = this.nodeOf(q); if (i >= 0) ids.push(i); }
-    // the drawn outline goes: plotly would select by it again at every change, and a lasso begun inside of it would move it
-    try { await this.Plotly.relayout(div, { selections: [] }); } finally { this.settling = false; }
-    this.setSelected(Int32Array.from(ids.sort((a, b) => a - b)));
+  paintTrails(ink, map) {  // from where they were to where they are: thin where they come from
+    const from = this.s.maps[map.from], { x, y } = map.places(), who = this.state.selected && this.state.selected.length <= 150 ? this.state.selected : this.movers();
+    ink.strokeStyle = ink.fillStyle = this.dark ? '#ffd166' : '#8a4b00';
+    for (const j of who) {
+      if (x[j] !== x[j] || !this.rgba[4 * j + 3]) continue;
+      const [a, b] = map.screen(from[2 * j], from[2 * j + 1]), [c, d] = map.screen(x[j], y[j]);
+      for (let k = 0; k < 6; k++) { ink.globalAlpha = .12 + .11 * k; ink.lineWidth = .6 + .35 * k; ink.beginPath(); ink.moveTo(a + (c - a) * k / 6, b + (d - b) * k / 6); ink.lineTo(a + (c - a) * (k + 1) / 6, b + (d - b) * (k + 1) / 6); ink.stroke(); }
+      ink.globalAlpha = 1; ink.beginPath(); ink.arc(c, d, 3, 0, 7); ink.fill();
+    }
+    ink.globalAlpha = 1;
   }
+
+  movers() { return this.s.movers ?? []; }  // the 30 whose neighbours changed most, chosen when the scene was made
 
   setSelected(ids, told = false, list = true) {
     this.state.selected = ids && ids.length ? ids : null;
-    this.drawSelection();
-    if (this.arrowBox.checked) this.drawMarks();
+    this.recolour();
     if (list) this.showSelection();
     if (!told) this.hooks.onSelect?.(this.state.selected ?? new Int32Array(0));
-  }
-
-  drawSelection() {
-    const s = this.state.selected;
-    let points = [null, null];
-    if (s) { points = [[], []]; for (const i of s) { const j = this.place[i]; if (j >= 0) points[isUser(this.s, i) ? 0 : 1].push(j); } }
-    for (const [p] of this.charts()) this.Plotly.restyle(p, { selectedpoints: points }, [0, 1]);
   }
 
   showSelection() {
@@ -477,50 +568,46 @@ class Explorer {
     if (!ids) { this.picks.replaceChildren(); return; }
     const users = ids.filter(i => isUser(this.s, i)).length;
     const rows = [...ids.slice(0, 100)].map(i => make('li', {}, this.link(i)));
-    this.picks.replaceChildren(make('h3', { text: `Selected: ${users.toLocaleString('en')} users, ${(ids.length - users).toLocaleString('en')} items` }),
+    this.picks.replaceChildren(make('h3', { text: `Selected: ${count(users)} users, ${count(ids.length - users)} items` }),
       make('button', { type: 'button', class: 'px-csv', text: 'save as CSV', onclick: this.guard(() => this.csv(ids)) }), make('ul', {}, ...rows),
-      ...(ids.length > 100 ? [make('div', { class: 'px-note', text: `and ${(ids.length - 100).toLocaleString('en')} more, all in the CSV` })] : []));
+      ...(ids.length > 100 ? [make('div', { class: 'px-note', text: `and ${count(ids.length - 100)} more, all in the CSV` })] : []));
   }
 
-  csv(ids) {
+  async csv(ids) {
+    await Promise.all([...new Set(Array.from(ids, i => this.block(i)))].filter(k => this.parts.has(k)).map(k => this.parts.open(k)));
     const q = v => { const t = String(v ?? ''); return `"${(/^[=+\-@\t]/.test(t) && Number.isNaN(Number(t)) ? "'" + t : t).replaceAll('"', '""')}"`; };
     const lines = [['kind', 'id', 'name', ...this.s.columns.map(c => c.name), 'profile'].map(q).join(',')];
-    for (const i of ids) lines.push([isUser(this.s, i) ? 'user' : 'item', this.s.ids[i], this.s.names[i], ...this.s.columns.map(c => c.labels ? c.labels[c.values[i]] : Number.isFinite(c.values[i]) ? c.values[i] : ''), this.s.texts[i]].map(q).join(','));
+    for (const i of ids) lines.push([isUser(this.s, i) ? 'user' : 'item', this.id(i), this.name(i), ...this.s.columns.map(c => c.labels ? c.labels[c.values[i]] : Number.isFinite(c.values[i]) ? c.values[i] : ''), this.text(i)].map(q).join(','));
     const url = URL.createObjectURL(new Blob([lines.join('\r\n')], { type: 'text/csv' }));
     make('a', { href: url, download: 'selection.csv' }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   }
 
   walk(e) {  // arrow keys: the nearest point in that direction
+    const zoom = { '+': 1.5, '=': 1.5, '-': 1 / 1.5 }[e.key], { view } = this.points;
+    if (zoom) { e.preventDefault(); this.points.zoomAt(view.width / 2, view.height / 2, zoom); return; }
+    if (e.key === '0') { this.points.fit(); return; }
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
     if (!way) return;
     e.preventDefault();
-    if (this.state.picked < 0) { this.pick(this.ids[0][0] ?? this.ids[1][0], true); return; }
-    const [x, y] = this.position(this.state.map, this.state.picked);
+    const { x, y } = this.points.places(), here = j => x[j] === x[j] && this.rgba[4 * j + 3] > 0, p = this.state.picked;
     let best = -1, least = Infinity;
-    for (const ids of this.ids) for (const j of ids) {
-      const [a, b] = this.position(this.state.map, j), dx = a - x, dy = b - y, along = dx * way[0] + dy * way[1], d = dx * dx + dy * dy;
-      if (along > .7 * Math.sqrt(d) && d > 0 && d < least) { least = d; best = j; }
+    const begun = p >= 0 && here(p), [a, b] = begun ? [x[p], y[p]] : [view.cx, view.cy];  // at first: what is nearest to the middle
+    for (let j = 0; j < this.s.n; j++) {
+      const dx = x[j] - a, dy = y[j] - b, d = dx * dx + dy * dy;
+      if (d < least && j !== p && here(j) && (!begun || dx * way[0] + dy * way[1] > .7 * Math.sqrt(d))) { least = d; best = j; }
     }
-    if (best >= 0) this.pick(best, true);
+    if (best >= 0) this.pick(best, true, true);
   }
 
-  // --- one user's distributions
+  // --- one user's distributions: the items whose probability changed most
   async showDistribution(i) {
-    const s = this.s, spaces = ['profiles', 'base', 'reshaped'].filter(k => s.vectors[k]);
+    const s = this.s, spaces = ['profiles', 'base', 'reshaped'].filter(k => this.vectors(k));
     if (!isUser(s, i) || !spaces.length) { this.dist.hidden = true; this.distNote.textContent = isUser(s, i) ? '' : 'Pick a user to see its distributions over items.'; return; }
-    const made = Object.fromEntries(spaces.map(k => [k, softmax(s, k, i, k === 'profiles' ? s.settings.teacher_tau ?? s.settings.tau : s.settings.tau)]));
-    const lead = made.profiles ?? made.base ?? made.reshaped, order = [...lead.keys()].sort((a, b) => lead[b] - lead[a]);
-    const names = { profiles: 'p: profiles', base: 'q: before', reshaped: "q': after" }, dash = { profiles: 'solid', base: 'dot', reshaped: 'dash' }, colour = { profiles: this.dark ? '#e6c15a' : '#555', base: OKABE[0], reshaped: OKABE[1] };
-    const top = order.slice(0, 300), rank = top.map((_, k) => k + 1);
-    const traces = [...spaces].reverse().map(k => ({ type: 'scatter', mode: k === 'profiles' ? 'lines' : 'markers', name: names[k], x: rank, y: top.map(j => made[k][j]), hoverinfo: 'skip',
-      line: { color: colour[k], dash: dash[k], width: 2 }, marker: { color: colour[k], size: 4, symbol: k === 'base' ? 'circle-open' : 'x', opacity: .8 } }));
-    const sets = [['train', 'history', 'line-ns-open'], ['test', 'held out', 'star'], ['added', 'added', 'cross-open']], floor = Math.min(...traces.flatMap(t => t.y)) * .8;
-    const at = new Map(top.map((j, k) => [j, k + 1]));
-    for (const [k, name, symbol] of sets) { const js = [...rowOf(s, s.lists[k], i)].filter(j => at.has(j)); if (js.length) traces.push({ type: 'scatter', mode: 'markers', name, x: js.map(j => at.get(j)), y: js.map(() => floor), hoverinfo: 'skip', marker: { symbol, size: 10, color: k === 'test' ? OKABE[2] : this.ink, line: { width: 1.5, color: k === 'test' ? OKABE[2] : this.ink } } }); }
+    const tau = k => k === 'profiles' ? s.settings.teacher_tau ?? s.settings.tau : s.settings.tau;
+    const made = Object.fromEntries(spaces.map(k => [k, softmax(cosines(this.vectors(k), s.n, i).subarray(s.n_users), tau(k))]));
     this.dist.hidden = false;
-    await this.Plotly.react(this.dist, traces, { autosize: true, height: 300, margin: { l: 70, r: 10, t: 30, b: 40 }, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: this.ink },
-      legend: { orientation: 'h', y: 1.15 }, xaxis: { title: { text: `items, most fitting profile first (top ${top.length} of ${s.n_items})` }, gridcolor: '#8884' }, yaxis: { type: 'log', title: { text: 'probability' }, gridcolor: '#8884', exponentformat: 'power' } }, { displaylogo: false, showSendToCloud: false });
+    this.dist.replaceChildren(...this.dumbbells(i, made));
     const say = [];
     if (made.profiles) {
       const sharp = 1 - entropy(made.profiles) / Math.log(s.n_items);
@@ -530,39 +617,48 @@ class Explorer {
     this.distNote.textContent = say.join(' ');
   }
 
+  dumbbells(i, made) {  // a line an item: before, after, and where the profile would have it
+    const s = this.s, a = made.base ?? made.profiles, b = made.reshaped ?? made.base ?? made.profiles, lists = this.lists();
+    const change = a.map((x, j) => Math.abs(b[j] - x)), most = a === b ? nearest(a, 0, s.n_items, 20, -1) : nearest(change, 0, s.n_items, 20, -1);
+    most.sort((x, y) => b[y] - a[y] - (b[x] - a[x]));
+    const all = most.flatMap(j => Object.values(made).map(p => p[j])), low = Math.log(Math.min(...all)), span = Math.log(Math.max(...all)) - low || 1, place = p => 2 + 96 * (Math.log(p) - low) / span;
+    const has = (k, j) => [...rowOf(lists[k], i)].includes(j), marks = [['train', 'history', '▪'], ['test', 'held out', '★'], ['added', 'added', '+']];
+    const line = j => make('li', {}, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
+      make('span', { class: 'px-beam', role: 'img', 'aria-label': Object.entries(made).map(([k, p]) => `${k}: ${(100 * p[j]).toFixed(2)} %`).join(', ') },
+        make('span', { class: `px-rod ${b[j] > a[j] ? 'px-up' : 'px-down'}`, style: `left:${Math.min(place(a[j]), place(b[j]))}%;width:${Math.abs(place(a[j]) - place(b[j]))}%` }),
+        ...[['profiles', 'px-p'], ['base', 'px-q'], ['reshaped', 'px-r']].filter(([k]) => made[k]).map(([k, look]) => make('span', { class: `px-bell ${look}`, style: `left:${place(made[k][j])}%` }))));
+    const key = [['profiles', 'px-p', 'profile'], ['base', 'px-q', 'before'], ['reshaped', 'px-r', 'after']].filter(([k]) => made[k]).map(([, look, word]) => make('span', { class: 'px-key' }, make('span', { class: `px-bell ${look}` }), make('span', { text: word })));
+    const title = a === b ? 'The 20 items with the highest probability' : 'The 20 items whose probability changed most';
+    return [make('h3', { text: title }), make('div', { class: 'px-note px-keys' }, ...key, make('span', { text: `log scale, ${(100 * Math.exp(low)).toPrecision(2)} % to ${(100 * Math.exp(low + span)).toPrecision(2)} %; ${marks.map(m => `${m[2]} ${m[1]}`).join(', ')}` })), make('ul', { class: 'px-bells' }, ...most.map(line))];
+  }
+
   destroy() {
-    this.media.removeEventListener('change', this.onTheme); this.watcher.disconnect(); this.sizer.disconnect();
-    for (const p of [this.plot, this.plot2, this.dist]) this.Plotly.purge(p);
+    this.media.removeEventListener('change', this.onTheme); this.watcher.disconnect();
+    for (const p of this.views()) p.destroy();
   }
 }
 
-// plotly reads a few tags in texts: cluster names are the only data it is given, escaped
-const escaped = t => String(t).replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('$', '&#36;');
+async function explore(el, packed, hooks) {  // an explorer whose first picture is drawn
+  const parts = new Parts(packed);
+  await parts.open('scene');
+  const made = new Explorer(el, parts, hooks);
+  await made.ready;
+  return made;
+}
 
 // ---------- in a notebook (anywidget)
-let library = null;  // plotly.js, once a page
-function plotlyFrom(source) {
-  if (!library) {
-    const url = URL.createObjectURL(new Blob(['const module={exports:{}};const exports=module.exports;const define=undefined;\n', source, '\nexport default module.exports;'], { type: 'text/javascript' }));
-    library = import(url).then(m => m.default).finally(() => URL.revokeObjectURL(url));
-  }
-  return library;
-}
-
 function render({ model, el }) {
   const note = make('div', { class: 'px-note', role: 'status', text: 'Loading the map …' });
   el.replaceChildren(note);
-  let explorer = null, quiet = false, parts = {};
+  let explorer = null, quiet = false;
   const send = (kind, more = {}, buffers) => model.send({ kind, ...more }, undefined, buffers);
   const set = (k, v) => { quiet = true; model.set(k, v); model.save_changes(); quiet = false; };
   const problem = e => { el.prepend(make('div', { class: 'px-alert', role: 'alert', text: `The map cannot be shown: ${e?.message ?? e}` })); send('error', { text: String(e?.stack ?? e) }); };
   const hooks = { onPick: i => set('picked', i), onSelect: ids => send('select', {}, [ids.buffer]), onState: (k, v) => set(k, v), onError: text => send('error', { text }) };
-  const show = async () => {
-    const [scene, Plotly] = await Promise.all([unpack(parts.scene), plotlyFrom(parts.plotly)]);
+  const show = async (names, buffers) => {
     if (model.get('svg')) hooks.webgl = false;
     explorer?.destroy();
-    explorer = new Explorer(el, scene, Plotly, hooks);
-    await explorer.ready;
+    explorer = await explore(el, Object.fromEntries(names.map((name, k) => [name, () => buffers[k]])), hooks);
     const colour = model.get('colour');
     if (colour && explorer.column(colour)) explorer.setColour(colour, true);
     if (model.get('map')) explorer.setMap(model.get('map'), true);
@@ -571,27 +667,27 @@ function render({ model, el }) {
     el.dataset.ready = 'yes';
   };
   const onMessage = (m, buffers) => {
-    if (m.kind === 'part') { parts[m.name] = buffers[0]; if (parts.scene && (parts.plotly || library)) show().catch(problem); }
+    if (m.kind === 'parts') show(m.names, buffers).catch(problem);
     if (m.kind === 'select') explorer?.setSelected(new Int32Array(buffers[0].buffer.slice(buffers[0].byteOffset, buffers[0].byteOffset + buffers[0].byteLength)), true);
   };
   model.on('msg:custom', onMessage);
-  const react = { picked: v => explorer?.pick(v, false), colour: v => v && explorer?.setColour(v, true), blend: v => explorer?.setBlend(v, true), map: v => v && explorer?.setMap(v, true) };
+  const react = { picked: v => explorer?.pick(v, false, true), colour: v => v && explorer?.setColour(v, true), blend: v => explorer?.setBlend(v, true), map: v => v && explorer?.setMap(v, true) };
   for (const [k, f] of Object.entries(react)) model.on(`change:${k}`, () => { if (!quiet) { try { f(model.get(k)); } catch (e) { explorer ? explorer.fail(e) : problem(e); } } });
-  send('ready', { plotly: !library });
+  send('ready');
   return () => { model.off('msg:custom', onMessage); explorer?.destroy(); };
 }
 
-// ---------- in a file (save_html): <div class="px-mount" data-scene="id of a script element with base64">
+// ---------- in a file (save_html): <div class="px-mount" data-scene="1">, and its parts in <script data-scene="1" data-part="...">
 async function mountAll() {
   for (const el of document.querySelectorAll('.px-mount')) {
     try {
-      const scene = await unpack(bytes(document.getElementById(el.dataset.scene).textContent.trim()));
-      const explorer = new Explorer(el, scene, globalThis.Plotly, {});
-      await explorer.ready;
-      el.explorer = explorer; el.dataset.ready = 'yes';
+      const packed = {};
+      for (const part of document.querySelectorAll('script[data-part]')) if (part.dataset.scene === el.dataset.scene) packed[part.dataset.part] = () => bytes(part.textContent.trim());
+      el.explorer = await explore(el, packed, {});
+      el.dataset.ready = 'yes';
     } catch (e) { el.replaceChildren(make('div', { class: 'px-alert', role: 'alert', text: `The map cannot be shown: ${e?.message ?? e}` })); }
   }
 }
 
-export { Explorer, mountAll };
+export { Explorer, explore, mountAll };
 export default { render };

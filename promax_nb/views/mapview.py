@@ -19,7 +19,7 @@ from .explorer import Explorer, Picked
 from .html import Safe, tag
 from .maps import project_scene
 from .nodes import node_table
-from .page import explorer_data, explorer_source
+from .packing import explorer_data, explorer_source
 from .stills import still_map
 from .parts import Notice, Part
 from .texts import harmless
@@ -37,7 +37,7 @@ class Canvas(anywidget.AnyWidget):
 
     def __init__(
         self,
-        content: bytes,  # from `explorer_data`
+        content: dict,  # from `explorer_data`: part -> bytes
         selected,  # called with the node indices that a person has selected
         failed,  # called with an error
         **values,  # of the shared ones
@@ -50,21 +50,13 @@ class Canvas(anywidget.AnyWidget):
         """A message from the browser: it is ready for data, something was selected, or something went wrong."""
         try:
             if message['kind'] == 'ready':
-                self._deliver(message.get('plotly', True))
+                self.send({'kind': 'parts', 'names': list(self.content)}, list(self.content.values()))
             elif message['kind'] == 'select':
                 self.selected(np.frombuffer(bytes(buffers[0]), '<i4').astype(np.int64))
             elif message['kind'] == 'error':
                 raise RuntimeError(f"in the browser: {harmless(message.get('text', ''), 300)}")
         except Exception as error:
             self.failed(error)
-
-    def _deliver(self, with_plotly):
-        """Send the scene, and plotly.js where the page does not have it yet."""
-        from plotly.offline import get_plotlyjs
-
-        if with_plotly:
-            self.send({'kind': 'part', 'name': 'plotly'}, [get_plotlyjs().encode()])
-        self.send({'kind': 'part', 'name': 'scene'}, [self.content])
 
     def select(self, nodes):
         """Show a selection that was made in Python."""
@@ -136,7 +128,7 @@ class MapExplorer(Explorer):
         self,
         data,  # Scene, run folder or RecData
         projection=None,  # from `project_scene`; None: made in the background
-        colour: str = 'kind',  # column of `node_table` to colour by
+        colour: str | None = None,  # column of `node_table` to colour by; None: the attribute that the map sorted best
         svg: bool = False,  # do without WebGL
         project: dict | None = None,  # how to project when none is given: seed, method, sample, cache ...
         **parts,  # as in `as_scene`
@@ -150,7 +142,7 @@ class MapExplorer(Explorer):
         self.table: pd.DataFrame | None = None  # from `node_table`
         self.work: Work | None = None
         self.nodes = np.zeros(0, np.int64)
-        self._start = {'colour': colour, 'svg': svg}
+        self._start = {'colour': colour or '', 'svg': svg}
         self._place = VBox([])
         self.children = [self.alert, self._place, self.status]
         if projection is not None:
@@ -244,11 +236,11 @@ class MapExplorer(Explorer):
     def _show(self, projection):
         """Put the map in place."""
         table, colour = node_table(self.scene, projection), self._start['colour']
-        if colour not in table:
+        if colour and colour not in table:
             columns = ', '.join(map(str, table))
             raise ValueError(f'there is no column {harmless(colour, 60)!r} to colour by: use one of {columns}.')
         self.projection, self.table = projection, table
-        content = explorer_data(self.scene, projection)
+        content = explorer_data(self.scene, projection, table=table)
         self.canvas = Canvas(content, lambda nodes: self.hear_selection(nodes), self.notice.fail, **self._start)
         self.draw()
         self.canvas.observe(self.hear_pick, 'picked')
