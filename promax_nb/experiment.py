@@ -28,8 +28,16 @@ from .trainings import choose_base, choose_weights, train_both, train_final
 def _profile_columns(
     config: DataConfig,
 ) -> dict:
-    """The columns that hold profiles, as the rooms call them."""
-    return {f'{side}_profile': getattr(config, f'{side}_profile_column') for side in ('user', 'item')}
+    """The columns or tables that hold profiles, as the rooms call them."""
+    from promax_nb.data.loaders import read_table
+
+    found = {}
+    for side, ids in (('user', config.user_column), ('item', config.item_column)):
+        column, file = getattr(config, f'{side}_profile_column'), getattr(config, f'{side}_profiles')
+        if column and file:
+            raise ValueError(f'{side}_profile_column and {side}_profiles are both given: use one of them.')
+        found[f'{side}_profile'] = read_table(file, [ids, 'id']) if file else column
+    return found | {'profile_source': config.profile_source}
 
 
 def _from_files(
@@ -541,10 +549,10 @@ def _audited(
     checks,  # DataFrame of `audit`
 ) -> str:
     """What the audit found, in a line."""
-    from promax_nb.data.audit import ATTRIBUTES
+    from promax_nb.data.audit import ATTRIBUTES, SOURCE
 
     failed = checks[~checks.passed.astype(bool)]
-    counted = checks[(checks.check == ATTRIBUTES) & (checks['count'] > 0)]
+    counted = checks[checks.check.isin([ATTRIBUTES, SOURCE]) & (checks['count'] > 0)]
     if len(failed):
         told = 'AUDIT FAILED: ' + '; '.join(map(str, failed.detail))
     else:

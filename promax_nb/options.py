@@ -32,6 +32,11 @@ class DataConfig:
     text_column: str | None = option(None, "column of the text in the item file; none: 'text', if there is one")
     user_profile_column: str | None = option(None, 'column of written profiles in the user file; none: to be written')
     item_profile_column: str | None = option(None, 'column of written profiles in the item file; none: to be written')
+    user_profiles: str | None = option(None, 'CSV, TSV or parquet file of profiles that users have: id, profile')
+    item_profiles: str | None = option(None, 'CSV, TSV or parquet file of profiles that items have: id, profile')
+    profile_source: str | None = option(
+        None, "what profiles that are brought were written from, e.g. 'reviews of train events'; stands in the audit"
+    )
     threshold: float | None = option(4.0, 'rating from which an interaction is a positive; none: every one is')
     unrated: tuple[float, ...] | None = option(
         None, "ratings that mean that none was given, e.g. 0,-1; '': there are no such; none: found", empty=True

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from promax_nb.data.audit import SOURCE, audit
 from promax_nb.data.columns import DataWarning
 from promax_nb.data.frames import from_frame
 from promax_nb.data.interactions import SPLITS, RecData
@@ -350,6 +351,10 @@ def test_imdb_exp3rt(real, told):
     files = {name: str(folder / f'{name}.csv') for name in ('events', 'items', 'users')}
     brought = dict(user_profile_column='profile', item_profile_column='text', split='split', kcore=0)
     data = load_data(DataConfig(**files, **brought))
+    given = brought | {'user_profile_column': None, 'user_profiles': files['users'], 'profile_source': 'train reviews'}
+    assert load_data(DataConfig(**files, **given)).extras == data.extras
+    with pytest.raises(ValueError, match='both given'):
+        load_data(DataConfig(**files, **given | {'user_profile_column': 'profile'}))
     assert data.shape == (791, 1155) and data.test.nnz == 3426 and data.train.nnz + data.valid.nnz == 11187
     assert data.meta['valid_cut'] == 'random' and 0.1 < data.valid.nnz / 11187 < 0.15 and not told()
     marked = sum('[Like]' in text for text in data.extras['user_profiles'])
@@ -371,6 +376,13 @@ def test_profiles_of_a_table():
     assert data.meta['warnings'][-1] == "1 of 30 items have no profile in the column 'for'"
     both = from_frame(visits(), shelf.rename(columns={'text': 'blurb'}), kcore=0, text='blurb', item_profile='blurb')
     assert both.extras['item_profiles'][0] == both.items.text[0] == 'a thing' and 'user_profiles' not in both.extras
+    apart = readers.rename(columns={'user': 'id', 'persona': 'profile'}).sample(frac=1, random_state=0)
+    table = from_frame(visits(), shelf, kcore=0, user_profile=apart, item_profile='for', profile_source='old reviews')
+    told = [dict(zip(one.users.user, one.extras['user_profiles'], strict=True)) for one in (table, data)]
+    assert told[0] == told[1] and not data.meta['profile_source']
+    for one, told in ((table, 'old reviews'), (data, '--profile-source')):
+        row = audit(one).set_index('check').loc[SOURCE]
+        assert row.passed and told in row.detail
     crossed = from_frame(visits(), shelf, kcore=0, text='for', item_profile='text')
     assert crossed.extras['item_profiles'][0] == 'a thing' and crossed.items.text[0].startswith('people')
 

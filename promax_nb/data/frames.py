@@ -347,7 +347,7 @@ def _split_diary(
 # %% ../../nbs/data/05_frames.ipynb #aab21f28
 def _take_profiles(
     given,  # DataFrame | None: the caller's table
-    named,  # str | None: its column of profiles
+    named,  # str | DataFrame | None: its column of profiles, or a table of them: id, profile
     ids,  # str: its id column
     side,  # 'user' | 'item'
     shared=(),  # columns that stay in the table: they are title or text as well
@@ -355,6 +355,12 @@ def _take_profiles(
     """The written profiles of a table."""
     if named is None:
         return given, None
+    if isinstance(named, pd.DataFrame):
+        key = ids if ids in named else 'id'
+        need_columns(named, [key, 'profile'], f'{side}_profile')
+        texts = named['profile'].map(cell_text).astype(str).str.strip()
+        texts.index = read_ids(named[key].reset_index(drop=True), f'{side}_profile.{key}').to_numpy()
+        return given, texts[~texts.index.duplicated()]
     if given is None:
         raise ValueError(f'{side}_profile={named!r} names a column of {side}s, but {side}s is None: pass the table')
     need_columns(given, [ids, named], f'{side}s')
@@ -402,8 +408,9 @@ def from_frame(
     meta=None,  # dict | None: notes to keep
     unrated='auto',  # 'auto' | number | list of numbers: ratings that mean "none was given", such as 0 or -1; []: none
     allow_cold=False,  # bool: accept users who have events, but none of them in train
-    user_profile=None,  # str | None: column of users that holds a written profile of each
-    item_profile=None,  # str | None: column of items that does; it may be the text as well
+    user_profile=None,  # str | DataFrame | None: column of users with a written profile of each, or a table id, profile
+    item_profile=None,  # str | DataFrame | None: the same of items; a column may be the text as well
+    profile_source=None,  # str | None: what those profiles were written from, e.g. 'reviews before 2020', for the audit
 ) -> RecData:  # checked; meta says what was dropped and how it was split, and keeps what was told
     """Any table of events becomes RecData; raises ValueError for absent columns and for what cannot be read rightly."""
     if not isinstance(events, pd.DataFrame):
@@ -439,6 +446,8 @@ def from_frame(
     item_table = items_by_id(items, item, title, text, diary['item'], meta)
     diary = _in_rows(diary, user_table['user'], item_table['item'])
     diary['split'] = _split_diary(diary, split, way, ratios, seed, meta)
+    if personas is not None or blurbs is not None:
+        meta['profile_source'] = str(profile_source or '')
     for side, texts, table in (('user', personas, user_table), ('item', blurbs, item_table)):
         extras |= _profiles_of(texts, table[side], side, meta)
     data = assemble(diary, user_table, item_table, name=name, meta=meta, extras=extras)

@@ -292,8 +292,9 @@ def from_atomic(
     name=None,  # str | None: what to call it; None: NAME of the files
     unrated='auto',  # 'auto' | number | list of numbers: ratings that mean "none was given"; []: none
     allow_cold=False,  # bool: accept users who have events, but none of them in train
-    user_profile=None,  # str | None: column of the .user file that holds a written profile of each
-    item_profile=None,  # str | None: column of the .item file that does
+    user_profile=None,  # str | DataFrame | None: column of the .user file with a profile of each; a table id, profile
+    item_profile=None,  # str | DataFrame | None: the same of items
+    profile_source=None,  # str | None: what those profiles were written from, for the audit
 ) -> RecData:  # meta says which files and which id field were used, and how many texts were found
     """RecBole's `.inter`, `.item` and `.user` files, with item texts from a JSON file beside them."""
     folder = need_folder(folder, 'NAME.inter')
@@ -326,4 +327,5 @@ def from_atomic(
         allow_cold=allow_cold,
         user_profile=user_profile,
         item_profile=item_profile,
+        profile_source=profile_source,
     )
