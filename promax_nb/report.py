@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MORE_SEEDS', 'as_table', 'verdict', 'still_improving', 'lists_line', 'lists_table', 'without_nan',
-           'write_strict_json', 'write_parquet', 'cause', 'use_of', 'write_report', 'write_map', 'alignment_curves',
-           'lettingo_report']
+           'write_strict_json', 'write_parquet', 'cause', 'in_paragraphs', 'use_of', 'write_report', 'write_map',
+           'alignment_curves', 'lettingo_report']
 
 # %% ../nbs/88_report.ipynb #7d3d20da
 import dataclasses
@@ -199,6 +199,15 @@ def cause(
     )
 
 
+def in_paragraphs(
+    sentences,  # of str
+):  # HTML
+    """Sentences below each other, as wide as the page."""
+    from promax_nb.views.html import tag
+
+    return tag('div', [tag('p', sentence, limit=None) for sentence in sentences])
+
+
 def use_of(
     others,  # Alternatives, or None
     data,  # RecData
@@ -229,7 +238,7 @@ def use_of(
     sentences = [f'Use {chosen["method"]}: {chosen["why"]}']
     sentences += [gate['sentence']] * bool(gate) + list(faults) + [because] * bool(because) + others.told
     figures = {
-        f'What to use here: {chosen["method"]}': '\n'.join(sentences),
+        f'What to use here: {chosen["method"]}': in_paragraphs(sentences),
         'Every method beside the base': methods_plot(differences, chosen['method']),
         'Every method, in numbers (chosen by validation; test decides nothing)': methods_table(entries),
     }
@@ -356,6 +365,18 @@ def _bar():
     return tell
 
 
+def _what_texts_know(
+    folder: Path | None,  # of a run
+) -> dict:  # heading -> sentences; {} where the run did not ask
+    """The gate of a run, and the cause where reshaping did not help."""
+    if folder is None or not (folder / 'metrics.json').is_file():
+        return {}
+    noted = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+    gate, because = noted.get('gate'), noted.get('cause')
+    said = [gate['sentence']] * bool(gate) + [because] * bool(because)
+    return {'What the texts know': in_paragraphs(said)} if said else {}
+
+
 def write_map(
     run,  # folder of a finished run, or a Scene
     out=None,  # HTML file to write; None: map.html in the run folder
@@ -380,7 +401,7 @@ def write_map(
     table = node_table(scene, projection)
     for name, places in projection.coords.items():
         table[[f'{name} x', f'{name} y']] = places
-    parts = {'Map': (scene, projection)} | population(scene)
+    parts = _what_texts_know(scene.folder) | {'Map': (scene, projection)} | population(scene)
     title = f'{harmless(scene.data.name, 80)}: users and items before and after reshaping'
     page = save_html(parts, out, title)
     write_parquet(table, out.with_suffix('.parquet'))
