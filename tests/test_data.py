@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 from collections import OrderedDict, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -694,9 +695,10 @@ def same(a, b):
 
 
 def test_round_trip(tmp_path, shop):
-    shop.extras.update(
+    more = dict(
         augmented=shop.train + shop.valid, item_profiles=['a'] * 120, nested={'x': [np.arange(3), {'y': None}]}
     )
+    shop = replace(shop, extras=shop.extras | more)  # the others keep theirs
     assert save(shop, tmp_path / 'deep' / 's') == tmp_path / 'deep' / 's'
     back = load(tmp_path / 'deep' / 's')
     same(shop, back)
