@@ -6,9 +6,10 @@
 The data are generated: as many items as users, 20 interactions a user, taste groups that events and vectors share,
 vectors of 384 numbers that no text model has made. A step reads what the steps before it left in the folder and leaves
 one JSON behind; a step whose JSON is there is not run again, so a run that was stopped goes on. Seconds are of the step
-alone, imports apart; peak memory is that of its process (getrusage), and what the imports of it take stands beside it.
+alone, imports apart (with --threads 1 those of the processor, so that other work beside it does not count); peak memory
+is that of its process (getrusage), and what the imports of it take stands beside it.
 `events20m` is `from_frame` alone, on 20 million rows: its peak stands beside the memory after the table was read. An
-epoch is measured by its first steps (at most --steps of them) where it is long; the table says of how many. `slope` is
+epoch is measured by --steps of its steps, after as many that warm up; the table says of how many. `slope` is
 the exponent between two sizes: 1 means ten times the time for ten times the users.
 """
 
@@ -46,16 +47,18 @@ def cpu_seconds():
 class Step:
     """Times one block and notes what came of it."""
 
+    clock = time.perf_counter
+
     def __init__(self):
         self.facts = {}
 
     def __enter__(self):
         self.facts |= {'imports_gib': peak(), 'before_gib': resident()}
-        self.began, self.worked = time.perf_counter(), cpu_seconds()
+        self.began, self.worked = Step.clock(), cpu_seconds()
         return self
 
     def __exit__(self, *_):
-        self.facts['seconds'] = time.perf_counter() - self.began
+        self.facts['seconds'] = Step.clock() - self.began
         self.facts['cpu_seconds'] = cpu_seconds() - self.worked
         self.facts['peak_gib'] = peak()
 
@@ -201,17 +204,18 @@ def timed_steps(take, every, most):
     """Seconds of the steps with the terms of ProMax and of those without, at least two of each where there are both."""
     seconds = {True: [], False: []}
     kinds = (True, False) if every > 1 else (True,)
-    for number in range(4 * most):
-        began = time.perf_counter()
+    began = Step.clock()
+    for number in range(6 * most):
+        before = Step.clock()
         with_terms = take(number)
-        if number:  # the first one builds what the others find
-            seconds[with_terms].append(time.perf_counter() - began)
-        if number >= most and all(len(seconds[kind]) > 1 for kind in kinds):
+        if number >= most or number and before - began > 30:  # until then large tables are touched for the first time
+            seconds[with_terms].append(Step.clock() - before)
+        if sum(map(len, seconds.values())) >= most and all(len(seconds[kind]) > 1 for kind in kinds):
             break
     return {kind: sum(times) / len(times) for kind, times in seconds.items() if times}, number + 1
 
 
-def one_epoch(folder, options, base, batch=4096, name='adam', **settings):
+def one_epoch(folder, options, base, batch=4096, name='auto', **settings):
     """One epoch with both losses, worked out from its first steps."""
     import numpy as np
     import torch
@@ -219,7 +223,7 @@ def one_epoch(folder, options, base, batch=4096, name='adam', **settings):
 
     from promax_nb.models import bases
     from promax_nb.models.objectives import ProMax
-    from promax_nb.models.optimisers import ByRows, optimizer_of
+    from promax_nb.models.optimisers import ByRows, LazyAdam, optimizer_of, squares
     from promax_nb.models.train import PairSampler
 
     torch.set_num_threads(options.threads)
@@ -231,14 +235,18 @@ def one_epoch(folder, options, base, batch=4096, name='adam', **settings):
         model = getattr(bases, base)(train)
         objective = ProMax(users, items, sparse.load_npz(folder / 'added.npz'), **settings)
         sampler, rng = PairSampler(train), np.random.default_rng(0)
-        optimizer, seen = optimizer_of(model, name, 1e-3, 0.0), ByRows(model) if name == 'lazy' else model
+        optimizer = optimizer_of(model, name, 1e-3, 1e-6)
+        by_rows = isinstance(optimizer, LazyAdam)
+        seen = ByRows(model, optimizer) if by_rows else model
         triples = [torch.from_numpy(part) for part in sampler.epoch(rng)]
-        prepared = time.perf_counter() - facts.began
+        prepared = Step.clock() - facts.began
         count = -(-len(triples[0]) // batch)
 
         def take(number):
             start = number % count * batch
             terms = objective(seen, *(part[start : start + batch].long() for part in triples))
+            if not by_rows:
+                terms['reg'] = 1e-6 * squares(model)
             optimizer.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
             optimizer.step()
@@ -248,6 +256,7 @@ def one_epoch(folder, options, base, batch=4096, name='adam', **settings):
         seconds, steps = timed_steps(take, every, options.steps)
     each = seconds[True] / every + seconds.get(False, 0) * (1 - 1 / every)
     return facts.facts | {
+        'optimizer': 'lazy' if by_rows else 'adam',
         'terms': 'sampled' if objective.sampled else 'exact',
         'prepare_seconds': prepared,
         'step_seconds': each,
@@ -264,13 +273,13 @@ def step_mf(folder, options):
 
 
 def step_mf_sampled(folder, options):
-    """One epoch of MF with ProMax, its terms estimated at every size."""
-    return one_epoch(folder, options, 'MF', terms='sampled')
+    """One epoch of MF with ProMax, its terms estimated at every size; Adam moves all rows."""
+    return one_epoch(folder, options, 'MF', name='adam', terms='sampled')
 
 
 def step_mf_lazy(folder, options):
-    """One epoch of MF with SDR, estimated at every size; the optimiser moves the rows of a batch only."""
-    return one_epoch(folder, options, 'MF', name='lazy', s2dr=0, terms='sampled')
+    """One epoch of MF with ProMax, its terms estimated at every size; the rows of a batch are moved."""
+    return one_epoch(folder, options, 'MF', name='lazy', terms='sampled')
 
 
 def step_lightgcn(folder, options):
@@ -346,6 +355,8 @@ def one(options, size, step):
     """What the process of a step does."""
     folder = options.work / size
     folder.mkdir(parents=True, exist_ok=True)
+    if options.threads == 1:
+        Step.clock = time.process_time
     facts = make(folder, SIZES[size]) if step == 'make' else STEPS[step](folder, options)
     facts |= {'threads': options.threads, 'size': SIZES[size]}
     part = folder / f'{step}.part'

@@ -8,7 +8,7 @@ import torch
 from promax_nb.data.bookshop import toy_data
 from promax_nb.models.bases import MF, LightGCN
 from promax_nb.models.objectives import BPR, ProMax
-from promax_nb.models.optimisers import ByRows, LazyAdam, Rows, squares
+from promax_nb.models.optimisers import ByRows, LazyAdam, Rows, idle_steps, is_by_rows, optimizer_name, squares
 from promax_nb.models.sameness import training_parts
 from promax_nb.models.train import TrainConfig, fit
 
@@ -27,7 +27,7 @@ def test_a_lazy_step_moves_the_rows_of_the_batch_alone():
     batch = torch.tensor([3, 5, 3]), torch.tensor([7, 8, 9]), torch.tensor([1, 2, 7])
     for _ in range(2):
         optimizer.zero_grad(set_to_none=True)
-        sum(BPR()(ByRows(model), *batch).values()).backward()
+        sum(BPR()(ByRows(model, optimizer), *batch).values()).backward()
         optimizer.step()
     assert set(moved(users, model.user).nonzero()[:, 0].tolist()) == {3, 5}
     assert set(moved(items, model.item).nonzero()[:, 0].tolist()) == {1, 2, 7, 8, 9}
@@ -45,7 +45,7 @@ def test_where_all_rows_are_touched_lazy_is_adam():
         batch = everybody, everybody, everybody.roll(shift)
         ours.zero_grad()
         adam.zero_grad()
-        sum(BPR()(ByRows(lazy), *batch).values()).backward()
+        sum(BPR()(ByRows(lazy, ours), *batch).values()).backward()
         (sum(BPR()(exact, *batch).values()) + 0.02 * squares(exact)).backward()
         ours.step()
         adam.step()
@@ -56,7 +56,8 @@ def test_sdr_moves_all_items_and_few_users():
     rng = np.random.default_rng(0)
     su, si = (rng.normal(size=(count, 6)).astype(np.float32) for count in (80, 60))
     model = MF(DATA, dim=4)
-    terms = ProMax(su, si, sdr=1.0, s2dr=0)(ByRows(model), *(torch.tensor([number]) for number in (3, 7, 1)))
+    seen = ByRows(model, LazyAdam(model.parameters()))
+    terms = ProMax(su, si, sdr=1.0, s2dr=0)(seen, *(torch.tensor([number]) for number in (3, 7, 1)))
     sum(terms.values()).backward()
     assert model.user.grad.is_sparse and not model.item.grad.is_sparse
     assert (model.item.grad != 0).any(1).sum() == 60
@@ -99,3 +100,83 @@ def test_squares_have_the_value_and_the_gradient_of_squares():
     squares(model).backward()
     assert torch.allclose(model.user.grad, 2 * model.user)
     assert torch.isclose(squares(model), sum((parameter**2).sum() for parameter in model.parameters()))
+
+
+def test_missed_steps_at_once_are_the_steps_of_adam():
+    draw = torch.Generator().manual_seed(0)
+    how = {'lr': 1e-3, 'betas': (0.9, 0.999), 'eps': 1e-8, 'reg': 1e-4}
+    weight = torch.nn.Parameter(0.1 * torch.randn(5, 4, generator=draw))
+    adam = torch.optim.Adam([weight], lr=how['lr'])
+    for step in range(130):
+        if step == 100:
+            kept = [x.clone() for x in (weight.detach(), *(adam.state[weight][k] for k in ('exp_avg', 'exp_avg_sq')))]
+        gradient = 1e-3 * torch.randn(5, 4, generator=draw) if step < 100 else 0
+        weight.grad = gradient + 2 * how['reg'] * weight.detach()
+        adam.step()
+    steps = torch.full((5, 1), 30.0)
+    here, mean, square = idle_steps(*kept, steps, torch.full((5, 1), 100.0), how)
+    assert (here - weight).abs().max() < 0.01 * (kept[0] - weight).abs().max()
+    assert torch.allclose(mean, adam.state[weight]['exp_avg'], rtol=0.05, atol=1e-9)
+    still = idle_steps(*kept, torch.zeros(5, 1), steps, how)
+    assert all(torch.equal(one, other) for one, other in zip(still, kept, strict=True))
+    fresh = [kept[0], torch.zeros(5, 4), torch.zeros(5, 4)]
+    assert all(x.isfinite().all() for x in idle_steps(*fresh, torch.zeros(5, 1), torch.zeros(5, 1), how))
+
+
+@pytest.mark.parametrize('reg', [0.0, 1e-5])
+def test_a_lazy_training_is_that_of_adam(reg):
+    how = SHORT | {'epochs': 6, 'lr': 0.003, 'reg': reg, 'batch': 16, 'eval_every': 6}
+    lazy, adam = (fit(MF(DATA, dim=4), BPR(), DATA, optimizer=name, **how) for name in ('lazy', 'adam'))
+    start = MF(DATA, dim=4)
+    for ours, theirs, first in ((lazy.users, adam.users, start.user), (lazy.items, adam.items, start.item)):
+        moved = np.linalg.norm(theirs - first.detach().numpy())
+        assert np.linalg.norm(ours - theirs) < 0.05 * moved
+
+
+def test_vectors_over_a_graph_row_by_row():
+    model = MF(DATA, dim=4)
+    seen = ByRows(model, LazyAdam(model.parameters()))
+    whole, rows = model(model.adj), seen(model.adj)
+    ids = torch.tensor([5, 0, 59, 5])
+    for by_rows, table in zip(rows, whole, strict=True):
+        assert torch.allclose(by_rows[ids], table[ids], atol=1e-6)
+    draw = torch.randn(2, 4, 4)
+    sum((by_rows[ids] * x).sum() for by_rows, x in zip(rows, draw, strict=True)).backward()
+    ours = [table.grad.to_dense() for table in model.parameters()]
+    model.zero_grad()
+    sum((table[ids] * x).sum() for table, x in zip(whole, draw, strict=True)).backward()
+    theirs = [table.grad for table in model.parameters()]
+    assert all(torch.allclose(mine, table, atol=1e-6) for mine, table in zip(ours, theirs, strict=True))
+
+
+def test_both_losses_read_few_rows():
+    rng = np.random.default_rng(0)
+    su, si = (rng.normal(size=(count, 6)).astype(np.float32) for count in DATA.shape)
+    added = sp.random(*DATA.shape, 0.01, random_state=0, format='csr', dtype=np.float32)
+    objective = ProMax(su, si, added, s2dr=0.5, terms='sampled', anchors=8, columns=8, every=1)
+    model = MF(DATA, dim=4)
+    batch = torch.tensor([3, 5]), torch.tensor([7, 8]), torch.tensor([1, 2])
+    sum(objective(ByRows(model, LazyAdam(model.parameters())), *batch).values()).backward()
+    assert model.user.grad.is_sparse and model.item.grad.is_sparse
+    fitted = fit(MF(DATA, dim=4), objective, DATA, optimizer='lazy', **SHORT)
+    assert np.isfinite(fitted.users).all() and (fitted.history['s2dr'] > 0).all()
+
+
+def test_by_rows_from_a_size_on(monkeypatch):
+    assert optimizer_name(MF(DATA, dim=4), 'auto') == 'adam'
+    monkeypatch.setattr('promax_nb.models.optimisers.MANY_ROWS', 100)
+    assert optimizer_name(MF(DATA, dim=4), 'auto') == 'lazy'
+    assert optimizer_name(MF(DATA, dim=4), 'adam') == 'adam'
+    assert optimizer_name(LightGCN(DATA, dim=4), 'auto') == 'adam'
+    fitted = fit(MF(DATA, dim=4), BPR(), DATA, **SHORT)
+    assert fitted.card['train']['optimizer'] == 'lazy'
+
+    class Other(MF):
+        def forward(self, adj=None):
+            return self.user.tanh(), self.item
+
+    class Longer(MF):
+        def extra_loss(self, users, pos):
+            return {'length': self.user.pow(2).mean()}
+
+    assert not is_by_rows(Other(DATA, dim=4)) and not is_by_rows(Longer(DATA, dim=4)) and is_by_rows(MF(DATA, dim=4))

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections import Counter
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +15,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from promax_nb.data.bookshop import toy_data
 from promax_nb.data.storage import identity
 from promax_nb.models import train as train_room
 from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
@@ -712,3 +716,50 @@ def test_the_filter_changes_no_triple():
         drawn[again] = rng.integers(90, size=len(again))
     assert (users == pairs[order, 0]).all() and (positives == pairs[order, 1]).all() and (negatives == drawn).all()
     assert users.dtype == negatives.dtype == np.int32
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a processor wait for a card: values it reads, and shapes that depend on values."""
+
+    names = ('_local_scalar_dense', 'nonzero', '_unique2', 'repeat_interleave', '_coalesce', 'masked_select')
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.partition('.')[0]
+        masks = name in ('index', 'index_put_') and any(x is not None and x.dtype == torch.bool for x in args[1])
+        if name in self.names or masks:
+            self.found[f'{name} by a mask' if masks else name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+WAITS = {  # base, objective -> what a step waits for; each has its reason in the chapter on training
+    ('MF', 'BPR'): {},
+    ('LightGCN', 'BPR'): {},
+    ('SimGCL', 'BPR'): {'_unique2': 2},
+    ('LightGCN', 'exact'): {'_unique2': 3},
+    ('LightGCN', 'sampled'): {'_unique2': 5, 'nonzero': 2, '_local_scalar_dense': 1},
+}
+
+
+@pytest.mark.parametrize('base, terms', WAITS)
+def test_a_step_waits_for_the_device_where_it_must_and_nowhere_else(base, terms):
+    data = toy_data(60, 40)
+    rng = np.random.default_rng(0)
+    vectors = [rng.normal(size=(n, 6)).astype(np.float32) for n in data.shape]
+    vectors[1][3] = 0  # an item without a profile
+    added = sp.random(*data.shape, 0.01, random_state=0, format='csr', dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        reshaped = {'terms': terms, 'anchors': 8, 'columns': 8, 'every': 1}
+        objective = BPR() if terms == 'BPR' else ProMax(*vectors, added, **reshaped)
+    cold = {'sum_layers': (1, 2), 'cold': 'layer0'} if base != 'MF' else {}
+    model = {'MF': MF, 'LightGCN': LightGCN, 'SimGCL': SimGCL}[base](data, dim=4, **cold)
+    run = train_room._Run(model, TrainConfig(seed=0, device='cpu'), {})
+    batch = [torch.from_numpy(column[:16]).long() for column in PairSampler(data.train).epoch(run.rng)]
+    train_room._step(run, objective, *batch)  # tables that are made at the first need
+    with Waits() as waits:
+        train_room._step(run, objective, *batch)
+    assert waits.found == WAITS[base, terms]

@@ -68,7 +68,7 @@ class Recommender(nn.Module):
 class MF(Recommender):
     """Matrix factorisation (BPR-MF). Given a graph, one propagation step over it: our choice for S2DR's second view."""
 
-    by_rows = True  # the vectors are the parameters
+    by_rows = True  # the vectors are the parameters; over a graph those of one step
 
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
@@ -124,8 +124,7 @@ class LightGCN(Recommender):
         """Sum the chosen layers."""
         summed = sum(layers[number] for number in self.sum_layers)
         if self.cold == 'layer0' and 0 not in self.sum_layers:
-            isolated = (self.adj if adj is None else adj).isolated
-            alone = torch.from_numpy(isolated).to(summed.device)[:, None]
+            alone = (self.adj if adj is None else adj).alone(summed.device)
             summed = torch.where(alone, layers[0], summed)
         return self.split(summed)
 

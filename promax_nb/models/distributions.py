@@ -98,14 +98,14 @@ def confidence(
     """Confidence weights of users: the published clip, or a form in which confidence counts (ours)."""
     if form not in ('published', 'relative'):
         raise ValueError(f"confidence={form!r} is unknown: use 'published' or 'relative'.")
+    clipped = sharpness.clip(floor, 1.0)
+    if form == 'published':  # without a look at `known`, for which a processor would wait for a card
+        return clipped if known is None else clipped * known
     if known is not None and not known.all():
         weights = sharpness * 0
         if known.any():
             weights[known] = confidence(sharpness[known], form, floor)
         return weights
-    clipped = sharpness.clip(floor, 1.0)
-    if form == 'published':
-        return clipped
     ratio = (sharpness / sharpness.mean().clip(min=1e-12)).clip(0.1, 10.0)
     return clipped.mean() * ratio / ratio.mean()
 

@@ -99,6 +99,19 @@ class Graph:
         """One differentiable propagation step: x (M+N, d) -> (M+N, d)."""
         return _SymmetricProduct.apply(x, self)
 
+    def entries(
+        self,
+        nodes,  # (n,) int tensor
+    ) -> tuple:  # neighbours of all of them, one after the other (e,) int; (n,) where each begins; (e,) weights
+        """The rows of some nodes."""
+        rows, columns, values = self.parts(nodes.device)
+        begin = rows[nodes].long()
+        count = rows[nodes + 1] - begin
+        bounds = count.cumsum(0) - count
+        place = torch.repeat_interleave(begin - bounds, count)
+        place += torch.arange(len(place), device=nodes.device)
+        return columns[place].long(), bounds, values[place]
+
     @cached_property
     def isolated(self) -> np.ndarray:
         """(M+N,) bool: nodes without a single edge."""
@@ -112,6 +125,15 @@ class Graph:
         upper = np.maximum(entries.row, entries.col)
         _, number = np.unique(lower * self.matrix.shape[0] + upper, return_inverse=True)
         return number
+
+    def alone(
+        self,
+        device,  # torch device
+    ):  # (M+N, 1) bool tensor
+        """`isolated` on a device, copied there once."""
+        if ('alone', device) not in self._on:
+            self._on['alone', device] = torch.from_numpy(self.isolated).to(device)[:, None]
+        return self._on['alone', device]
 
     def edges(
         self,
@@ -143,6 +165,10 @@ class Thinned:
     ):
         self.graph, self.weights = graph, weights
         self.n_users, self.isolated = graph.n_users, graph.isolated
+
+    def alone(self, device):
+        """(M+N, 1) bool tensor: nodes without an edge before it was thinned."""
+        return self.graph.alone(device)
 
     def on(self, device):
         """The matrix as torch multiplies it; `device` is where it was thinned."""

@@ -41,9 +41,10 @@ def _spread(
     top,  # (B, k) the largest probabilities of each row
     ids,  # (B, k) where they belong
     known,  # (N,) bool: items that the rest is spread over
+    n_known: int,  # how many
 ):  # (B, N) rows that sum to 1
     """Rows with k known probabilities and the rest spread evenly."""
-    others = max(int(known.sum()) - top.shape[1], 1)
+    others = max(n_known - top.shape[1], 1)
     rest = (1 - top.sum(1, keepdim=True)).clamp_min(0) / others
     return (rest * known).scatter_(1, ids, top)
 
@@ -52,7 +53,7 @@ class Teacher(nn.Module):
     """The profile distribution of every user, computed once within a memory budget, when it is first asked for."""
 
     made = ('table', 'top', 'ids', 'sharpness', 'weight')  # at the first need
-    derived = ('all_known', 'mode', 'liked', *made)  # follow from the rest
+    derived = ('n_known', 'all_known', 'mode', 'liked', *made)  # follow from the rest
     liked: torch.Tensor  # best items of the users who were asked about, -1: not yet
 
     def __init__(
@@ -74,7 +75,8 @@ class Teacher(nn.Module):
         self._keep('si', F.normalize(si, dim=1))
         self._keep('known_users', has_vector(su))
         self._keep('known_items', has_vector(si))
-        self.all_known = bool(self.known_items.all())
+        self.n_known = int(self.known_items.sum())  # counted here, so that no step waits for a device to count
+        self.all_known = self.n_known == len(si)
         fits = 4 * len(su) * len(si) <= memory * 2**30
         self.mode = 'topk' if topk else 'dense' if fits else 'blocks'
         for name in ('liked', *self.made):
@@ -113,10 +115,9 @@ class Teacher(nn.Module):
         """One pass over the users in blocks: sharpness of each, and what of the probabilities is kept."""
         parts = {}
         block = max(1, 2**24 // len(self.si))
-        known = int(self.known_items.sum())
         for start in range(0, len(self.su), block):
             p = self.probabilities(self.su[start : start + block])
-            made = {'sharpness': sharpness(p, known)}
+            made = {'sharpness': sharpness(p, self.n_known)}
             if self.mode == 'dense':
                 made['table'] = p
             if self.mode == 'topk':
@@ -131,8 +132,8 @@ class Teacher(nn.Module):
         users,  # (B,) int: which users
     ):  # (B,)
         """The sharpness of these users alone, in blocks."""
-        known, block = int(self.known_items.sum()), max(1, 2**24 // len(self.si))
-        return torch.cat([sharpness(self.probabilities(self.su[part]), known) for part in users.split(block)])
+        block = max(1, 2**24 // len(self.si))
+        return torch.cat([sharpness(self.probabilities(self.su[part]), self.n_known) for part in users.split(block)])
 
     def rows(
         self,
@@ -146,7 +147,7 @@ class Teacher(nn.Module):
                 return self.table[ids]
             if self.mode == 'blocks':
                 return self.probabilities(self.su[ids])
-            return _spread(self.top[ids], self.ids[ids], self.known_items)
+            return _spread(self.top[ids], self.ids[ids], self.known_items, self.n_known)
 
         return block
 
@@ -174,8 +175,7 @@ class Teacher(nn.Module):
         """Probabilities and weights of some users from a sample of items; no other user or item is looked at."""
         if not self.all_known:
             count = count * self.known_items[ids]
-        known = int(self.known_items.sum())
-        p, sharp = sampled_teacher(self.su[users], self.si[ids], count, known, self.tau)
+        p, sharp = sampled_teacher(self.su[users], self.si[ids], count, self.n_known, self.tau)
         return p, confidence(sharp, self.form, self.floor, self.known_users[users]), count
 
 # %% ../../nbs/models/04_objectives.ipynb #557d3317

@@ -27,6 +27,7 @@ from torch import nn
 
 from ..data.storage import identity
 from .evaluate import split_identity
+from .optimisers import optimizer_name
 
 # %% ../../nbs/models/07_sameness.ipynb #06bf5ab7
 class Unreadable(ValueError):
@@ -335,8 +336,8 @@ def training_parts(
 ) -> dict:  # name of the part -> value or digest, JSON-able
     """Everything that decides the numbers of a training, by name; equal parts mean an equal training."""
     chosen = {name: value for name, value in vars(config).items() if name not in _FREE}
-    if chosen.get('optimizer') == 'adam':  # as in all trainings before there was a choice
-        del chosen['optimizer']
+    if optimizer_name(model, chosen.get('optimizer', 'adam')) == 'adam':  # as before there was a choice
+        chosen.pop('optimizer', None)
     settings = {f'training setting {name}': value for name, value in chosen.items()}
     parts = {**parts_of(model, 'model'), **parts_of(objective, 'objective'), **split_identity(data), **settings}
     return json.loads(json.dumps(parts))

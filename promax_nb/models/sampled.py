@@ -60,7 +60,8 @@ def sampled_sdr(
     tau: float = 0.2,  # student temperature
 ):  # scalar tensor
     """SDR estimated: the mean over the anchors of w_u CE(p_u, q_u), sums over all items from the columns."""
-    return softmax_term(F.normalize(u, dim=1), F.normalize(items, dim=1), w / len(u), count, p.__getitem__, tau)
+    rows, columns = F.normalize(u, dim=1), F.normalize(items, dim=1)
+    return softmax_term(rows, columns, w / len(u), count, p.__getitem__, tau, unit=True)
 
 # %% ../../nbs/models/03_sampled.ipynb #302dae85
 def draw_anchors(
@@ -115,7 +116,7 @@ def _across(rows, others, pairs, scale, weight, count, tau):
     anchor, own = pairs
     rows, others = F.normalize(rows, dim=1), F.normalize(others, dim=1)
     pulled = torch.linalg.vecdot(rows[anchor], others[own]).sum()
-    total = softmax_term(rows, others, scale * weight.to(rows.dtype), count.to(rows.dtype), tau=tau)
+    total = softmax_term(rows, others, scale * weight.to(rows.dtype), count.to(rows.dtype), tau=tau, unit=True)
     return total - scale / tau * pulled
 
 # %% ../../nbs/models/03_sampled.ipynb #94f20b94

@@ -22,7 +22,7 @@ import torch
 from ..data.storage import identity
 from ..data.threads import Contention, contention_words
 from .evaluate import evaluate, metric_length, split_identity
-from .optimisers import OPTIMIZERS, ByRows, optimizer_of, squares
+from .optimisers import OPTIMIZERS, ByRows, LazyAdam, optimizer_name, optimizer_of, squares
 from .results import FitResult, load_tensors, save_tensors, versions
 from .sampler import PairSampler
 from .sameness import Unreadable, differences, training_parts
@@ -40,7 +40,7 @@ class TrainConfig:
     patience: int = 20  # validations without a new best before stopping
     min_steps: int = 1000  # optimiser steps before patience starts to count
     metric: str = 'recall@20'  # watched on validation data
-    optimizer: str = 'adam'  # 'adam', or 'lazy': only the rows of a batch are moved (MF), see `models.optimisers`
+    optimizer: str = 'auto'  # 'adam'; 'lazy': the same, row by row (MF); 'auto': by size, see `models.optimisers`
     seed: int | None = None  # of shuffling, negatives and noise; None: the seed that the model was built with
     device: str = 'auto'  # 'auto' (CUDA where there is one), 'cpu', 'cuda', 'cuda:1' ...
     bf16: bool = False  # matrix products in bfloat16
@@ -53,7 +53,7 @@ class TrainConfig:
         if self.lr <= 0 or self.reg < 0:
             raise ValueError(f'lr={self.lr} must be positive and reg={self.reg} must not be negative.')
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={self.optimizer!r} is unknown: use 'adam' or 'lazy'.")
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown: use 'auto', 'adam' or 'lazy'.")
         metric_length(self.metric)
 
 # %% ../../nbs/models/09_train.ipynb #dafa973e
@@ -100,7 +100,8 @@ class _Run:
         self.model, self.config, self.parts = model, config, parts
         self.device = next(model.parameters()).device
         self.optimizer = optimizer_of(model, config.optimizer, config.lr, config.reg)
-        self.seen = ByRows(model) if config.optimizer == 'lazy' else model  # what the objective sees
+        self.by_rows = isinstance(self.optimizer, LazyAdam)
+        self.seen = ByRows(model, self.optimizer) if self.by_rows else model  # what the objective sees
         self.rng = np.random.default_rng(config.seed)
         torch.manual_seed(config.seed)
         self.epoch = self.step = self.best_epoch = 0
@@ -254,7 +255,7 @@ def _step(run: _Run, objective, users, positives, negatives) -> dict:
     config = run.config
     with torch.autocast(run.device.type, torch.bfloat16, enabled=config.bf16):
         terms = objective(run.seen, users, positives, negatives)
-    if config.reg and config.optimizer != 'lazy':
+    if config.reg and not run.by_rows:
         terms['reg'] = config.reg * squares(run.model)
     run.optimizer.zero_grad(set_to_none=True)
     sum(terms.values()).backward()
@@ -273,6 +274,8 @@ def _train_epoch(run: _Run, objective, sampler: PairSampler) -> dict:
         terms = _step(run, objective, *(column[start : start + batch].long() for column in triples))
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.detach()
+    if run.by_rows:
+        run.optimizer.flush()
     run.epoch += 1
     means = {name: float(value) / (run.step - before) for name, value in sums.items()}
     broken = [name for name, value in means.items() if not np.isfinite(value)]
@@ -294,11 +297,11 @@ def _validate(run: _Run, data) -> float:
 
 # %% ../../nbs/models/09_train.ipynb #f198744d
 def _resolved(model, config, settings: dict) -> TrainConfig:
-    """The settings, with the model's seed where no other is given."""
+    """The settings, with the model's seed where no other is given, and the optimiser by its name."""
     config = dataclasses.replace(config or TrainConfig(), **settings)
     if config.seed is None:
         config = dataclasses.replace(config, seed=getattr(model, 'seed', 0))
-    return config
+    return dataclasses.replace(config, optimizer=optimizer_name(model, config.optimizer))
 
 
 def _check_validation(data, validate: bool):
