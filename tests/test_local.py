@@ -1,4 +1,4 @@
-"""A model on this machine: its type, beginnings that are computed once, labels scored in one pass."""
+"""A model on this machine: its type, beginnings that are computed once, rows that leave, labels scored in one pass."""
 
 import pytest
 import torch
@@ -8,7 +8,9 @@ from promax_nb.lettingo.llm_judge import label_logprobs
 from promax_nb.profiles import local as room
 from promax_nb.profiles.answers import as_answer
 from promax_nb.profiles.ask import ask
-from promax_nb.profiles.local import can_continue, common_start, compute_type, local
+from promax_nb.profiles.decoding import can_continue
+from promax_nb.profiles.local import compute_type, local
+from promax_nb.profiles.stems import Stem, arranged, stems
 
 WORDS = [f'w{n}' for n in range(180)] + ['like', 'neutral', 'dislike']
 SHAPE = dict(
@@ -37,36 +39,138 @@ def prompts(n=9):
     return [f'{start} {" ".join(WORDS[50 + k : 52 + 3 * k + k])}' for k in range(n)]
 
 
-def test_a_shared_beginning_changes_no_text(small, monkeypatch):
-    asked, llm = prompts(), local(small, max_new_tokens=24)
-    ids = [llm.token_ids(prompt) for prompt in asked]
-    assert common_start(ids) == 40
-    together = [answer.text for answer in llm.complete_many(asked)]
-    monkeypatch.setattr(room, 'LEAST_SHARED', 10**9)
-    assert together == [answer.text for answer in llm.complete_many(asked)]
-    assert together == [llm.complete(prompt).text for prompt in asked] and len(set(together)) > 3
-
-
-def test_the_beginning_is_computed_once(small, monkeypatch):
-    seen, llm = [], local(small, max_new_tokens=2)
+def watched(llm, monkeypatch):
+    """The token ids of every call of the model."""
+    seen = []
     forward = llm.model.forward
 
-    def watched(*args, **named):
+    def listening(*args, **named):
         seen.append(args[0] if args else named['input_ids'])
         return forward(*args, **named)
 
-    monkeypatch.setattr(llm.model, 'forward', watched)
-    llm.complete_many(prompts())
-    assert tuple(seen[0].shape) == (1, 40) and all(ids.shape[1] < 40 for ids in seen[1:])
+    monkeypatch.setattr(llm.model, 'forward', listening)
+    monkeypatch.setattr('promax_nb.profiles.decoding.can_continue', lambda model: True)  # its signature is hidden
+    return seen
+
+
+def ending(small, **options):
+    """The same model, for which every fourth word is an end."""
+    import copy
+
+    model = copy.deepcopy(small[0])
+    model.generation_config.eos_token_id = list(range(0, len(WORDS), 4))
+    return local((model, small[1]), **options)
+
+
+def finished(llm, prompt):
+    """The answer of one prompt, an empty one too."""
+    (answer,) = llm.complete_many([prompt])
+    return getattr(answer, 'answer', answer)
+
+
+def people():
+    """Three people with a history each, two or three profiles of each, items at the end; one question twice."""
+    asked = []
+    for person in range(3):
+        history = ' '.join(WORDS[:40] + WORDS[40 + 20 * person : 80 + 20 * person])
+        for profile in range(2 + person % 2):
+            text = ' '.join(WORDS[3 * profile : 40 + 3 * profile])
+            asked += [f'{history} {text} {" ".join(WORDS[120 + k : 121 + k + k % 3])}' for k in range(4)]
+    return [*asked[::-1], asked[0]]
+
+
+def test_a_shared_beginning_changes_no_text(small, monkeypatch):
+    asked, llm = prompts(), local(small, max_new_tokens=24)
+    ids = [llm.token_ids(prompt) for prompt in asked]
+    assert stems(sorted(ids)).end == 40
+    together = [answer.text for answer in llm.complete_many(asked)]
+    assert together == [llm.complete(prompt).text for prompt in asked] and len(set(together)) > 3
+    monkeypatch.setattr(room, '_reads_apart', lambda llm: False)
+    assert together == [answer.text for answer in llm.complete_many(asked)]
+
+
+def test_every_stem_is_read_once_and_no_row_is_padded_much(small, monkeypatch):
+    llm, asked = local(small, max_new_tokens=20), people()
+    texts = [llm.complete(prompt).text for prompt in asked]
+    seen = watched(llm, monkeypatch)
+    assert [answer.text for answer in llm.complete_many(asked)] == texts
+    read = [tuple(ids.shape) for ids in seen if ids.shape[1] > 1 or len(seen) < 3]
+    assert read[:3] == [(1, 40), (1, 40), (1, 40)]  # all, a person, a profile
+    assert sum(rows * width for rows, width in read) < 0.35 * sum(len(llm.token_ids(prompt)) for prompt in asked)
+
+
+def test_rows_leave_when_they_have_ended(small, monkeypatch):
+    llm = ending(small, max_new_tokens=12, temperature=2.0)
+    asked = [f'{WORDS[k]} {WORDS[2 * k]}' for k in range(60)]
+    lengths = [answer.completion_tokens for answer in [*map(finished, [llm] * 60, asked)]]
+    assert len(set(lengths)) > 8 and max(lengths) == 12
+    seen = watched(llm, monkeypatch)
+    assert [getattr(answer, 'answer', answer).completion_tokens for answer in llm.complete_many(asked)] == lengths
+    rows = [len(ids) for ids in seen[1:]]
+    assert rows == sorted(rows, reverse=True) and rows[-1] <= 4 / 3 * sum(length == 12 for length in lengths) + 1
+
+
+def test_a_long_chain_of_beginnings():
+    """Each the beginning of the next: no depth of calls is reached."""
+    rows = [list(range(n)) for n in range(1, 3000)]
+    stem, depth = stems(rows), 0
+    while stem.branches:
+        stem, depth = stem.branches[0], depth + 1
+    assert depth < 3000 / 32 and stems([[1]]) == Stem(0, 0, 0, [0])
+
+
+def test_stems_of_random_rows_hold_every_row_once():
+    import random
+
+    draw = random.Random(3)
+    rows = sorted({tuple(draw.choices([1, 2], k=draw.randint(1, 12))) for _ in range(300)})
+    found = []
+
+    def walk(stem, begin):
+        assert stem.begin == begin and (stem.end == begin or stem.end >= begin + 3)
+        below = stem.rows + [row for branch in stem.branches for row in walk(branch, stem.end)]
+        assert len({rows[row][: stem.end] for row in below}) == 1 and all(len(rows[row]) > stem.end for row in below)
+        found.extend(stem.rows)
+        return below
+
+    walk(stems(rows, 3), 0)
+    assert sorted(found) == list(range(len(rows)))
+
+
+def test_what_shares_its_text_is_answered_together():
+    texts = [f'{who * 50} {k}' for k in range(3) for who in 'abc'] + ['x' * 200, 'y' * 20]
+    found = arranged(texts, 4)
+    assert sorted(sum(found, [])) == list(range(len(texts))) and max(map(len, found)) == 4
+    assert [texts[place][0] for batch in found for place in batch] == [*'xcccbbbaaay']
+    assert [len(batch) for batch in arranged(texts, 2, 5, 260)] == [2, 5, 4]
+
+
+def test_settings_that_come_with_a_model_are_kept(small):
+    """A penalty of the model's own is one that nobody asked for; transformers applies it."""
+    import copy
+
+    model = copy.deepcopy(small[0])
+    plain = [answer.text for answer in local(small, max_new_tokens=60).complete_many(prompts())]
+    model.generation_config.repetition_penalty = 1.5
+    own = [answer.text for answer in local((model, small[1]), max_new_tokens=60).complete_many(prompts())]
+    asked = local(small, max_new_tokens=60, repetition_penalty=1.5).complete_many(prompts())
+    assert own == [answer.text for answer in asked] != plain
 
 
 def test_rows_that_are_the_same_or_part_of_each_other(small):
     llm = local(small, max_new_tokens=5)
-    start = ' '.join(WORDS[:30])
-    asked = [start, start, f'{start} w9', ' '.join(WORDS[:20])]
+    start = ' '.join(WORDS[:40])
+    asked = [start, start, f'{start} w9', ' '.join(WORDS[:20]), f'{start} w9']
     assert [a.text for a in llm.complete_many(asked)] == [llm.complete(prompt).text for prompt in asked]
-    assert common_start([[1, 2], [1, 2]]) == 1
-    assert common_start([[1], [1, 2]]) == 0 == common_start([[4, 1], [5, 1]])
+
+
+def test_no_answer_ends_too_early(small):
+    how = dict(max_new_tokens=12, temperature=2.0)
+    llm, usual = ending(small, min_new_tokens=10, **how), ending(small, **how)
+    assert min(finished(usual, prompt).completion_tokens for prompt in prompts()) < 10
+    answers = llm.complete_many(prompts())
+    assert min(answer.completion_tokens for answer in answers) >= 10
+    assert [answer.text for answer in answers] == [llm.complete(prompt).text for prompt in prompts()]
 
 
 def test_draws_are_those_of_each_row_alone(small):
@@ -152,7 +256,6 @@ def test_layers_that_do_not_look_at_everything_read_prompts_whole(small, monkeyp
         if weights.dim() > 1:
             torch.nn.init.normal_(weights, std=0.3)
     llm = local((model, small[1]), max_new_tokens=12, min_new_tokens=12)
-    texts = [answer.text for answer in llm.complete_many(prompts(5))]
-    monkeypatch.setattr(room, 'LEAST_SHARED', 10**9)
-    assert texts == [answer.text for answer in llm.complete_many(prompts(5))]
+    monkeypatch.setattr('promax_nb.profiles.decoding.decode', lambda *args: pytest.fail('read apart'))
+    assert len(llm.complete_many(prompts(5))) == 5
     assert not can_continue(model) and can_continue(small[0])

@@ -20,7 +20,7 @@ from ..profiles.answers import Answer, answer_logprobs, as_answer, choice_schema
 from ..profiles.ask import ask
 from ..profiles.fence import fence, plain
 from ..profiles.llm import Chat
-from ..profiles.local import can_continue, left_padded, pad_token
+from ..profiles.local import pad_token
 from ..profiles.prompts import item_blocks, told_fields
 from ..profiles.questions import writer_name
 from ..profiles.replies import LLMError
@@ -69,7 +69,7 @@ class Words:
     def __init__(self, llm):
         self.llm, self.name = llm, writer_name(llm)
         self.params = {**(getattr(llm, 'params', None) or {}), 'labels': 1}
-        self.batch = getattr(llm, 'batch', 16)
+        self.batch = getattr(llm, 'batch', None)
 
     def __getattr__(self, name):
         if name == 'llm':
@@ -103,25 +103,18 @@ def label_logprobs(
     prompts,  # B lists of token ids
     labels,  # 3 lists of token ids
 ) -> list:  # B lists of 3 floats: log-probability of each label after the prompt, nats
-    """Add up the log-probabilities of the tokens of each label, in left-padded batches."""
+    """Add up the log-probabilities of the tokens of each label; what prompts share is read once."""
+    import torch
+
+    from promax_nb.profiles.decoding import can_continue, read
+
     if not can_continue(llm.model):
         return _labels_apart(llm, prompts, labels)
-    import torch
-    from transformers import DynamicCache
-
-    device, cache = llm.model.device, DynamicCache(config=llm.model.config)
-    tokens, mask = left_padded(prompts, pad_token(llm))
     written, of_label = _right_padded(labels, pad_token(llm))
     with llm.lock, torch.inference_mode():
-        asked = llm.model(
-            input_ids=tokens.to(device),
-            attention_mask=mask.to(device),
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
-            past_key_values=cache,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        likely = torch.log_softmax(asked.float(), -1)
-        total = likely[:, written[:, 0].to(device)].cpu().double()
+        logits, cache, mask = read(llm.model, prompts, written.shape[1] - 1, pad_token(llm))
+        likely = torch.log_softmax(logits.float(), -1)
+        total = likely[:, written[:, 0].to(llm.model.device)].cpu().double()
         if written.shape[1] > 1:
             total += _rest_of_labels(llm.model, cache, mask, written, of_label)
     return total.tolist()
@@ -132,15 +125,15 @@ def _rest_of_labels(model, cache, mask, written, of_label):
     import torch
 
     prompts, labels = len(mask), len(written)
-    cache.batch_repeat_interleave(labels)
+    cache.batch_select_indices(torch.arange(prompts, device=model.device).repeat_interleave(labels))
     tokens = written.repeat(prompts, 1)
     inside = of_label.repeat(prompts, 1)
-    mask = mask.repeat_interleave(labels, 0)
-    seen = torch.cat([mask, inside.long()], 1)
-    place = mask.sum(1, keepdim=True) + torch.arange(tokens.shape[1] - 1)
+    spare = tokens.shape[1] - 1  # behind a label that is shorter stands padding, which nothing before it sees
+    seen = mask.repeat_interleave(labels, 0)
+    place = seen.sum(1, keepdim=True) - spare + torch.arange(spare)
     logits = model(
         input_ids=tokens[:, :-1].to(model.device),
-        attention_mask=seen[:, :-1].to(model.device),
+        attention_mask=seen.to(model.device),
         position_ids=place.to(model.device),
         past_key_values=cache,
     ).logits
@@ -166,6 +159,8 @@ def _right_padded(rows, pad) -> tuple:
 def _labels_apart(llm, prompts, labels) -> list:
     """The same for models that cannot go on from a computed beginning: every prompt is read with every label."""
     import torch
+
+    from promax_nb.profiles.decoding import left_padded
 
     rows = [prompt + label for prompt in prompts for label in labels]
     sizes = torch.tensor([len(label) for label in labels])

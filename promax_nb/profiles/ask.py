@@ -17,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .answers import one_of
-from .gate import Asking, Gate, fetch, keep_arrived, outcomes_of, settle
+from .gate import Asking, Gate, fetch, jobs_of, keep_arrived, outcomes_of, settle
 from .keeper import ask_on_cluster, check_asking
 from .purse import Purse, check_money, longest_answer, usd, worst_case
 from promax_nb.profiles.questions import (
@@ -111,13 +111,9 @@ def _ask_the_rest(
     """Send the questions and keep what comes back, in the store first."""
     if engine is not None:
         return ask_on_cluster(asking, questions, purse, workers, max_failures, patience, progress)
-    many = hasattr(asking.llm, 'complete_many')
-    size = getattr(asking.llm, 'batch', 16) if many else 1
     samples = questions['sample'].tolist() if 'sample' in questions else [None] * len(questions)
     entries = list(zip(questions['key'], questions['prompt'], samples, strict=True))
-    if many:  # alike lengths together, for a batch is as long as its longest; the longest first, which need most memory
-        entries.sort(key=lambda entry: -len(entry[1]))
-    jobs = [entries[start : start + size] for start in range(0, len(entries), size)]
+    jobs = jobs_of(asking.llm, entries)
     model = writer_name(asking.llm)
 
     def worst(job):
@@ -130,7 +126,7 @@ def _ask_the_rest(
             keep_arrived(asking, arrived)
             bar.update(sum(len(job) for job, *_ in arrived))
 
-        _run(asking, gate, 1 if many else workers, keep_and_show)
+        _run(asking, gate, 1 if hasattr(asking.llm, 'complete_many') else workers, keep_and_show)
     return gate.why or ''
 
 # %% ../../nbs/profiles/10_ask.ipynb #23c7ff9d

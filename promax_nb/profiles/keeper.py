@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..data.cluster import beside_me, call_there, check_engine, cluster_places, ray_cluster, spread_rows
 from .answers import Answer
-from .gate import Asking, Gate, Ticket, fetch, keep_arrived, outcomes_of, settle
+from .gate import Asking, Gate, Ticket, fetch, jobs_of, keep_arrived, outcomes_of, settle
 from .purse import Purse, worst_case
 from .questions import open_answers, store_frame, writer_name
 from .replies import LLMError, scrub
@@ -121,16 +121,14 @@ class Asker:
         schema=None,  # dict | None: JSON schema for the answers
     ):
         self.asking, self.to_keeper = Asking(llm, schema=schema), to_keeper
-        many = hasattr(llm, 'complete_many')
-        self.size = getattr(llm, 'batch', 16) if many else 1
-        self.pool = ThreadPoolExecutor(1 if many else workers)
+        self.pool = ThreadPoolExecutor(1 if hasattr(llm, 'complete_many') else workers)
 
     def __call__(self, block):
         """A block of questions: dict of name -> array, with key, prompt and perhaps sample; returns the keys."""
         keys = list(block['key'])
         samples = [int(number) for number in block['sample']] if 'sample' in block else [None] * len(keys)
         questions = list(zip(keys, list(block['prompt']), samples, strict=True))
-        jobs = [questions[start : start + self.size] for start in range(0, len(questions), self.size)]
+        jobs = jobs_of(self.asking.llm, questions)
         if self.to_keeper('take', [job[0][0] for job in jobs]):
             list(self.pool.map(self.ask, jobs))
         return {'key': block['key']}
