@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STRIP', 'can_continue', 'left_padded', 'Held', 'read', 'decode']
 
-# %% ../../nbs/profiles/03_decoding.ipynb #2f8198a1
+# %% ../../nbs/profiles/03_decoding.ipynb #24aa4926
 import inspect
 from collections import defaultdict
 
@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 
 from .stems import stems
 
-# %% ../../nbs/profiles/03_decoding.ipynb #dc486e76
+# %% ../../nbs/profiles/03_decoding.ipynb #67f0a9e2
 _TOLD = {'input_ids', 'attention_mask', 'position_ids', 'past_key_values', 'logits_to_keep'}
 
 
@@ -34,7 +34,7 @@ def can_continue(
     whole = all(type(layer) is DynamicLayer for layer in layers)
     return whole and _TOLD <= set(inspect.signature(inner.forward).parameters)
 
-# %% ../../nbs/profiles/03_decoding.ipynb #fc2bf01f
+# %% ../../nbs/profiles/03_decoding.ipynb #395bc74d
 def left_padded(
     rows,  # B lists of token ids
     pad,  # int: token to fill with
@@ -48,7 +48,7 @@ def left_padded(
         mask[r, width - len(row) :] = 1
     return ids, mask
 
-# %% ../../nbs/profiles/03_decoding.ipynb #cfa7b2e3
+# %% ../../nbs/profiles/03_decoding.ipynb #ad95ad44
 class Held(DynamicLayer):
     """Keys and values of one layer, in tables with room for what is still to come."""
 
@@ -84,7 +84,7 @@ class Held(DynamicLayer):
         self.tables = tuple(table[indices] for table in self.tables)
         self.show(used)
 
-# %% ../../nbs/profiles/03_decoding.ipynb #fc3b2adf
+# %% ../../nbs/profiles/03_decoding.ipynb #c1bae5bd
 STRIP = 1024  # tokens read at once
 
 
@@ -145,7 +145,8 @@ def _walk(model, rows, stem, past, pad):
     """The same of all rows of a stem and of all that grows from it."""
     if stem.end > stem.begin:
         past = _behind(model, past, 1)
-        ids = torch.tensor([rows[stem.row][stem.begin : stem.end]])
+        piece = rows[stem.row][stem.begin : stem.end]
+        ids = torch.tensor([piece])
         seen = torch.ones(1, stem.end, dtype=torch.long)
         _forward(model, ids, seen, past)
     for strip in _strips(rows, stem):
@@ -185,15 +186,16 @@ def read(
             logits = scores.new_empty(len(rows), len(scores))
         where = places[different[number]]
         logits[where] = scores
+        first = width - len(different[number])
         for layer, states in zip(cache.layers, left, strict=True):
-            first = width - len(different[number])
-            layer.tables[0][where, :, first:width] = states[0]
-            layer.tables[1][where, :, first:width] = states[1]
+            keys, values = layer.tables
+            keys[where, :, first:width] = states[0]
+            values[where, :, first:width] = states[1]
     longer = [[*row, *[pad] * spare] for row in rows]
     _, mask = left_padded(longer, pad)
     return logits, cache, mask
 
-# %% ../../nbs/profiles/03_decoding.ipynb #461457b2
+# %% ../../nbs/profiles/03_decoding.ipynb #010588da
 def decode(
     model,  # a causal language model that `can_continue`
     rows,  # B lists of token ids, none empty
