@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['LEAST_SHARED', 'Stem', 'shared_length', 'stems', 'arranged']
 
-# %% ../../nbs/profiles/02_stems.ipynb #ac4fc589
+# %% ../../nbs/profiles/02_stems.ipynb #ac0e0298
 from dataclasses import dataclass, field
 from os.path import commonprefix
 
-# %% ../../nbs/profiles/02_stems.ipynb #854bb5f4
+# %% ../../nbs/profiles/02_stems.ipynb #5fb3650a
 LEAST_SHARED = 32  # tokens from which a common beginning is read apart
 
 
@@ -40,11 +40,13 @@ def stems(
     shared = [shared_length(row, after) for row, after in zip(rows, rows[1:], strict=False)]
 
     def grow(first, last, begin):
-        pays = max(least, min(map(len, rows[first : last + 1])) // 8)
+        shortest = min(map(len, rows[first : last + 1]))
+        pays = max(least, shortest // 8)
         end = min(shared[first:last], default=begin)
         stem = Stem(first, begin, end if end - begin >= pays else begin)
         cuts = [k + 1 for k in range(first, last) if shared[k] < stem.end + pays]
-        for start, stop in zip([first, *cuts], [*cuts, last + 1], strict=True):
+        starts, stops = [first, *cuts], [*cuts, last + 1]
+        for start, stop in zip(starts, stops, strict=True):
             if stop - start == 1:
                 stem.rows.append(start)
             else:
@@ -53,7 +55,7 @@ def stems(
 
     return grow(0, len(rows) - 1, 0)
 
-# %% ../../nbs/profiles/02_stems.ipynb #6f2feba0
+# %% ../../nbs/profiles/02_stems.ipynb #82235a2d
 def arranged(
     texts,  # list of B str
     least: int,  # texts that fit into a batch whatever their length
