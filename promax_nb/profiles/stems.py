@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LEAST_SHARED', 'Stem', 'shared_length', 'stems', 'arranged']
 
-# %% ../../nbs/profiles/02_stems.ipynb #ac0e0298
+# %% ../../nbs/profiles/02_stems.ipynb #04746221
 from dataclasses import dataclass, field
+from itertools import chain
 from os.path import commonprefix
 
-# %% ../../nbs/profiles/02_stems.ipynb #5fb3650a
+# %% ../../nbs/profiles/02_stems.ipynb #792c6075
 LEAST_SHARED = 32  # tokens from which a common beginning is read apart
 
 
@@ -55,7 +56,7 @@ def stems(
 
     return grow(0, len(rows) - 1, 0)
 
-# %% ../../nbs/profiles/02_stems.ipynb #82235a2d
+# %% ../../nbs/profiles/02_stems.ipynb #557cd62c
 def arranged(
     texts,  # list of B str
     least: int,  # texts that fit into a batch whatever their length
@@ -66,14 +67,20 @@ def arranged(
     """Texts that are answered together: those that share half of what they are, and else those of alike length."""
     families: list = []
     for place in sorted(range(len(texts)), key=texts.__getitem__, reverse=True):
-        text, before = texts[place], texts[families[-1][-1]] if families else ''
+        text = texts[place]
+        before = texts[families[-1][-1]] if families else ''
         half = (max(len(text), len(before)) + 1) // 2
         if families and text[:half] == before[:half]:
             families[-1].append(place)
         else:
             families.append([place])
-    families.sort(key=lambda family: -max(len(texts[place]) for place in family))
-    return _filled([place for family in families for place in family], texts, least, most or least, cells, size)
+
+    def longest(family):
+        return max(len(texts[place]) for place in family)
+
+    families.sort(key=longest, reverse=True)
+    order = chain.from_iterable(families)
+    return _filled(order, texts, least, most or least, cells, size)
 
 
 def _filled(order, texts, least, most, cells, size) -> list:
@@ -81,10 +88,11 @@ def _filled(order, texts, least, most, cells, size) -> list:
     filled: list = []
     widest = 0
     for place in order:
-        widest = max(widest, size(texts[place]))
+        own = size(texts[place])
+        widest = max(widest, own)
         count = len(filled[-1]) + 1 if filled else 0
         if not filled or count > most or (count > least and count * widest > cells):
             filled.append([])
-            widest = size(texts[place])
+            widest = own
         filled[-1].append(place)
     return filled
