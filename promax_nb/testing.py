@@ -132,6 +132,28 @@ def _check_views(model, data, who: str):
     )
 
 
+def _check_hooks(build, data, who: str):
+    """A part of a method that changes layer 0 is heard."""
+    import torch
+
+    from promax_nb.models.bases import attach_part
+
+    class Other(torch.nn.Module):
+        def start(self, nodes):
+            return nodes + torch.linspace(-1, 1, nodes.numel()).reshape(nodes.shape)
+
+    model = build(data, seed=3).eval()
+    before = _vectors(model, data, who)
+    if hasattr(model, 'layer0'):
+        attach_part(model, 'other', Other)
+        same = [torch.allclose(*tables) for tables in zip(before, _vectors(model, data, who), strict=True)]
+        expect(
+            not any(same),
+            f'{who}: another layer 0 gives the same vectors, so methods that change the input would do nothing: '
+            'begin with self.layers(...) or self.layer0(), not with self.user and self.item.',
+        )
+
+
 def _check_state(build, data, who: str):
     """Everything learned is in state_dict."""
     import torch
@@ -204,6 +226,7 @@ def check_base(
     _check_start(build, model, data, who)
     _check_gradients(model, data, who)
     _check_views(model, data, who)
+    _check_hooks(build, data, who)
     _check_state(build, data, who)
     rng = np.random.default_rng(0)
     profiles = [rng.normal(size=(rows, 4)) for rows in data.train.shape]
@@ -242,7 +265,12 @@ def _check_losses(objective, model, data, who: str):
     """Terms of batches of all sizes, their gradient, and a model that is left alone."""
     import torch
 
+    from promax_nb.models.objectives import attach_objective
+
     n_users, n_items = data.train.shape
+    with _working(f'{who}: attach'):
+        attach_objective(model, objective)
+        attach_objective(model, objective)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for pairs in (1, 5, 200):
         generator = torch.Generator().manual_seed(pairs)
@@ -252,6 +280,8 @@ def _check_losses(objective, model, data, who: str):
     loss.backward()
     reached = [parameter.grad is not None and bool(parameter.grad.any()) for parameter in (model.user, model.item)]
     expect(all(reached), f'{who}: no gradient reaches the users or the items of {type(model).__name__}.')
+    idle = [name for name, part in model.attached.named_parameters() if part.grad is None and part.requires_grad]
+    expect(not idle, f'{who}: no gradient reaches {", ".join(idle)}, which it attaches: use it, or leave it away.')
     same = [torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
     expect(
         all(same) and model.training,
@@ -273,7 +303,7 @@ def check_objective(
         objective = build(data)
     expect(callable(objective), f'{who} makes a {type(objective).__name__}, which cannot be called with a batch.')
     for base in (MF, LightGCN):
-        _check_losses(objective, base(data, dim=8, seed=3), data, who)
+        _check_losses(build(data), base(data, dim=8, seed=3), data, who)
     if hasattr(objective, 'report'):
         with _working(f'{who}: report() as JSON'):
             json.dumps(objective.report())

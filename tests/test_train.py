@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.storage import identity
 from promax_nb.models import train as train_room
-from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
-from promax_nb.models.objectives import BPR, ProMax
+from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL, attach_part
+from promax_nb.models.losses import bpr_loss
+from promax_nb.models.objectives import BPR, ProMax, attach_objective
 from promax_nb.models.results import load_fit, load_tensors, save_tensors
 from promax_nb.models.sameness import content, parts_of
 from promax_nb.models.train import PairSampler, TrainConfig, fit, should_stop, tune
@@ -763,3 +764,100 @@ def test_a_step_waits_for_the_device_where_it_must_and_nowhere_else(base, terms)
     with Waits() as waits:
         train_room._step(run, objective, *batch)
     assert waits.found == WAITS[base, terms]
+# what an objective has to learn ----------------------------------------------------------------------------------------
+
+
+class Stretched(BPR):
+    """BPR of user vectors that a network of its own stretches."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.mlp = torch.nn.Linear(8, 8)
+
+    def forward(self, model, users, pos, neg):
+        u, i = model()
+        return {'bpr': bpr_loss(self.mlp(u[users]), i[pos], i[neg])}
+
+
+class Shift(torch.nn.Module):
+    """A part with both hooks, and a number to learn."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.full((8,), 0.1 * (1 + seed)))
+
+    def start(self, nodes):
+        return nodes + self.by
+
+    def finish(self, u, i):
+        return u + self.by, i
+
+
+class Shifted(BPR):
+    """BPR; its part is made in the model that it meets."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        self.seed = seed
+
+    def attach(self, model):
+        attach_part(model, 'shift', lambda: Shift(self.seed))
+
+
+OWN_PARTS = {Stretched: 'attached.objective.mlp.weight', Shifted: 'attached.shift.by'}
+
+
+@pytest.mark.parametrize('objective', OWN_PARTS)
+def test_what_an_objective_learns_is_trained_penalised_and_kept(objective, tmp_path):
+    data, name = world(), OWN_PARTS[objective]
+
+    def go(epochs=9, folder=None, seed=0, base=MF, **settings):
+        return fit(base(data, dim=8), objective(seed), data, QUICK, folder, epochs=epochs, **settings)
+
+    begun = MF(data, dim=8)
+    attach_objective(begun, objective())
+    before = begun.state_dict()[name]
+    straight = go()
+    learned = straight.model.state_dict()[name]
+    assert not torch.equal(before, learned)
+    assert go(reg=10.0).model.state_dict()[name].norm() < learned.norm()
+    go(3, tmp_path / 'a')
+    resumed = go(9, tmp_path / 'a')
+    assert torch.equal(resumed.model.state_dict()[name], learned)
+    assert straight.history.drop(columns='seconds').equals(resumed.history.drop(columns='seconds'))
+    with pytest.raises(ValueError, match='start values'):
+        go(9, tmp_path / 'a', seed=1)
+    assert go(seed=1).card['identity'] != straight.card['identity'] == resumed.card['identity']
+    straight.save(tmp_path / 'b')
+    assert torch.equal(load_tensors(tmp_path / 'b' / 'model.safetensors')[0][name], learned)
+    with pytest.raises(ValueError, match='has parts of an objective'):
+        go(optimizer='lazy')
+
+
+def test_parameters_of_an_objective_belong_to_one_training():
+    data, objective = world(), Stretched()
+    fit(MF(data, dim=8), objective, data, QUICK, epochs=1)
+    with pytest.raises(ValueError, match='another model was trained with: make a new objective'):
+        fit(MF(data, dim=8), objective, data, QUICK, epochs=1)
+    shared = Shifted()
+    first, second = (fit(base(data, dim=8), shared, data, QUICK, epochs=1).model for base in (MF, LightGCN))
+    assert first.attached['shift'] is not second.attached['shift']
+
+
+@pytest.mark.parametrize('base', [MF, LightGCN, GCCF, SimGCL])
+def test_hooks_change_what_is_read_and_what_is_said(base):
+    model, data = base(world(), dim=8).eval(), world()
+    plain = model()
+    attach_part(model, 'shift', lambda: Shift(0))
+    if base is GCCF:
+        model.attached['shift'].finish = lambda u, i: (u, i)
+    assert not model.plain and torch.equal(model.layer0(), torch.cat([model.user, model.item]) + 0.1)
+    users, items = model()
+    assert not torch.allclose(items, plain[1])  # through layer 0
+    with torch.no_grad():
+        raw = model.forward()
+    if base is not GCCF:  # whose vectors are wider than the part
+        assert torch.allclose(users, raw[0] + 0.1) and torch.equal(items, raw[1])
+    with pytest.raises(ValueError, match='derive it from Recommender'):
+        attach_part(torch.nn.Linear(2, 2), 'shift', lambda: Shift(0))

@@ -231,9 +231,11 @@ def is_by_rows(
     model,  # a base
 ) -> bool:
     """Whether its vectors are its parameters: said by the class that says how they are computed."""
+    if len(getattr(model, 'attached', ())):  # parts of an objective, which read all of what they have learned
+        return False
     for cls in type(model).__mro__:
         body = vars(cls)
-        if 'by_rows' in body or body.keys() & {'forward', 'extra_loss'}:
+        if 'by_rows' in body or body.keys() & {'forward', 'extra_loss', 'start', 'finish'}:
             return bool(body.get('by_rows', False))
     return False
 
@@ -261,6 +263,6 @@ def optimizer_of(
     if not is_by_rows(model):
         raise ValueError(
             f"optimizer='lazy' moves only the rows of a batch, and {type(model).__name__} computes its vectors from "
-            "all of them: use optimizer='adam', or MF."
+            "all of them, or has parts of an objective: use optimizer='adam', or MF."
         )
     return LazyAdam(model.parameters(), lr=lr, reg=reg)

@@ -22,6 +22,7 @@ import torch
 from ..data.storage import identity
 from ..data.threads import Contention, contention_words
 from .evaluate import evaluate, metric_length, split_identity
+from .objectives import attach_objective
 from .optimisers import OPTIMIZERS, ByRows, LazyAdam, optimizer_name, optimizer_of, squares
 from .results import FitResult, load_tensors, save_tensors, versions
 from .sampler import PairSampler
@@ -361,6 +362,7 @@ def fit(
     Raises FloatingPointError when a loss term becomes NaN, ValueError for settings, data or a checkpoint that
     do not fit.
     """
+    attach_objective(model, objective)
     config = _resolved(model, config, settings)
     _check_validation(data, validate)
     sampler = PairSampler(data.train)
@@ -439,6 +441,7 @@ def _without_test(data):
 
 def _trial_folder(folder, model, objective, data, config) -> Path:
     """Where a trial lives: named by what it is made of, so that another grid, matrix or vector never meets it."""
+    attach_objective(model, objective)
     try:
         parts = training_parts(model, objective, data, _resolved(model, config, {}))
     except Unreadable as unreadable:

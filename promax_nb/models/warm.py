@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from ..data.storage import few
+from .objectives import attach_objective
 from .results import load_tensors
 
 # %% ../../nbs/models/09_warm.ipynb #87de7a0b
@@ -60,9 +61,12 @@ def warm_start(
     old,  # FitResult, a base, or the folder of a saved fit: what was learned before
     old_ids,  # RecData it was trained on, or (ids of users, ids of items)
     new_ids,  # RecData that the model is built on, or (ids of users, ids of items)
+    objective=None,  # what it will be trained with, where that has something to learn; None: it begins anew
 ):  # the model, with rows of the old one where the id is the same
     """Begin where another training ended; raises ValueError where the two do not fit each other."""
     learned = _parameters_of(old)
+    if objective is not None:
+        attach_objective(model, objective)
     before, now = _ids_of(old_ids, 'old_ids'), _ids_of(new_ids, 'new_ids')
     for name, mine in model.state_dict().items():
         theirs = learned.get(name)
