@@ -19,12 +19,12 @@ from promax_nb.data.words import content_words
 from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.results import load_fit
-from promax_nb.models.scorers import Scorer
+from promax_nb.models.scorers import Scorer, as_scorer
 from promax_nb.models.train import fit
 from promax_nb.recommend.build import recommender, recommender_of
 from promax_nb.recommend.explain import explain_for
 from promax_nb.recommend.folder import load_recommender
-from promax_nb.recommend.layers import propagate, walked
+from promax_nb.recommend.layers import layers_of, propagate, walked
 from promax_nb.recommend.reasons import Somebody, from_history, from_people, place_of, scores_without
 from promax_nb.recommend.runs import open_recommender
 from promax_nb.views.browser import ProfileBrowser
@@ -349,6 +349,13 @@ def test_a_base_of_ones_own_that_does_something_else_is_found_out(shop):
 
     why = recommender(shop, trained(shop, BPR(), Doubled, epochs=1)).explain(shop.users.user[0], shop.items.item[0])
     assert not why.exact
+
+    class Starts(LightGCN):
+        def start(self):
+            return 1.5 * super().start()
+
+    run = trained(shop, BPR(), Starts, epochs=1)
+    assert layers_of(run, as_scorer(run), shop.train) == {}
 
 
 # ---- guests

@@ -14,7 +14,7 @@ from promax_nb.data.columns import DataWarning
 from promax_nb.data.frames import from_frame
 from promax_nb.data.interactions import SPLITS
 from promax_nb.models.bases import GCCF, MF, LightGCN
-from promax_nb.models.objectives import BPR
+from promax_nb.models.objectives import BPR, attach_objective
 from promax_nb.models.train import fit
 from promax_nb.models.warm import warm_start
 
@@ -201,6 +201,21 @@ def test_from_a_folder(shop, learned, tmp_path):
     learned.save(tmp_path / 'fit')
     one, other = (warm_start(MF(today, dim=16), old, yesterday, today) for old in (learned, tmp_path / 'fit'))
     assert torch.equal(one.user, other.user) and torch.equal(one.item, other.item)
+
+
+def test_what_an_objective_learned_comes_along():
+    class Weighed(BPR):
+        def __init__(self, start):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(start))
+
+    ids, ones = (['a', 'b'], ['x', 'y']), sp.csr_matrix(np.eye(2))
+    old, new, learned, objective = MF(ones, dim=4), MF(ones, dim=4), Weighed(2.0), Weighed(1.0)
+    attach_objective(old, learned)
+    warm_start(new, old, ids, ids)
+    assert objective.weight == 1
+    warm_start(new, old, ids, ids, objective)
+    assert objective.weight == 2
 
 
 def test_what_does_not_fit_is_refused(shop, learned, tmp_path):

@@ -764,7 +764,9 @@ def test_a_step_waits_for_the_device_where_it_must_and_nowhere_else(base, terms)
     with Waits() as waits:
         train_room._step(run, objective, *batch)
     assert waits.found == WAITS[base, terms]
-# what an objective has to learn ----------------------------------------------------------------------------------------
+
+
+# what an objective has to learn ---------------------------------------------------------------------------------------
 
 
 class Stretched(BPR):
@@ -835,14 +837,13 @@ def test_what_an_objective_learns_is_trained_penalised_and_kept(objective, tmp_p
         go(optimizer='lazy')
 
 
-def test_parameters_of_an_objective_belong_to_one_training():
-    data, objective = world(), Stretched()
-    fit(MF(data, dim=8), objective, data, QUICK, epochs=1)
-    with pytest.raises(ValueError, match='another model was trained with: make a new objective'):
-        fit(MF(data, dim=8), objective, data, QUICK, epochs=1)
-    shared = Shifted()
-    first, second = (fit(base(data, dim=8), shared, data, QUICK, epochs=1).model for base in (MF, LightGCN))
-    assert first.attached['shift'] is not second.attached['shift']
+def test_an_objective_begins_every_training_anew():
+    data = world()
+    for objective in (Stretched(), Shifted()):
+        first, second = (fit(MF(data, dim=8), objective, data, QUICK, epochs=3) for _ in range(2))
+        assert first.card['identity'] == second.card['identity'] and np.array_equal(first.users, second.users)
+        pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
+        assert all(torch.equal(*pair) and pair[0] is not pair[1] for pair in pairs)
 
 
 @pytest.mark.parametrize('base', [MF, LightGCN, GCCF, SimGCL])

@@ -6,6 +6,7 @@
 __all__ = ['ENOUGH', 'profile_tensors', 'Teacher', 'teacher_report', 'BPR', 'attach_objective', 'ProMax']
 
 # %% ../../nbs/models/04_objectives.ipynb #fbadbd9a
+import copy
 import warnings
 import weakref
 
@@ -245,7 +246,7 @@ class BPR(nn.Module):
         return {'objective': 'BPR'}
 
 # %% ../../nbs/models/04_objectives.ipynb #e13e0859
-_OWNERS = weakref.WeakKeyDictionary()  # objective with parameters -> the model that they became a part of
+_OWNERS = weakref.WeakKeyDictionary()  # objective with parameters -> the model they are a part of; their start
 
 
 def attach_objective(
@@ -260,12 +261,12 @@ def attach_objective(
     covered = {id(parameter) for parameter in model.parameters()}
     if all(id(parameter) in covered for parameter in objective.parameters() if parameter.requires_grad):
         return
-    owner = _OWNERS.setdefault(objective, weakref.ref(model))
-    if owner() is not model:
-        raise ValueError(
-            f'{type(objective).__name__} has parameters of its own, which another model was trained with: make a new '
-            'objective for every training, or give it attach(model), which makes them anew with attach_part.'
-        )
+    before, start = _OWNERS.get(objective, (None, copy.deepcopy(objective.state_dict())))
+    if before is not None and before() is not model:
+        if before() is not None:  # it keeps what it has learned
+            before().attached['objective'] = copy.deepcopy(objective)
+        objective.load_state_dict(start)
+    _OWNERS[objective] = weakref.ref(model), start
     attach_part(model, 'objective', lambda: objective)
 
 # %% ../../nbs/models/04_objectives.ipynb #cce2c919
