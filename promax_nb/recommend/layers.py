@@ -136,7 +136,9 @@ def _of_model(model) -> dict:
     """Table and facts of a model that is in memory."""
     names = [cls.__name__ for cls in type(model).__mro__ if cls.__module__ == 'promax_nb.models.bases']
     kind = next((name for name in names if name in _BASES), None)
-    if kind is None or not model.plain:  # a score is a sum over the tables only where the tables are layer 0
+    if kind is None:
+        return {}
+    if not model.plain:  # a score is a sum over the tables only where the tables are layer 0
         return {}
     tables = (model.user, model.item)
     nodes = [table.detach().cpu().numpy() for table in tables]
