@@ -848,7 +848,7 @@ def test_an_objective_begins_every_training_anew():
 
 @pytest.mark.parametrize('base', [MF, LightGCN, GCCF, SimGCL])
 def test_hooks_change_what_is_read_and_what_is_said(base):
-    model, data = base(world(), dim=8).eval(), world()
+    model = base(world(), dim=8).eval()
     plain = model()
     attach_part(model, 'shift', lambda: Shift(0))
     if base is GCCF:
