@@ -345,6 +345,7 @@ class PointMap {
     if (this.graphics) this.graphics.draw(this, this.ratio); else drawFlat(this.dots, this, this.ratio);
     this.paintCrowd();
     this.paintOver();
+    this.first ??= performance.now();
     this.on.drawn?.(this);
   }
 
@@ -417,7 +418,7 @@ class PointMap {
 
   listen() {
     const at = this.over, fingers = new Map(), safe = f => e => { try { f(e); } catch (error) { this.on.error?.(error); } };
-    let start = null, pinch = 0, hovering = null;
+    let start = null, pinch = 0;
     at.addEventListener('wheel', safe(e => { e.preventDefault(); this.zoomAt(...this.here(e), Math.exp(-e.deltaY * (e.deltaMode ? .05 : .0016))); }), { passive: false });
     at.addEventListener('dblclick', safe(e => { e.preventDefault(); this.fit(); }));
     at.addEventListener('pointerdown', safe(e => {
@@ -436,11 +437,7 @@ class PointMap {
         this.zoomAt((p[0] + q[0]) / 2, (p[1] + q[1]) / 2, now / (pinch || now)); pinch = now;
         return;
       }
-      if (!start) {  // one answer a frame, however often the mouse reports
-        if (!hovering) requestAnimationFrame(safe(() => { const last = hovering; hovering = null; if (last && !this.gone) this.on.hover?.(this.meet(...this.here(last)), last); }));
-        hovering = e;
-        return;
-      }
+      if (!start) { this.on.hover?.(this.meet(sx, sy), e); return; }  // browsers report the mouse once a frame
       if (!start.dragged && Math.hypot(sx - start.at[0], sy - start.at[1]) < 4) return;
       if (!start.dragged) this.on.hover?.(-1, e);
       start.dragged = true;
@@ -460,7 +457,7 @@ class PointMap {
       if (!was.dragged) { const i = this.meet(...was.at); if (i >= 0) this.on.pick?.(i); }
     });
     at.addEventListener('pointerup', end); at.addEventListener('pointercancel', end);
-    at.addEventListener('pointerleave', safe(e => { hovering = null; this.on.hover?.(-1, e); }));
+    at.addEventListener('pointerleave', safe(e => this.on.hover?.(-1, e)));
   }
 
   destroy() {
