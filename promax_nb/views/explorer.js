@@ -254,6 +254,7 @@ class Explorer {
       lost: safe(() => this.say(this.note())), error: e => this.fail(e),
     }, { webgl: this.hooks.webgl ?? true });
     made.marks = (ink, map, x, y) => this.paintMarks(ink, map, x, y);
+    made.names = map => this.namesInSight(map);
     made.tool = this.points?.tool ?? 'move';
     this.dress(made);
     return made;
@@ -320,6 +321,14 @@ class Explorer {
     put(this.points, map); this.points.labels = this.labels(map);
     if (this.points2) { put(this.points2, this.other()); this.points2.labels = this.labels(this.other()); }
     this.caption.textContent = this.captionOf(map);
+  }
+
+  namesInSight(map) {  // near enough, points tell their names
+    if (map.zoom < 4 || !this.parts.get('names')) return [];
+    const { width, height } = map.view, [x0, y0] = map.plane(0, height), [x1, y1] = map.plane(width, 0), near = map.index().inside([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]);
+    if (near.length > 120) return [];
+    const { x, y } = map.places(), short = t => t.length > 26 ? t.slice(0, 25) + '…' : t;
+    return Array.from(near, i => ({ x: x[i], y: y[i], text: short(this.name(i)), level: 3, beside: true, from: 0, until: 1e9 }));
   }
 
   labels(map) { return this.s.labels[map === 'recommender' ? (this.state.blend < .5 && this.s.labels.base ? 'base' : 'reshaped') : map] ?? []; }

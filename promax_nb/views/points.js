@@ -372,16 +372,16 @@ class PointMap {
     if (this.outline) this.paintOutline(ink);
   }
 
-  font(label) { return `${label.level === 0 ? 600 : label.beside ? 400 : 500} ${[15, 13, 12][label.level] ?? 12}px system-ui, sans-serif`; }
+  font(label) { return `${label.level === 0 ? 600 : label.beside ? 400 : 500} ${[15, 13, 12][label.level] ?? 11}px system-ui, sans-serif`; }
 
   sizeOf(ink, label) {  // measured once
-    if (!label.size) { ink.font = this.font(label); label.size = [ink.measureText(label.text).width, ([15, 13, 12][label.level] ?? 12) * 1.25]; }
+    if (!label.size) { ink.font = this.font(label); label.size = [ink.measureText(label.text).width, ([15, 13, 12][label.level] ?? 11) * 1.25]; }
     return label.size;
   }
 
   paintLabels(ink, taken) {
     const { width, height } = this.view, zoom = this.zoom;
-    const due = this.labels.filter(l => zoom >= l.from * .999 && zoom < l.until);
+    const due = this.labels.filter(l => zoom >= l.from * .999 && zoom < l.until).concat(this.names?.(this) ?? []);
     const placed = placeLabels(due, { width, height, taken, at: l => this.screen(l.x, l.y), sizeOf: l => this.sizeOf(ink, l) });
     ink.textAlign = 'center'; ink.textBaseline = 'middle'; ink.lineJoin = 'round';
     for (const { label, x, y } of placed) {
