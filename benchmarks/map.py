@@ -5,9 +5,9 @@
     python benchmarks/map.py --out runs/map --only projection           # time of the projection, cold process
 
 Writes pages of generated points with texts, lists, ten columns and vectors of three spaces, opens each in a headless
-Chromium with the network off and software WebGL, and times what a person does there, twenty times each: from the call,
-or the mouse, until the second frame after it with the graphics' work finished. `--against COMMIT` does the same with the
-explorer of that version (from git) on the same points, in turn. Numbers go to benchmarks/results/map.json.
+Chromium with the network off and software WebGL, and times what a person does there, twenty times each: from the
+call, or the mouse, until the second frame after it with the graphics' work finished. `--against COMMIT` does
+the same with the explorer of that version (from git) on the same points, in turn. Numbers go to benchmarks/results/map.json.
 """
 
 import argparse
@@ -101,10 +101,16 @@ def world(n: int, seed: int = 0) -> dict:
             'reshaped': base + rng.normal(size=(n, 2)) * 0.7,
         },
         'columns': columns,
-        'vectors': {'profiles': rng.normal(size=(n, 64)), 'base': rng.normal(size=(n, 32)), 'reshaped': rng.normal(size=(n, 32))},
+        'vectors': {
+            'profiles': rng.normal(size=(n, 64)),
+            'base': rng.normal(size=(n, 32)),
+            'reshaped': rng.normal(size=(n, 32)),
+        },
         'names': [f'A name {k} of something' for k in range(n)],
         'texts': [' '.join(rng.choice(WORDS, 45)) for _ in range(n)],
-        'train': sp.csr_matrix((np.ones(10 * m), (np.repeat(np.arange(m), 10), rng.integers(0, n - m, 10 * m))), (m, n - m)),
+        'train': sp.csr_matrix(
+            (np.ones(10 * m), (np.repeat(np.arange(m), 10), rng.integers(0, n - m, 10 * m))), (m, n - m)
+        ),
     }
 
 
@@ -134,10 +140,16 @@ def content(made: dict, old: bool) -> dict:
             numbers = np.rint(unit_rows(x) * 32767)
             vectors[name] = {'dim': x.shape[1], 'data': p.packed(numbers, '<i2')}
         maps = {name: p.packed(xy, '<f4') for name, xy in made['maps'].items()}
-        whole = common | names | {'texts': made['texts'], 'maps': maps, 'vectors': vectors, 'lists': lists, 'reasons': None}
+        whole = (
+            common | names | {'texts': made['texts'], 'maps': maps, 'vectors': vectors, 'lists': lists, 'reasons': None}
+        )
         return {'all': whole}
     maps = {name: p.packed_places(xy) for name, xy in made['maps'].items()}
-    parts = {'scene': common | {'maps': maps, 'block': p.BLOCK, 'colour': 'group 0', 'movers': list(range(30))}, 'names': names, 'lists': lists}
+    parts = {
+        'scene': common | {'maps': maps, 'block': p.BLOCK, 'colour': 'group 0', 'movers': list(range(30))},
+        'names': names,
+        'lists': lists,
+    }
     for name, x in made['vectors'].items():
         parts[f'vectors-{name}'] = p.packed_vectors(x[:m], x[m:])
     for k in range(0, n, p.BLOCK):
@@ -156,14 +168,17 @@ def write_page(path: Path, made: dict, against: str | None) -> dict:
 
         show = ['git', '-C', str(ROOT), 'show']
         script, look = (
-            subprocess.run([*show, f'{against}:promax_nb/views/explorer.{kind}'], check=True, capture_output=True, text=True).stdout
+            subprocess.run(
+                [*show, f'{against}:promax_nb/views/explorer.{kind}'], check=True, capture_output=True, text=True
+            ).stdout
             for kind in ('js', 'css')
         )
         library = f'<script>{get_plotlyjs()}</script>'
     else:
         script, look = explorer_source()
     with open(path, 'w', encoding='utf-8') as file:
-        file.write(f'<!doctype html><meta charset=utf-8><style>{look}</style>{library}<body style="max-width:1500px;margin:2rem auto">')
+        file.write(f'<!doctype html><meta charset=utf-8><style>{look}</style>{library}')
+        file.write('<body style="max-width:1500px;margin:1rem auto">')
         file.write(f'<div class=px-mount data-scene={"s" if against else 1}></div>')
         for name, part in packed.items():
             where = 'id=s' if against else f'data-scene=1 data-part={name}'
@@ -193,7 +208,9 @@ def browse(page, times: int) -> dict:
     for k in range(1, times + 1):
         found.setdefault('slider step', []).append(page.evaluate(step, k))
     for k in range(times):
-        found.setdefault('recolour', []).append(page.evaluate(paint, ['number 0', 'group 0', 'number 1', 'kind'][k % 4]))
+        found.setdefault('recolour', []).append(
+            page.evaluate(paint, ['number 0', 'group 0', 'number 1', 'kind'][k % 4])
+        )
     for x, y in page.evaluate(SPOTS, times):
         page.mouse.move(5, 5)
         page.wait_for_timeout(100)
@@ -210,7 +227,10 @@ def browse(page, times: int) -> dict:
         left, top = spots.min(0) - 4
         right, bottom = np.quantile(spots[:, 0], 0.34), spots[:, 1].max() + 4
         across, down = np.linspace(left, right, 9), np.linspace(top, bottom, 9)
-        xs, ys = np.r_[across, down * 0 + right, across[::-1], down * 0 + left], np.r_[across * 0 + top, down, across * 0 + bottom, down[::-1]]
+        xs, ys = (
+            np.r_[across, down * 0 + right, across[::-1], down * 0 + left],
+            np.r_[across * 0 + top, down, across * 0 + bottom, down[::-1]],
+        )
         page.mouse.move(xs[0], ys[0])
         page.mouse.down()
         for x, y in zip(xs[1:], ys[1:], strict=True):

@@ -327,6 +327,7 @@ class Explorer {
     if (map.zoom < 4 || !this.parts.get('names')) return [];
     const { width, height } = map.view, [x0, y0] = map.plane(0, height), [x1, y1] = map.plane(width, 0), near = map.index().inside([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]);
     if (near.length > 120) return [];
+    near.sort((a, b) => isUser(this.s, a) - isUser(this.s, b));  // titles say more than ids
     const { x, y } = map.places(), short = t => t.length > 26 ? t.slice(0, 25) + '…' : t;
     return Array.from(near, i => ({ x: x[i], y: y[i], text: short(this.name(i)), level: 3, beside: true, from: 0, until: 1e9 }));
   }

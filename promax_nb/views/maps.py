@@ -30,7 +30,7 @@ from promax_nb.views.layout import (
     umap_layout,
 )
 from .neighbours import nearest, procrustes, shared, trustworthiness, turned_onto
-from .labels import COMMON, attribute_values, region_names
+from .zooms import COMMON, attribute_values, region_names
 from .regions import Words, clusters
 from .scene import as_scene, vector_pair
 from .texts import harmless
@@ -43,7 +43,7 @@ class Projection:
     coords: dict  # name of the space -> (n, 2) float32; users first, then items; NaN where not sampled
     n_users: int
     n_items: int
-    record: dict  # seed, parameters, rows, sampled, method, agreement, maps, before_after (with the noise floor: another_seed), versions
+    record: dict  # seed, parameters, rows, sampled, method, agreement, maps, before_after, versions
     kept: dict = field(default_factory=dict)  # name -> (n,) neighbours kept on the map; 'before_after': in the space
     labels: dict = field(default_factory=dict)  # name -> DataFrame cluster, x, y, size, text
     clusters: dict = field(default_factory=dict)  # name -> (n,) int: cluster of each node, -1 where not shown

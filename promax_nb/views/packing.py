@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from ..retrieval.vectors import unit_rows
 from .colours import best_column, history_values, scale_of
-from .labels import COMMON, attribute_values, labels_at_zooms
+from .zooms import COMMON, attribute_values, labels_at_zooms
 from .maps import noise_told
 from .nodes import WHO, check_projection, colour_values, node_table
 from .reasons import packed_reasons

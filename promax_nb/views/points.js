@@ -355,7 +355,7 @@ class PointMap {
     const ink = this.shade.getContext('2d');
     if (this.n < 300) { ink.clearRect(0, 0, wide, high); return; }
     const counts = crowd(x, y, this.rgba, this.view, wide, high, cell), picture = ink.createImageData(wide, high), [r, g, b] = this.look.shade;
-    let most = 0;
+    let most = .12;  // below that there is no crowd
     for (const v of counts) if (v > most) most = v;
     for (let i = 0; i < counts.length; i++) {
       const share = Math.sqrt(counts[i] / (most || 1));

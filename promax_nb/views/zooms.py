@@ -6,6 +6,8 @@
 __all__ = ['RARE', 'COMMON', 'LIFT', 'CUTS', 'attribute_values', 'telling_values', 'region_names', 'labels_at_zooms']
 
 # %% ../../nbs/views/05_zooms.ipynb #66275afe
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -110,7 +112,7 @@ def _ways_to_say(own: list, said: list):
     for phrase in said:
         if first:
             yield [*own[:2], phrase]
-    for pair in zip(said, said[1:]):
+    for pair in pairwise(said):
         yield list(pair)
     for phrase in said:
         yield [phrase]
