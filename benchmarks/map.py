@@ -6,8 +6,9 @@
 
 Writes pages of generated points with texts, lists, ten columns and vectors of three spaces, opens each in a headless
 Chromium with the network off and software WebGL, and times what a person does there, twenty times each: from the
-call, or the mouse, until the second frame after it with the graphics' work finished. `--against COMMIT` does
-the same with the explorer of that version (from git) on the same points, in turn. Numbers go to benchmarks/results/map.json.
+call, or the mouse, until the second frame after it with the graphics' work finished. `--against
+COMMIT` does the same with the explorer of that version (from git) on the same points, in turn. Numbers go to
+benchmarks/results/map.json.
 """
 
 import argparse
@@ -258,7 +259,7 @@ def pages(out: Path, sizes, against, times: int) -> dict:
         for n in sizes:
             made = None
             for version in (None, against) if against else (None,):
-                few = 3 if n > 500_000 or (version and n > 50_000) else times
+                few = min(times, 5) if version or n > 500_000 else times
                 path = out / f'{n}-{version or "now"}.html'
                 size = out / f'{path.stem}.json'
                 if not path.exists():
