@@ -432,7 +432,8 @@ def noise_floor(
     first, second = (unit_rows(np.vstack(vector_pair(fit, 'before'))) for fit in scene.before[:2])
     rows = np.random.default_rng(0).permutation(len(first))[:queries]
     near = [_nearest_to(x, np.sort(rows), k) for x in (first, second)]
-    return float(shared(*near).mean())
+    kept = (near[0][:, :, None] == near[1][:, None, :]).any(2)
+    return float(kept.mean())
 
 
 def _nearest_to(x, rows, k: int) -> np.ndarray:
