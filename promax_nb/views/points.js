@@ -292,7 +292,7 @@ class PointMap {
     const xs = [], ys = [], step = Math.max(1, Math.floor(this.n / 20000));
     for (const name of new Set([this.from, this.to])) { const m = this.maps[name]; for (let i = 0; i < this.n; i += step) if (m[2 * i] === m[2 * i]) { xs.push(m[2 * i]); ys.push(m[2 * i + 1]); } }
     const range = v => {
-      const s = Float64Array.from(v).sort(), q = t => s[Math.round(t * (s.length - 1))], low = q(.002), high = q(.998), room = .15 * (high - low);
+      const s = Float64Array.from(v).sort(), q = t => s[Math.round(t * (s.length - 1))], low = q(.01), high = q(.99), room = .1 * (high - low);  // islands beyond are a drag away
       return s.length ? [Math.max(q(0), low - room), Math.min(q(1), high + room)] : [0, 1];
     };
     return [...range(xs), ...range(ys)];
