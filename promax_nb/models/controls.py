@@ -23,13 +23,20 @@ def svd_vectors(
 
     train = binary(sp.csr_matrix(train), 'the training matrix')
     n_users, n_items = train.shape
-    block = sp.csr_matrix(normalised(train)[:n_users, n_users:]).astype(np.float64)
-    width = min(width, min(n_users, n_items) - 1)
-    start = np.random.default_rng(seed).normal(size=min(n_users, n_items))
-    left, sizes, right = svds(block, k=width, v0=start)
+    graph = normalised(train)
+    block = graph[:n_users, n_users:].astype(np.float64)
+    smaller = min(n_users, n_items)
+    rng = np.random.default_rng(seed)
+    left, sizes, right = svds(
+        sp.csr_matrix(block),
+        k=min(width, smaller - 1),
+        v0=rng.normal(size=smaller),
+    )
     order = np.argsort(-sizes)
     root = np.sqrt(sizes[order].clip(min=0))
-    return (left[:, order] * root).astype(np.float32), (right[order].T * root).astype(np.float32)
+    users = left[:, order] * root
+    items = right[order].T * root
+    return users.astype(np.float32), items.astype(np.float32)
 
 
 def random_added(
@@ -42,13 +49,17 @@ def random_added(
     if how not in ('uniform', 'popular'):
         raise ValueError(f"how={how!r} is unknown: use 'uniform' or 'popular'.")
     added, train = sp.csr_matrix(added), sp.csr_matrix(train)
-    rng, n_items = np.random.default_rng(seed), added.shape[1]
-    often = np.bincount(added.indices, minlength=n_items) if how == 'popular' else np.ones(n_items)
-    counts, columns = np.diff(added.indptr), []
+    rng = np.random.default_rng(seed)
+    n_items = added.shape[1]
+    often = np.full(n_items, 1e-9)
+    often += 1 if how == 'uniform' else np.bincount(added.indices, minlength=n_items)
+    counts = np.diff(added.indptr)
+    chance = sp.lil_matrix(added.shape, dtype=np.float32)
     for user in np.flatnonzero(counts):
-        keys = -np.log(rng.random(n_items)) / (often + 1e-9)  # the smallest are a draw by weight, without repeats
-        keys[train.indices[train.indptr[user] : train.indptr[user + 1]]] = np.inf
-        columns.append(np.argpartition(keys, counts[user] - 1)[: counts[user]])
-    rows = np.repeat(np.arange(len(counts)), counts)
-    cells = rows, np.concatenate(columns) if columns else rows
-    return sp.csr_matrix((np.ones(len(rows), np.float32), cells), added.shape)
+        keys = -np.log(rng.random(n_items)) / often  # the smallest are a draw by weight, without repeats
+        read = train[[user]].indices
+        keys[read] = np.inf
+        count = counts[user]
+        drawn = np.argpartition(keys, count - 1)
+        chance[user, drawn[:count]] = 1
+    return chance.tocsr()

@@ -73,9 +73,9 @@ class Profiled(BPR):
 
     def report(self) -> dict:
         """Settings for the protocol card."""
-        plain = {name: value for name, value in vars(self).items() if isinstance(value, (int, float)) and name[0] != '_'}
-        plain.pop('training', None)
-        return {'objective': type(self).__name__} | plain
+        settings = {name: value for name, value in vars(self).items() if isinstance(value, (int, float))}
+        settings.pop('training')
+        return {'objective': type(self).__name__} | settings
 
 # %% ../../nbs/models/05_rivals.ipynb #2b653007
 class Distilled(Profiled):
@@ -97,10 +97,14 @@ class Distilled(Profiled):
         """Named loss terms of one batch; arguments as in `BPR`."""
         terms, (u, _) = self.terms(model, users, pos, neg)
         near = self.near[users]
-        there = (near >= 0).to(u.dtype)[:, :, None]
+        there = (near >= 0).to(u.dtype)
+        there = there[:, :, None]
         found = there.sum(1)
-        teacher = (u[near.clamp_min(0)] * there).sum(1).detach() / found.clamp_min(1)
-        distance = ((u[users] - teacher) * (found > 0)).pow(2).mean()
+        neighbours = u.detach()[near.clamp_min(0)]
+        teacher = (neighbours * there).sum(1)
+        teacher = teacher / found.clamp_min(1)
+        difference = (u[users] - teacher) * (found > 0)
+        distance = difference.pow(2).mean()
         return terms | {'distilled': self.weight * distance}
 
 # %% ../../nbs/models/05_rivals.ipynb #35839295
@@ -121,22 +125,34 @@ class AddedPositives(BPR):
 
     def known(self, model):
         """(M, N) bool csr: what is no negative."""
-        if self._known is None or self._known[0] is not model.interactions:
-            self._known = model.interactions, (model.interactions + self.added) != 0
+        clicks = model.interactions
+        if self._known is None or self._known[0] is not clicks:
+            self._known = clicks, (clicks + self.added) != 0
         return self._known[1]
+
+    def draw(self, model, count: int, device) -> list:
+        """Users, added items and negatives, (n,) int each; where the negative is none, a triple is left out."""
+        pairs = self.added.tocoo()
+        drawn = torch.randint(len(pairs.row), (count,))
+        others = torch.randint(pairs.shape[1], (count,))
+        drawn, others = (np.array(ids.tolist()) for ids in (drawn, others))
+        rows = pairs.row[drawn]
+        clash = np.asarray(self.known(model)[rows, others]).ravel()
+        found = []
+        for ids in (rows, pairs.col[drawn], others):
+            kept = ids[~clash].astype(np.int64)
+            found.append(torch.from_numpy(kept).to(device))
+        return found
 
     def forward(self, model, users, pos, neg) -> dict:
         """Named loss terms of one batch; arguments as in `BPR`."""
         terms, (u, i) = self.terms(model, users, pos, neg)
-        pairs, share = self.added.tocoo(), self.added.nnz / model.interactions.nnz
-        count = max(1, round(len(users) * share))
-        drawn, others = (torch.randint(most, (count,)).tolist() for most in (len(pairs.row), len(i)))
-        rows, liked, others = pairs.row[drawn], pairs.col[drawn], np.array(others)
-        free = ~np.asarray(self.known(model)[rows, others]).ravel()  # a clash is left out
-        batch = [torch.from_numpy(ids[free].astype(np.int64)).to(u.device) for ids in (rows, liked, others)]
-        if not len(batch[0]):
+        share = self.added.nnz / model.interactions.nnz
+        rows, liked, others = self.draw(model, max(1, round(len(users) * share)), u.device)
+        if not len(rows):
             return terms | {'added': u.sum() * 0}
-        return terms | {'added': self.weight * share * bpr_loss(u[batch[0]], i[batch[1]], i[batch[2]])}
+        loss = bpr_loss(u[rows], i[liked], i[others])
+        return terms | {'added': self.weight * share * loss}
 
     def report(self) -> dict:
         """Settings for the protocol card."""
@@ -161,14 +177,18 @@ class RLMRecCon(Profiled):
         """The network, as wide as the model at its end."""
         super().attach(model)
         wide, d = self.su.shape[1], width_of(model)
-        attach_part(model, 'rlmrec_con', lambda: translator((wide, (wide + d) // 2, d), self.seed_for(model)))
+        sizes = wide, (wide + d) // 2, d
+        seed = self.seed_for(model)
+        attach_part(model, 'rlmrec_con', lambda: translator(sizes, seed))
 
     def agreement(self, vectors, profiles, ids, network):
         """InfoNCE of the rows `ids` (B,) among themselves, repeats counted."""
         distinct, repeats = torch.unique(ids, return_counts=True)
-        count = repeats * has_vector(profiles[distinct]).to(vectors.dtype)
+        wanted = profiles[distinct]
+        count = repeats * has_vector(wanted).to(vectors.dtype)
         weight = count / len(ids)
-        return infonce(vectors[distinct], network(profiles[distinct]), None, weight, count.clamp_min(1e-30), self.tau)
+        columns = count.clamp_min(1e-30)
+        return infonce(vectors[distinct], network(wanted), None, weight, columns, self.tau)
 
     def forward(self, model, users, pos, neg) -> dict:
         """Named loss terms of one batch; arguments as in `BPR`."""
@@ -176,9 +196,12 @@ class RLMRecCon(Profiled):
         network = model.attached['rlmrec_con']
         distinct, repeats = torch.unique(users, return_counts=True)
         known = has_vector(self.su).to(u.dtype)
-        weight = repeats * known[distinct] / len(users)
-        total = infonce(u[distinct], network(self.su), distinct, weight, known.clamp_min(1e-30), self.tau)
-        total = total + self.agreement(i, self.si, pos, network) + self.agreement(i, self.si, neg, network)
+        weight = repeats * known[distinct]
+        weight = weight / len(users)
+        columns = known.clamp_min(1e-30)
+        total = infonce(u[distinct], network(self.su), distinct, weight, columns, self.tau)
+        for items in (pos, neg):
+            total = total + self.agreement(i, self.si, items, network)
         return terms | {'con': self.weight * total}
 
 # %% ../../nbs/models/05_rivals.ipynb #fd879e7a
@@ -227,7 +250,12 @@ class RLMRecGen(Profiled):
         wide, d = self.su.shape[1], width_of(model)
         sizes = d, (d + wide) // 2, wide
         token = model.layer0().shape[1]
-        attach_part(model, 'rlmrec_gen', lambda: Hidden(token, translator(sizes, self.seed_for(model))))
+        seed = self.seed_for(model)
+
+        def part():
+            return Hidden(token, translator(sizes, seed))
+
+        attach_part(model, 'rlmrec_gen', part)
 
     def forward(self, model, users, pos, neg) -> dict:
         """Named loss terms of one batch; arguments as in `BPR`."""
@@ -236,8 +264,11 @@ class RLMRecGen(Profiled):
         terms, view = self.terms(model, users, pos, neg)
         profiles = torch.cat([self.su, self.si])[rows]
         known = has_vector(profiles).to(profiles.dtype)
-        given = part.network(torch.cat(view)[rows])
-        loss = infonce(given, profiles, None, known / known.sum().clamp_min(1), known.clamp_min(1e-30), self.tau)
+        vectors = torch.cat(view)
+        given = part.network(vectors[rows])
+        weight = known / known.sum().clamp_min(1)
+        columns = known.clamp_min(1e-30)
+        loss = infonce(given, profiles, None, weight, columns, self.tau)
         return terms | {'gen': self.weight * loss}
 
 # %% ../../nbs/models/05_rivals.ipynb #bf20348a
@@ -248,18 +279,26 @@ class Adaptor(nn.Module):
         super().__init__()
         for name, table in (('su', su), ('si', si)):
             self.register_buffer(name, table, persistent=False)
-        sizes, count = (su.shape[1], hidden, d), shared + 2 * own
-        experts = [translator(sizes, 1000 * seed + number) for number in range(count)]
-        self.shared, self.of_users = nn.ModuleList(experts[:shared]), nn.ModuleList(experts[shared : shared + own])
-        self.of_items = nn.ModuleList(experts[shared + own :])
-        gates = [translator((su.shape[1], shared + own), 1000 * seed + count + side) for side in range(2)]
-        self.gate_users, self.gate_items = gates
+        wide = su.shape[1]
+        seeds = iter(range(1000 * seed, 1000 * (seed + 1)))
+
+        def experts(count):
+            return nn.ModuleList(translator((wide, hidden, d), next(seeds)) for _ in range(count))
+
+        self.shared = experts(shared)
+        self.of_users = experts(own)
+        self.of_items = experts(own)
+        self.gate_users = translator((wide, shared + own), next(seeds))
+        self.gate_items = translator((wide, shared + own), next(seeds))
 
     def features(self, vectors, own, gate):
         """What is added to the nodes of one side (n, d)."""
-        experts = torch.stack([expert(vectors) for expert in (*self.shared, *own)], 1)
-        mixed = (torch.softmax(gate(vectors), 1)[:, :, None] * experts).sum(1)
-        return mixed * has_vector(vectors)[:, None]
+        shares = torch.softmax(gate(vectors), 1)
+        mixed = 0.0
+        for number, expert in enumerate([*self.shared, *own]):
+            mixed = mixed + shares[:, number, None] * expert(vectors)
+        known = has_vector(vectors)
+        return mixed * known[:, None]
 
     def start(self, nodes):
         """Layer 0 (M+N, d) with features of both sides."""
@@ -285,8 +324,13 @@ class KAR(Profiled):
     def attach(self, model):
         """The adaptor, as wide as layer 0."""
         super().attach(model)
-        sizes = model.layer0().shape[1], self.shared, self.own, self.hidden
-        attach_part(model, 'kar', lambda: Adaptor(self.su, self.si, *sizes, self.seed_for(model)))
+        d = model.layer0().shape[1]
+        seed = self.seed_for(model)
+
+        def part():
+            return Adaptor(self.su, self.si, d, self.shared, self.own, self.hidden, seed)
+
+        attach_part(model, 'kar', part)
 
 # %% ../../nbs/models/05_rivals.ipynb #e850d726
 class Mixture(nn.Module):
@@ -301,7 +345,11 @@ class Mixture(nn.Module):
 
     def translated(self, side: str, ids=slice(None)):
         """(F, n, d) all profiles of some users ('su') or items ('si')."""
-        return torch.stack([self.network(getattr(self, f'{side}{number}')[ids]) for number in range(self.count)])
+        found = []
+        for number in range(self.count):
+            table = getattr(self, f'{side}{number}')
+            found.append(self.network(table[ids]))
+        return torch.stack(found)
 
     def finish(self, u, i) -> tuple:
         """Vectors as they leave."""
@@ -336,7 +384,9 @@ class ProEx(BPR):
     def attach(self, model):
         """The network, as wide as the model's vectors."""
         wide = self.profiles[0][0].shape[1]
-        seed = getattr(model, 'seed', 0) if self.seed is None else self.seed
+        seed = self.seed
+        if seed is None:
+            seed = getattr(model, 'seed', 0)
 
         def part():
             d = width_of(model)
@@ -349,11 +399,16 @@ class ProEx(BPR):
         terms, (u, i) = self.terms(model, users, pos, neg)
         part = model.attached['proex']
         sides = (('su', users, u), ('si', pos, i), ('si', neg, i))
+        vectors = [table[ids] for _, ids, table in sides]
         found = [part.translated(side, ids) for side, ids, _ in sides]
-        draws = torch.distributions.Dirichlet(torch.full((part.count,), 0.1)).sample((self.environments,))
+        chance = torch.distributions.Dirichlet(torch.full((part.count,), 0.1))
+        draws = chance.sample((self.environments,))
         losses = []
         for shares in draws.to(u.device):
-            joined = [table[ids] + torch.einsum('f,fnd->nd', shares, p) for (_, ids, table), p in zip(sides, found, strict=True)]
+            joined = []
+            for own, translated in zip(vectors, found, strict=True):
+                mixed = torch.einsum('f,fnd->nd', shares, translated)
+                joined.append(own + mixed)
             losses.append(bpr_loss(*joined))
         terms['bpr'] = torch.stack(losses).mean()
         if len(losses) > 1:
@@ -390,12 +445,17 @@ class SampledSoftmax(BPR):
         distinct, row = torch.unique(users, return_inverse=True)
         scores = u[distinct] @ i.T / self.tau
         liked = scores[row, pos]
-        seen = torch.from_numpy(model.interactions[distinct.cpu().numpy()].toarray() != 0).to(u.device)
+        read = model.interactions[distinct.tolist()]
+        seen = torch.from_numpy(read.toarray() != 0)
+        seen = seen.to(u.device)
         drawn = torch.randint(len(i), (len(users), self.k), device=u.device)
-        others = scores.masked_fill(seen, -torch.inf)[row[:, None], drawn]
-        losses = torch.logsumexp(torch.cat([liked[:, None], others], 1), 1) - liked
+        others = scores.masked_fill(seen, -torch.inf)
+        others = others[row[:, None], drawn]
+        logits = torch.cat([liked[:, None], others], 1)
+        losses = torch.logsumexp(logits, 1) - liked
         if self.people:
-            weight = 1 / seen.sum(1).to(u.dtype).clamp_min(1)[row]
+            counts = seen.sum(1).to(u.dtype)
+            weight = 1 / counts.clamp_min(1)[row]
             return terms | {'softmax': (losses * weight).sum() / weight.sum()}
         return terms | {'softmax': losses.mean()}
 
