@@ -1,6 +1,9 @@
 """Rivals train, keep the contracts, and compute what their formulas say; controls keep what they promise."""
 
+import json
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +202,19 @@ def test_vectors_of_others_are_refused():
     with pytest.raises(ValueError, match='is no contender'):
         contender('nobody', data, su, si, seed=0)
     assert isinstance(contender('base', data, su, si, seed=0)[1], BPR)
+
+
+def test_the_fair_table_in_miniature(tmp_path):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'benchmarks'))
+    try:
+        import fair
+    finally:
+        sys.path.pop(0)
+    words = '--data bookshop --only LLM --seeds 1 --trials 2 --epochs 3 --dim 4 --batch 256 --min-steps 0'.split()
+    fair.main([str(tmp_path), *words])
+    kept = {path.name: path.read_text() for path in tmp_path.glob('bookshop/*.json')}
+    assert len(kept) == 6 and 'test_first_read' in kept['LLM-ESR-1.json'] and 'test' not in kept['base-trial-0.json']
+    (tmp_path / 'bookshop' / 'LLM-ESR-1.json').unlink()
+    fair.main([str(tmp_path), *words])
+    again = json.loads((tmp_path / 'bookshop' / 'LLM-ESR-1.json').read_text())
+    assert again['test'] == json.loads(kept['LLM-ESR-1.json'])['test']
