@@ -90,6 +90,27 @@ def test_the_three_ways_to_find_similar_users_agree():
     assert np.isfinite([row['seconds_for_everybody'] for row in rows.values()]).all()
 
 
+def test_controls_know_texts_from_clicks(tmp_path, monkeypatch):
+    """In a shop whose texts tell the taste: texts add, texts of the wrong items do not, and a run goes on."""
+    from promax_nb.data.bookshop import toy_data
+    from promax_nb.retrieval.embed import encode
+
+    bench = script('controls')
+    monkeypatch.setattr(bench, 'WIDTH', 16)
+    monkeypatch.setattr(bench, 'WORLDS', {'toy': lambda folder, split: toy_data(200, 90, seed=split)})
+    monkeypatch.setattr(bench, 'encode', lambda texts, **how: encode(texts, 'static', empty='zero'))
+    found = bench.one_split('toy', 3, tmp_path, tmp_path)
+    rows, line = found['rows'], found['line']
+    gain = {row: numbers['ndcg@20 - line'][0] for row, numbers in rows.items()}
+    right, wrong = (f'{line} + {texts}' for texts in ('history texts, centred', 'texts of the wrong items'))
+    assert gain[line] == 0 and gain[right] > gain[wrong]
+    assert {f'{line} + SVD of the user', 'log popularity, alone', f'{right[:-9]}, by rank fusion'} <= set(rows)
+    (tmp_path / 'toy-0.json').write_text(json.dumps({'rows': {}}))
+    monkeypatch.setattr(bench, 'one_split', None)
+    monkeypatch.setattr('sys.argv', ['x', str(tmp_path), '--work', str(tmp_path), '--only', '--splits', '0'])
+    bench.main()
+
+
 def test_the_table_of_the_readme_is_what_was_measured():
     rows = json.loads((FOLDER / 'results' / 'scale.json').read_text())['steps']
     assert script('scale').for_readme(rows) in (FOLDER.parent / 'README.md').read_text()
