@@ -21,6 +21,7 @@ import scipy.sparse as sp
 from promax_nb.data.frames import from_frame
 from promax_nb.data.loaders import from_atomic
 from promax_nb.methods import cheap_methods
+from promax_nb.models.closed import tuned_line
 from promax_nb.models.evaluate import per_user
 from promax_nb.models.gate import spaces_of
 from promax_nb.models.inference import interval, resampled
@@ -134,6 +135,14 @@ def guides_for(data, users, items) -> dict:
     return found
 
 
+def with_side(data, items, best: dict) -> tuple:
+    """EASE with item texts as further people, and what validation chose."""
+    regs = [best['reg'] * factor for factor in (0.4, 1.0, 2.5)]
+    trials = [{'reg': reg, 'side_weight': weight} for reg in regs for weight in (1.0, 5.0, 20.0)]
+    side = spaces_of((items[:1], items))['centred'][1]
+    return tuned_line('EASE', data.train, data.valid, trials, side=side)
+
+
 def cold_part(data):
     """What is held out of items that nobody has in training."""
     unseen = np.asarray(data.train.sum(0)).ravel() == 0
@@ -176,6 +185,11 @@ def one_split(name: str, split, data_folder: Path, work: Path) -> dict:
         scorers[f'{best.name} {row}'] = as_scorer(reshape(line, guide, chosen[row].alphas, known, chosen[row].form))
         if len(guide) == 1:
             scorers[f'{row.removeprefix("+ ")}, alone'] = next(iter(guide.values()))
+    weights = {row: {'form': found.form, **found.alphas, 'valid': found.value} for row, found in chosen.items()}
+    if 'EASE' in closed:
+        inside, tried = with_side(data, items, closed['EASE'].settings)
+        scorers['EASE with item texts inside'] = as_scorer(inside, shape)
+        weights['EASE with item texts inside'] = max(tried, key=lambda trial: trial['ndcg@20'])
     texts = guides['+ history texts, centred']['texts']
     scorers[f'{best.name} + history texts, by rank fusion'] = fused(line, texts, shape)
     cold, rows = cold_part(data), {}
@@ -186,7 +200,6 @@ def one_split(name: str, split, data_folder: Path, work: Path) -> dict:
         rows[row] = row_of(measured(scorer, data, data.test), before)
         if cold_before is not None:
             rows[row]['cold'] = row_of(measured(scorer, data, cold), cold_before)
-    weights = {row: {'form': found.form, **found.alphas, 'valid': found.value} for row, found in chosen.items()}
     gate = None if others.gate is None else others.gate.facts()
     facts = dict(line=best.name, settings=best.settings, writer=writer, weights=weights, gate=gate, test_read=read)
     return {'data': repr(data), **facts, 'rows': rows, 'seconds': round(time.monotonic() - began, 1)}
