@@ -25,8 +25,10 @@ from promax_nb.experiment import DataConfig, RunConfig, claim, experiment
 from promax_nb.lettingo.align_settings import AlignConfig
 from promax_nb.lettingo.story import LettingoConfig
 from promax_nb.models.beyond import beyond
+from promax_nb.models.gate import TextGate
 from promax_nb.models.results import load_fit, load_tensors
-from promax_nb.report import still_improving, verdict
+from promax_nb.recommend.runs import open_recommender
+from promax_nb.report import cause, still_improving, verdict
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']
 SHORT += ['--encoder', 'static']
@@ -85,6 +87,44 @@ def test_run_writes_everything_and_continues(finished, tmp_path, capsys):
     assert json.loads((out / 'metrics.json').read_text()) == metrics
     assert run(*args, '--sdr', '.9') == 2 and 'sdr (0.5 -> 0.9)' in capsys.readouterr().err
     assert json.loads((out / 'metrics.json').read_text()) == metrics
+
+
+def test_a_run_says_what_to_use(finished, tmp_path):
+    """One entry a method with the same keys; what validation chose is served; the gate stands before the training."""
+    args, out, said = finished
+    metrics, page = (out / 'metrics.json').read_text(), (out / 'report.html').read_text(encoding='utf-8')
+    told = json.loads(metrics)
+    lines = {'popularity', 'ItemKNN', 'EASE', 'LightGCN', 'LightGCN + ProMax'}
+    assert lines <= set(told['methods']) <= lines | {f'{line} + texts' for line in lines}
+    assert len({tuple(entry) for entry in told['methods'].values()}) == 1
+    assert told['methods']['LightGCN']['test']['recall@20'] == pytest.approx(told['base']['recall@20'])
+    assert told['methods']['LightGCN + ProMax']['against']['recall@20']['difference'] == pytest.approx(
+        told['compare']['recall@20']['difference']
+    )
+    best = max(told['methods'], key=lambda name: told['methods'][name]['valid']['ndcg@20'])
+    assert told['recommended']['method'] == best and f'Use {best}' in said and f'What to use here: {best}' in page
+    assert said.index(told['gate']['sentence']) < said.index('training LightGCN') and told['gate']['sentence'] in page
+    assert open_recommender(out).settings['recommended'] == best
+    alone = [*args, '--out', tmp_path / 'R', '--no-methods', '--epochs', '1', '--seeds', '0']
+    assert run(*alone) == 0
+    none = json.loads((tmp_path / 'R' / 'metrics.json').read_text())
+    assert none['methods'] == {} and none['recommended'] is None
+    assert open_recommender(tmp_path / 'R').best_side == 'ours'
+
+
+@pytest.mark.parametrize('alone, adds, word', [
+    ({'raw': 0.24, 'whitened 64': 0.12}, (0.1, 0.05, 0.2), 'Try another --width'),
+    ({'raw': 0.24, 'whitened 64': 0.22}, (0.01, -0.05, 0.06), 'not shown to know anything'),
+    ({'raw': 0.24, 'whitened 64': 0.22}, (0.1, 0.05, 0.2), 'Smaller weights'),
+])
+def test_the_cause_is_named_where_reshaping_did_not_help(alone, adds, word):
+    table = pd.DataFrame([{'space': space, 'guide': 'profile', 'alone': value} for space, value in alone.items()])
+    measures = dict(zip(('adds', 'low', 'high'), adds, strict=True))
+    gate = TextGate(0.2, 0.1, 0.1, 'EASE', 0.2, metric='ndcg@20', chosen={}, users=9, table=table, **measures)
+    worse = pd.Series({'base': 0.3, 'ours': 0.2, 'difference': -0.1, 'low': -0.15, 'high': -0.05}, name='recall@20')
+    better = worse.copy()
+    better[['difference', 'low', 'high']] = 0.1, 0.05, 0.15
+    assert word in cause(gate, worse) and cause(gate, better) == '' and cause(None, worse) == ''
 
 
 def test_what_is_shown_stands_beside_the_metrics(finished):
