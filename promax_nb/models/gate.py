@@ -18,7 +18,7 @@ from ..data.interactions import binary
 from .distributions import has_vector
 from .evaluate import evaluate, per_user
 from .inference import interval, paired_p, resampled
-from .reshape import FORMS, centred, history_guide, profile_guide, reshape, values_of
+from .reshape import FORMS, Reshaped, centred, history_guide, profile_guide, values_of, with_guide
 from .scorers import as_scorer
 from ..retrieval.vectors import unit_rows
 
@@ -92,10 +92,10 @@ def _candidates(spaces, train, line, truth, users, metric):
     settings, values = [], []
     for space, vectors in spaces.items():
         for guide, scorer in guides_of(train, vectors).items():
-            for form in FORMS:
-                reshaped = reshape(line, {guide: scorer}, {guide: 0.0}, train, form)
+            for form in FORMS if not isinstance(line, Reshaped) else (line.form,):
+                reshaped = with_guide(line, guide, scorer, 0.0, train, form)
                 settings += [{'space': space, 'guide': guide, 'form': form, 'alpha': alpha} for alpha in WEIGHTS]
-                weights = [{guide: alpha} for alpha in WEIGHTS]
+                weights = [reshaped.alphas | {guide: alpha} for alpha in WEIGHTS]
                 values.append(values_of(reshaped, weights, truth, train, users, metric))
     return settings, np.vstack(values)
 
@@ -140,7 +140,8 @@ def text_choice(
         raise ValueError(f'{len(users)} users have a validation interaction: texts are chosen by 4 or more.')
     if len(users) > most:
         users = np.sort(draws.choice(users, most, replace=False))
-    settings, values = _candidates(spaces, train, as_scorer(line, train.shape), truth, users, metric)
+    line = line if isinstance(line, Reshaped) else as_scorer(line, train.shape)
+    settings, values = _candidates(spaces, train, line, truth, users, metric)
     before, first = values[0], next(iter(spaces))  # the first weight is 0
     half, after = draws.permutation(len(users)) % 2 == 0, before.copy()
     for choosing in (half, ~half):

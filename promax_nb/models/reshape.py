@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'GRID', 'SLOPES', 'centred', 'profile_guide', 'history_guide', 'Reshaped', 'common_spread', 'reshape',
-           'values_of', 'Chosen', 'choose_alphas', 'knows', 'reader_facts', 'choose_slopes']
+           'with_guide', 'popularity_guide', 'values_of', 'Chosen', 'choose_alphas', 'knows', 'reader_facts',
+           'choose_slopes']
 
 # %% ../../nbs/models/12_reshape.ipynb #bcb69860
 from dataclasses import dataclass
@@ -209,6 +210,30 @@ def reshape(
             raise ValueError(f'the weight of {name!r} is neither one finite number nor one for each user.')
     spread = common_spread(scorer, known) if form == 'raw' else 1.0
     return Reshaped(scorer, guides, dict(alphas), known, form, spread, source)
+
+
+def with_guide(
+    scorer,  # what ranks, see `as_scorer`; one that has guides keeps them, with their weights and its form
+    name: str,
+    guide,  # what ranks
+    alpha,  # its weight
+    known=None,  # (M, N) scipy sparse: items that are not shown
+    form: str = 'z',  # of FORMS, where there is no guide yet
+) -> Reshaped:
+    """One guide more."""
+    if not isinstance(scorer, Reshaped):
+        return reshape(scorer, {name: guide}, {name: alpha}, known, form)
+    guides, alphas = scorer.guides | {name: guide}, scorer.alphas | {name: alpha}
+    return reshape(scorer.source, guides, alphas, known, scorer.form)
+
+
+def popularity_guide(
+    train,  # (M, N) scipy sparse
+) -> Scorer:
+    """How many people have an item, and one more: for everybody the same."""
+    counts = np.asarray(train.sum(0), np.float64).reshape(-1, 1)
+    return vector_scorer(np.ones((train.shape[0], 1)), counts + 1)
+
 
 # %% ../../nbs/models/12_reshape.ipynb #b6bf4f87
 GRID = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)

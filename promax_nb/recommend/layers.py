@@ -206,7 +206,7 @@ def _of_guides(run, train) -> dict:
         found[f'guide.{number}.name'] = np.asarray(name)
         found[f'guide.{number}.users'], found[f'guide.{number}.items'] = users, items
         found[f'guide.{number}.alpha'] = np.asarray(run.alphas[name], np.float32)
-        found[f'guide.{number}.history'] = np.asarray(agrees(unit_rows(read @ items), users))
+        found[f'guide.{number}.history'] = np.asarray(items.shape[1] > 1 and agrees(unit_rows(read @ items), users))
     return found | {'form': np.asarray(run.form), 'spread': np.asarray(run.spread)}
 
 

@@ -137,15 +137,19 @@ def recommended_of_run(
     """What validation recommends, made again from its settings: a closed form in seconds, a training as it is."""
     from promax_nb.models.closed import LINES, made_line
     from promax_nb.models.gate import guides_of, spaces_of
-    from promax_nb.models.reshape import reshape
+    from promax_nb.models.reshape import popularity_guide, with_guide
 
     noted = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
     if not noted.get('recommended'):
         return 'ours', 'ProMax', None
     name = noted['recommended']['method']
     entry = noted['methods'][name]
-    if entry['line'] in LINES:
-        place, side, run = 0, 'recommended', made_line(entry['line'], data.train, entry['settings'])
+    line = entry['line'].removesuffix(' + popularity')
+    if line in LINES:
+        place, side, run = 0, 'recommended', made_line(line, data.train, entry['settings'])
+        if 'popularity' in entry['settings']:
+            alpha, form = entry['settings']['popularity'], entry['settings']['form']
+            run = with_guide(run, 'popularity', popularity_guide(data.train), alpha, all_known(data), form)
     else:
         side = 'ours' if entry['line'].endswith('ProMax') else 'base'
         seed, run = chosen['promax' if side == 'ours' else 'base']
@@ -156,7 +160,7 @@ def recommended_of_run(
         return 'ours', 'ProMax', None
     how = entry['texts'][place]
     guide = guides_of(data.train, spaces_of(raw, vectors)[how['space']])[how['guide']]
-    texts = reshape(run, {how['guide']: guide}, {how['guide']: how['alpha']}, all_known(data), how['form'])
+    texts = with_guide(run, how['guide'], guide, how['alpha'], all_known(data), how['form'])
     return 'recommended', name, texts
 
 # %% ../../nbs/recommend/40_runs.ipynb #aa2579b4

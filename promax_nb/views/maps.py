@@ -30,8 +30,8 @@ from promax_nb.views.layout import (
     umap_layout,
 )
 from .neighbours import nearest, procrustes, shared, trustworthiness, turned_onto
-from .zooms import COMMON, attribute_values, region_names
-from .regions import Words, clusters
+from .zooms import COMMON, values_of_nodes, region_names
+from .regions import NodeWords, clusters
 from .scene import as_scene, vector_pair
 from .texts import harmless
 
@@ -410,7 +410,7 @@ def project_scene(
         item_texts = scene.data.items.get('title', [''] * n)
     texts = [*user_texts, *item_texts]
     kinds = np.repeat([0, 1], [m, n])
-    values, words = attribute_values(scene.data.items, m), Words(texts, kinds, COMMON, phrases=True)
+    values, words = values_of_nodes(scene.data.items, m), NodeWords(texts, kinds, COMMON, phrases=True)
     for name, xy in made.coords.items():
         codes, regions = clusters(xy, [''] * len(xy), k, how.get('seed', 0))
         names = region_names(codes, words, values)
