@@ -201,5 +201,5 @@ def explorer_source() -> tuple:  # (JavaScript, CSS)
     """The explorer's own files: points.js and explorer.js make one module."""
     folder = files('promax_nb.views')
     names = 'points.js', 'explorer.js', 'explorer.css'
-    drawing, explorer, look = ((folder / name).read_text('utf-8') for name in names)
+    drawing, explorer, look = ((folder / name).read_text(encoding='utf-8') for name in names)
     return f'{drawing}\n{explorer}', look
