@@ -25,8 +25,8 @@ from promax_nb.models.closed import tuned_line
 from promax_nb.models.evaluate import per_user
 from promax_nb.models.gate import spaces_of
 from promax_nb.models.inference import interval, resampled
-from promax_nb.models.reshape import choose_alphas, history_guide, profile_guide, reshape
-from promax_nb.models.scorers import Scorer, as_scorer, vector_scorer
+from promax_nb.models.reshape import choose_alphas, history_guide, popularity_guide, profile_guide, reshape
+from promax_nb.models.scorers import Scorer, as_scorer
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.template import template
 from promax_nb.profiles.write import write
@@ -113,14 +113,14 @@ def guides_for(data, users, items) -> dict:
     train, draws = data.train, np.random.default_rng(0)
     spaces = spaces_of((users if users is not None else items[:1], items))
     clicks = svd_vectors(train)
-    counts = np.log1p(np.asarray(train.sum(0), np.float64)).ravel()
-    popular = vector_scorer(np.ones((data.n_users, 1)), counts[:, None])
+    popular = popularity_guide(train)
     texts = {name: history_guide(train, space[1]) for name, space in spaces.items()}
     found = {
         '+ history texts, raw': {'texts': texts['raw']},
         '+ history texts, centred': {'texts': texts['centred']},
         '+ texts of the wrong items': {'texts': history_guide(train, draws.permutation(spaces['centred'][1]))},
-        '+ log popularity': {'popularity': popular},
+        '+ popularity': {'popularity': popular},
+        '+ popularity + history texts': {'popularity': popular, 'texts': texts['centred']},
         '+ SVD of the history': {'svd': history_guide(train, clicks[1])},
         '+ SVD of the user': {'svd': profile_guide(*clicks)},
         '+ SVD of the history + texts': {'svd': history_guide(train, clicks[1]), 'texts': texts['centred']},

@@ -104,7 +104,7 @@ def test_controls_know_texts_from_clicks(tmp_path, monkeypatch):
     gain = {row: numbers['ndcg@20 - line'][0] for row, numbers in rows.items()}
     right, wrong = (f'{line} + {texts}' for texts in ('history texts, centred', 'texts of the wrong items'))
     assert gain[line] == 0 and gain[right] > gain[wrong]
-    assert {f'{line} + SVD of the user', 'log popularity, alone', f'{right[:-9]}, by rank fusion'} <= set(rows)
+    assert {f'{line} + SVD of the user', 'popularity, alone', f'{right[:-9]}, by rank fusion'} <= set(rows)
     (tmp_path / 'toy-0.json').write_text(json.dumps({'rows': {}}))
     monkeypatch.setattr(bench, 'one_split', None)
     monkeypatch.setattr('sys.argv', ['x', str(tmp_path), '--work', str(tmp_path), '--only', '--splits', '0'])
