@@ -20,12 +20,14 @@ import scipy.sparse as sp
 
 from promax_nb.data.frames import from_frame
 from promax_nb.data.loaders import from_atomic
+from promax_nb.data.storage import write_json
 from promax_nb.methods import cheap_methods
-from promax_nb.models.closed import tuned_line
+from promax_nb.models.closed import popularity, tuned_line
+from promax_nb.models.controls import svd_vectors
 from promax_nb.models.evaluate import per_user
 from promax_nb.models.gate import spaces_of
 from promax_nb.models.inference import interval, resampled
-from promax_nb.models.reshape import choose_alphas, history_guide, popularity_guide, profile_guide, reshape
+from promax_nb.models.reshape import choose_alphas, history_guide, profile_guide, reshape
 from promax_nb.models.scorers import Scorer, as_scorer
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.template import template
@@ -84,13 +86,6 @@ def vectors_of(data, cache: Path) -> tuple:
     return *read, writer
 
 
-def svd_vectors(train, width: int = WIDTH) -> tuple:
-    """Users and items of the training matrix by its largest singular values: texts that know clicks alone."""
-    left, values, right = sp.linalg.svds(sp.csr_matrix(train, dtype=np.float64), k=width, random_state=0)
-    scale = np.sqrt(values)
-    return left * scale, right.T * scale
-
-
 def ranks(scores) -> np.ndarray:
     """Places from 1, the best first."""
     order = np.argsort(-scores, axis=1, kind='stable')
@@ -112,8 +107,7 @@ def guides_for(data, users, items) -> dict:
     """Name of a row -> guides that are added to the line."""
     train, draws = data.train, np.random.default_rng(0)
     spaces = spaces_of((users if users is not None else items[:1], items))
-    clicks = svd_vectors(train)
-    popular = popularity_guide(train)
+    clicks, popular = svd_vectors(train, WIDTH), popularity(train)
     texts = {name: history_guide(train, space[1]) for name, space in spaces.items()}
     found = {
         '+ history texts, raw': {'texts': texts['raw']},
@@ -221,8 +215,7 @@ def main():
             if file.exists() or (name == 'steam-sub' and split == 'given'):
                 continue
             found = one_split(name, split, options.data, options.work)
-            file.with_suffix('.part').write_text(json.dumps(found, indent=1, default=float))
-            file.with_suffix('.part').rename(file)
+            write_json(file, json.loads(json.dumps(found, default=float)))
             for row, numbers in found['rows'].items():
                 difference = numbers['ndcg@20 - line']
                 print(f'  {row:<45} {numbers["recall@20"]:.4f} {numbers["ndcg@20"]:.4f}', end=' ')

@@ -1,6 +1,6 @@
 """All contenders on the same base, width, patience and number of trials: one JSON a training, nothing twice.
 
-    python benchmarks/fair.py WORK [--only TEXT] [--data NAME] [--collect] [--epochs N] [--seeds N]
+    python benchmarks/fair.py WORK [--only TEXT] [--data NAME] [--split S] [--collect] [--epochs N] [--seeds N]
 
 WORK holds a folder a data set with a JSON a training; what is there is not made again. First every method's trials
 on validation data (the base's choose lr and reg, which all take over), then the seeds with what was chosen; each
@@ -18,22 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from controls import WORLDS, vectors_of
 
 from promax_nb.data.bookshop import toy_data
-from promax_nb.data.frames import from_frame
-from promax_nb.data.storage import write_atomic
+from promax_nb.data.storage import write_json
 from promax_nb.models.contenders import CONTENDERS, contender
 from promax_nb.models.evaluate import evaluate
 from promax_nb.models.train import fit
 from promax_nb.retrieval.augment import augment
-from promax_nb.retrieval.embed import encode, whiten
-
-
-def write_json(path: Path, facts: dict):
-    """A JSON file that is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(facts, indent=1)
-    write_atomic(path, lambda name: Path(name).write_text(text, encoding='utf-8'))
+from promax_nb.retrieval.embed import whiten
 
 
 def means_of(train, items):
@@ -42,44 +35,21 @@ def means_of(train, items):
     return np.asarray(train @ items / counts, np.float32)
 
 
-def industrial(root: Path):
-    """The shop with titles and descriptions, split at random for each user; no user has a written profile."""
-    items = pd.read_csv(root / 'amazon-industrial/industrial-items.csv')
-    events = pd.read_csv(root / 'amazon-industrial/industrial-events.csv')
-    data = from_frame(events[['user', 'item']], items=items, kcore=0, split='random', seed=0)
-    texts = items.set_index(items['item'].astype(str))['text'].reindex(data.items['item'].astype(str))
-    return data, None, texts.fillna('').tolist()
-
-
-def imdb(root: Path):
-    """Films with profiles that a language model wrote of both sides; validation is cut from train."""
-    events = pd.read_csv(root / 'imdb-exp3rt/events.csv')
-    data = from_frame(events, kcore=0, split='split')
-    found = []
-    for side, column in (('user', 'profile'), ('item', 'text')):
-        table = pd.read_csv(root / f'imdb-exp3rt/{side}s.csv')
-        texts = table.set_index(table[side].astype(str))[column]
-        found.append(texts.reindex(getattr(data, f'{side}s')[side].astype(str)).fillna('').tolist())
-    return data, *found
-
-
-def bookshop(root):
+def bookshop(root, split):
     """A generated shop, for the machinery alone."""
-    return toy_data(80, 50), None, None
+    return toy_data(80, 50)
 
 
-DATA = {'amazon-industrial': industrial, 'imdb-exp3rt': imdb, 'bookshop': bookshop}
+DATA = {**WORLDS, 'bookshop': bookshop}
 
 
-def prepared(name: str, root: Path, width: int) -> tuple:
-    """Data, whitened vectors of both sides, and the added interactions."""
-    data, user_texts, item_texts = DATA[name](root)
-    if item_texts is None:
-        items = np.random.default_rng(0).normal(size=(data.shape[1], 12)).astype(np.float32)
-    else:
-        items = encode(item_texts, 'static')
-    users = means_of(data.train, items) if user_texts is None else encode(user_texts, 'static')
-    su, si = whiten(users, items, dim=min(width, items.shape[1]))[:2]
+def prepared(name: str, options) -> tuple:
+    """Data, whitened vectors of both sides as a run makes them, and the added interactions."""
+    data = DATA[name](options.root, options.split)
+    options.work.mkdir(parents=True, exist_ok=True)
+    users, items, _ = vectors_of(data, options.work / f'{name}.db')
+    users = means_of(data.train, items) if users is None else users
+    su, si = whiten(users, items, dim=min(options.dim, items.shape[1]))
     return data, su, si, augment(data, su, si)[0]
 
 
@@ -114,14 +84,15 @@ def training(path: Path, world: tuple, name: str, choice: dict, seed: int, optio
         facts['test_first_read'] = datetime.now(UTC).isoformat(timespec='seconds')
         metrics = evaluate(result, data.test, data.train + data.valid)
         facts['test'] = {key: float(metrics[key]) for key in ('recall@20', 'ndcg@20')}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, facts)
     return facts
 
 
 def run(name: str, options) -> list:
     """All methods of a data set: trials, then seeds."""
-    folder, rows = options.work / name, []
-    world = prepared(name, options.root, options.dim)
+    folder, rows = options.work / f'{name}-{options.split}', []
+    world = prepared(name, options)
     inherited = {}
     for method, entry in CONTENDERS.items():
         wanted = method == 'base' or not options.only or options.only in method
@@ -159,15 +130,17 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work', type=Path)
     parser.add_argument('--data', choices=list(DATA), help='one data set; else the real ones, the cheapest first')
+    parser.add_argument('--split', default='0', help="'given' (by calendar where it is), or the seed of a random split")
     parser.add_argument('--only', help='methods with this text in their name, and the base')
     parser.add_argument('--collect', action='store_true')
     for name, default in (('seeds', 3), ('trials', 6), ('epochs', 1000), ('dim', 64), ('min-steps', 1000)):
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--batch', type=int, default=4096)
     options = parser.parse_args(arguments)
+    options.split = options.split if options.split == 'given' else int(options.split)
     options.root = Path(os.environ.get('PROMAX_DATA', '../shared/data'))
     if not options.collect:
-        for name in [options.data] if options.data else ['imdb-exp3rt', 'amazon-industrial']:
+        for name in [options.data] if options.data else list(WORLDS):
             run(name, options)
     print(table(options.work).round(4).to_string())
 

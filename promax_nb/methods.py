@@ -83,9 +83,10 @@ def popular_method(
     metric: str = 'ndcg@20',
 ) -> Method:
     """A closed form with popularity added to its scores; validation chooses the weight."""
-    from promax_nb.models.reshape import choose_alphas, popularity_guide, with_guide
+    from promax_nb.models.closed import popularity
+    from promax_nb.models.reshape import choose_alphas, with_guide
 
-    began, guide = time.monotonic(), popularity_guide(data.train)
+    began, guide = time.monotonic(), popularity(data.train)
     line, users = method.runs[0], method.valid.index.to_numpy()
     found = choose_alphas(line, {'popularity': guide}, data.valid, data.train, metric=metric)
     alpha = found.alphas['popularity']

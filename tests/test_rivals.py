@@ -31,6 +31,7 @@ from promax_nb.models.rivals import (
 from promax_nb.models.scorers import as_scorer
 from promax_nb.models.train import fit
 from promax_nb.recommend.layers import layers_of
+from promax_nb.retrieval.embed import encode
 from promax_nb.testing import check_base, check_objective, toy_world
 
 QUICK = dict(batch=256, lr=0.01, device='cpu', progress=False)
@@ -204,17 +205,19 @@ def test_vectors_of_others_are_refused():
     assert isinstance(contender('base', data, su, si, seed=0)[1], BPR)
 
 
-def test_the_fair_table_in_miniature(tmp_path):
+def test_the_fair_table_in_miniature(tmp_path, monkeypatch):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'benchmarks'))
     try:
+        import controls
         import fair
     finally:
         sys.path.pop(0)
+    monkeypatch.setattr(controls, 'encode', lambda texts, **how: encode(texts, 'static', empty='zero'))
     words = '--data bookshop --only LLM --seeds 1 --trials 2 --epochs 3 --dim 4 --batch 256 --min-steps 0'.split()
     fair.main([str(tmp_path), *words])
-    kept = {path.name: path.read_text() for path in tmp_path.glob('bookshop/*.json')}
+    kept = {path.name: path.read_text() for path in tmp_path.glob('bookshop-0/*.json')}
     assert len(kept) == 6 and 'test_first_read' in kept['LLM-ESR-1.json'] and 'test' not in kept['base-trial-0.json']
-    (tmp_path / 'bookshop' / 'LLM-ESR-1.json').unlink()
+    (tmp_path / 'bookshop-0' / 'LLM-ESR-1.json').unlink()
     fair.main([str(tmp_path), *words])
-    again = json.loads((tmp_path / 'bookshop' / 'LLM-ESR-1.json').read_text())
+    again = json.loads((tmp_path / 'bookshop-0' / 'LLM-ESR-1.json').read_text())
     assert again['test'] == json.loads(kept['LLM-ESR-1.json'])['test']

@@ -40,9 +40,9 @@ class ItemWeights:
 def popularity(
     train,  # (M, N) scipy sparse
 ) -> Scorer:
-    """How many people have an item, for everybody the same."""
+    """How many people have an item, and one more (a vector of zeros would mean unknown); for everybody the same."""
     counts = np.asarray(train.sum(0), dtype=np.float64).reshape(-1, 1)
-    return array_scorer(np.ones((train.shape[0], 1)), counts)
+    return array_scorer(np.ones((train.shape[0], 1)), counts + 1)
 
 # %% ../../nbs/models/11_closed.ipynb #7e87c695
 def _strongest(

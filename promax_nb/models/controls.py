@@ -38,7 +38,7 @@ def svd_vectors(
     items = right[order].T * root
     return users.astype(np.float32), items.astype(np.float32)
 
-
+# %% ../../nbs/models/06_controls.ipynb #3b33980e
 def random_added(
     added,  # (M, N) scipy sparse: the added interactions that chance is to stand in for
     train,  # (M, N) scipy sparse: training interactions; none of them is drawn

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'GRID', 'SLOPES', 'centred', 'profile_guide', 'history_guide', 'Reshaped', 'common_spread', 'reshape',
-           'with_guide', 'popularity_guide', 'values_of', 'Chosen', 'choose_alphas', 'knows', 'reader_facts',
-           'choose_slopes']
+           'with_guide', 'values_of', 'Chosen', 'choose_alphas', 'knows', 'reader_facts', 'choose_slopes']
 
 # %% ../../nbs/models/12_reshape.ipynb #bcb69860
 from dataclasses import dataclass
@@ -225,14 +224,6 @@ def with_guide(
         return reshape(scorer, {name: guide}, {name: alpha}, known, form)
     guides, alphas = scorer.guides | {name: guide}, scorer.alphas | {name: alpha}
     return reshape(scorer.source, guides, alphas, known, scorer.form)
-
-
-def popularity_guide(
-    train,  # (M, N) scipy sparse
-) -> Scorer:
-    """How many people have an item, and one more: for everybody the same."""
-    counts = np.asarray(train.sum(0), np.float64).reshape(-1, 1)
-    return vector_scorer(np.ones((train.shape[0], 1)), counts + 1)
 
 
 # %% ../../nbs/models/12_reshape.ipynb #b6bf4f87

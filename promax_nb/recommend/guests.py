@@ -67,7 +67,7 @@ class Guest(Patched):
     def __repr__(self):
         return f'Guest of {self.served.name!r}: {self.how}'
 
-# %% ../../nbs/recommend/13_guests.ipynb #1f4b11fd
+# %% ../../nbs/recommend/13_guests.ipynb #f3ed6d95
 @patch
 def profile_units(
     self: TrainedRecommender,
@@ -79,6 +79,60 @@ def profile_units(
     return self.memory[f'directions of {who}']
 
 
+@patch
+def guest(
+    self: TrainedRecommender,
+    profile: str | None = None,  # a sentence about a taste, or a whole profile
+    items=None,  # ids of items that the guest likes
+    disliked=None,  # ids of items that the guest does not like
+    vector=None,  # (d,) in the space of the model, where somebody else made one
+    how: str = 'auto',  # 'auto', 'items', 'neighbours', 'taught', 'reshaped', 'mapped' or 'retrieval'
+) -> Guest:
+    """Somebody new, without training anew; raises ValueError for unknown items and for what cannot be represented."""
+    if how not in GUEST_WAYS:
+        close = close_names(str(how), GUEST_WAYS) or GUEST_WAYS
+        raise ValueError(f'how={how!r} is unknown: use {few(map(repr, close), 7)}.')
+    if profile is None and vector is None and not (_some(items) or _some(disliked)):
+        raise ValueError('nothing is known about this guest: give a profile (a sentence), items, or a vector.')
+    known, others = (self.item_ids.rows(ids)[1] if _some(ids) else _NOBODY for ids in (items, disliked))
+    placed, wishes = None, None
+    if profile is not None:
+        placed, wishes = self.read_wish(profile)
+    elif self.vectors is not None and len(known):
+        placed = self.profile_units('items')[known].mean(0)
+    placed = placed if placed is not None and placed.any() else None
+    given = None if vector is None else _brought(self, vector)
+    _check_way(self, how, known, placed)
+    return Guest(self, known, np.setdiff1d(others, known), how, placed, wishes, given, profile or '')
+
+
+_NOBODY = np.empty(0, np.int64)
+
+
+def _some(ids) -> bool:
+    """Whether any id was given."""
+    return ids is not None and (isinstance(ids, str) or not hasattr(ids, '__len__') or len(ids) > 0)
+
+
+def _brought(served, vector) -> np.ndarray:
+    """A vector of the model's width, or a sentence."""
+    tables = served.ours.need_vectors('a guest with a vector')
+    vector = check_vectors(np.atleast_2d(vector), 'vector', 1)[0]
+    if len(vector) != tables[1].shape[1]:
+        raise ValueError(f'vector is {len(vector)} wide and the model {tables[1].shape[1]}: give one of its space.')
+    return vector
+
+
+def _check_way(served, how, known, placed):
+    """Refuse a way that what is known does not allow."""
+    if how == 'items' and not len(known):
+        raise ValueError("how='items' needs items that the guest likes: give items=.")
+    if how not in ('auto', 'items') and placed is None:
+        raise ValueError(f'how={how!r} needs a profile, and a recommender with profile vectors: give profile=.')
+    if how in ('taught', 'reshaped', 'mapped') and served.ours.vectors is None:
+        raise ValueError(f'how={how!r} needs trained vectors, and this recommender has scores only: use how="auto".')
+
+# %% ../../nbs/recommend/13_guests.ipynb #1f4b11fd
 @patch
 def popularity(
     self: TrainedRecommender,
@@ -326,57 +380,3 @@ def explain(
     if len(rows) != 1:
         raise ValueError('explain one item at a time: a reason is about a pair.')
     return explain_for(self.served, self.somebody(), int(rows[0]), None, without)
-
-# %% ../../nbs/recommend/13_guests.ipynb #f3ed6d95
-@patch
-def guest(
-    self: TrainedRecommender,
-    profile: str | None = None,  # a sentence about a taste, or a whole profile
-    items=None,  # ids of items that the guest likes
-    disliked=None,  # ids of items that the guest does not like
-    vector=None,  # (d,) in the space of the model, where somebody else made one
-    how: str = 'auto',  # 'auto', 'items', 'neighbours', 'taught', 'reshaped', 'mapped' or 'retrieval'
-) -> Guest:
-    """Somebody new, without training anew; raises ValueError for unknown items and for what cannot be represented."""
-    if how not in GUEST_WAYS:
-        close = close_names(str(how), GUEST_WAYS) or GUEST_WAYS
-        raise ValueError(f'how={how!r} is unknown: use {few(map(repr, close), 7)}.')
-    if profile is None and vector is None and not (_some(items) or _some(disliked)):
-        raise ValueError('nothing is known about this guest: give a profile (a sentence), items, or a vector.')
-    known, others = (self.item_ids.rows(ids)[1] if _some(ids) else _NOBODY for ids in (items, disliked))
-    placed, wishes = None, None
-    if profile is not None:
-        placed, wishes = self.read_wish(profile)
-    elif self.vectors is not None and len(known):
-        placed = self.profile_units('items')[known].mean(0)
-    placed = placed if placed is not None and placed.any() else None
-    given = None if vector is None else _brought(self, vector)
-    _check_way(self, how, known, placed)
-    return Guest(self, known, np.setdiff1d(others, known), how, placed, wishes, given, profile or '')
-
-
-_NOBODY = np.empty(0, np.int64)
-
-
-def _some(ids) -> bool:
-    """Whether any id was given."""
-    return ids is not None and (isinstance(ids, str) or not hasattr(ids, '__len__') or len(ids) > 0)
-
-
-def _brought(served, vector) -> np.ndarray:
-    """A vector of the model's width, or a sentence."""
-    tables = served.ours.need_vectors('a guest with a vector')
-    vector = check_vectors(np.atleast_2d(vector), 'vector', 1)[0]
-    if len(vector) != tables[1].shape[1]:
-        raise ValueError(f'vector is {len(vector)} wide and the model {tables[1].shape[1]}: give one of its space.')
-    return vector
-
-
-def _check_way(served, how, known, placed):
-    """Refuse a way that what is known does not allow."""
-    if how == 'items' and not len(known):
-        raise ValueError("how='items' needs items that the guest likes: give items=.")
-    if how not in ('auto', 'items') and placed is None:
-        raise ValueError(f'how={how!r} needs a profile, and a recommender with profile vectors: give profile=.')
-    if how in ('taught', 'reshaped', 'mapped') and served.ours.vectors is None:
-        raise ValueError(f'how={how!r} needs trained vectors, and this recommender has scores only: use how="auto".')

@@ -135,9 +135,9 @@ def recommended_of_run(
     vectors: tuple | None,  # (su (M, k), si (N, k)) of the run
 ) -> tuple:  # the side that validation recommends, what it is called, and what ranks there: None for 'ours' and 'base'
     """What validation recommends, made again from its settings: a closed form in seconds, a training as it is."""
-    from promax_nb.models.closed import LINES, made_line
+    from promax_nb.models.closed import LINES, made_line, popularity
     from promax_nb.models.gate import guides_of, spaces_of
-    from promax_nb.models.reshape import popularity_guide, with_guide
+    from promax_nb.models.reshape import with_guide
 
     noted = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
     if not noted.get('recommended'):
@@ -149,7 +149,7 @@ def recommended_of_run(
         place, side, run = 0, 'recommended', made_line(line, data.train, entry['settings'])
         if 'popularity' in entry['settings']:
             alpha, form = entry['settings']['popularity'], entry['settings']['form']
-            run = with_guide(run, 'popularity', popularity_guide(data.train), alpha, all_known(data), form)
+            run = with_guide(run, 'popularity', popularity(data.train), alpha, all_known(data), form)
     else:
         side = 'ours' if entry['line'].endswith('ProMax') else 'base'
         seed, run = chosen['promax' if side == 'ours' else 'base']

@@ -131,17 +131,18 @@ def shared(
 ) -> np.ndarray:  # (n,) float32 from 0 to 1
     """Share of each row of `ids` that is in the same row of `others`."""
     n, k = ids.shape
-    both = _as_matrix(ids).multiply(_as_matrix(others))
+    nodes = 1 + max(int(ids.max(initial=0)), int(others.max(initial=0)))
+    both = _as_matrix(ids, nodes).multiply(_as_matrix(others, nodes))
     counts = np.asarray(both.sum(1)).ravel()
     return (counts / k).astype(np.float32)
 
 
-def _as_matrix(ids):
-    """(n, n) sparse: 1 where a column is among the row's ids."""
+def _as_matrix(ids, nodes):
+    """(n, nodes) sparse: 1 where a column is among the row's ids."""
     n, k = ids.shape
     ones = np.ones(n * k, np.float32)
     row_starts = np.arange(0, n * k + 1, k)
-    return sp.csr_matrix((ones, ids.ravel(), row_starts), (n, n))
+    return sp.csr_matrix((ones, ids.ravel(), row_starts), (n, nodes))
 
 # %% ../../nbs/views/03_neighbours.ipynb #57943028
 def procrustes(
