@@ -131,7 +131,8 @@ def shared(
 ) -> np.ndarray:  # (n,) float32 from 0 to 1
     """Share of each row of `ids` that is in the same row of `others`."""
     n, k = ids.shape
-    nodes = 1 + max(int(ids.max(initial=0)), int(others.max(initial=0)))
+    largest = np.concatenate([ids, others]).max(initial=0)
+    nodes = int(largest) + 1
     both = _as_matrix(ids, nodes).multiply(_as_matrix(others, nodes))
     counts = np.asarray(both.sum(1)).ravel()
     return (counts / k).astype(np.float32)
