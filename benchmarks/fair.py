@@ -1,38 +1,45 @@
 """All contenders on the same base, width, patience and number of trials: one JSON a training, nothing twice.
 
-    python benchmarks/fair.py WORK [--only TEXT] [--data NAME] [--split S] [--collect] [--epochs N] [--seeds N]
+    python benchmarks/fair.py WORK [--parts A B ...] [--data NAME] [--only TEXT ...] [--jobs N] [--cards N]
+    python benchmarks/fair.py WORK --prepare            # vectors and added interactions of every set, kept in WORK
+    python benchmarks/fair.py WORK --collect FILE       # the table, from what is there
 
-WORK holds a folder a data set with a JSON a training; what is there is not made again. First every method's trials
-on validation data (the base's choose lr and reg, which all take over), then the seeds with what was chosen; each
-test row says when test was first read. `--only` keeps methods with this text in their name, `--collect` prints the
-table. Data sets are looked for in PROMAX_DATA; a method that needs what a data set lacks is left out.
+WORK holds a folder a cell (data set, split, base, width) with a JSON and the metrics of every user a training; what
+is there is not made again, on whichever machine it was made. First every method's trials on validation data (the
+base's choose lr and reg, which all take over), then the seeds with what was chosen; each test row says when test was
+first read. `--only` keeps methods with one of these texts in their name; `--jobs` trainings run side by side on one
+thread each, `--cards` of them on a graphics card. Data sets are looked for in PROMAX_DATA.
 """
 
 import argparse
+import hashlib
 import json
+import multiprocessing
 import os
+import platform
 import time
+import traceback
 import warnings
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from controls import WORLDS, vectors_of
+import scipy.sparse as sp
+import torch
+from controls import METRICS, WORLDS, imdb, vectors_of
 
 from promax_nb.data.bookshop import toy_data
+from promax_nb.data.published import from_rlmrec
 from promax_nb.data.storage import write_json
+from promax_nb.models.bases import GCCF, MF, SGL, LightGCN, SimGCL
 from promax_nb.models.contenders import CONTENDERS, contender
-from promax_nb.models.evaluate import evaluate
+from promax_nb.models.evaluate import per_user
 from promax_nb.models.train import fit
-from promax_nb.retrieval.augment import augment
-from promax_nb.retrieval.embed import whiten
 
-
-def means_of(train, items):
-    """(M, k) the mean of the vectors of what each user has."""
-    counts = np.maximum(np.diff(train.indptr), 1)[:, None]
-    return np.asarray(train @ items / counts, np.float32)
+BATCH, RIVALS, AMAZON = 4096, 2, 3000  # triples a step; rivals that go on to other bases; least steps on Amazon-book
 
 
 def bookshop(root, split):
@@ -40,109 +47,344 @@ def bookshop(root, split):
     return toy_data(80, 50)
 
 
-DATA = {**WORLDS, 'bookshop': bookshop}
+def imdb_template(root, split):
+    """IMDb reviews, profiles by the template in the place of those that came with them."""
+    data = imdb(root, split)
+    for name in ('user_profiles', 'item_profiles'):
+        data.extras.pop(name)
+    return data
 
 
-def prepared(name: str, options) -> tuple:
-    """Data, whitened vectors of both sides as a run makes them, and the added interactions."""
-    data = DATA[name](options.root, options.split)
-    options.work.mkdir(parents=True, exist_ok=True)
-    users, items, _ = vectors_of(data, options.work / f'{name}.db')
-    users = means_of(data.train, items) if users is None else users
-    su, si = whiten(users, items, dim=min(options.dim, items.shape[1]))
-    return data, su, si, augment(data, su, si)[0]
+def amazon_book(root, split):
+    """The published split and added interactions; there are no texts."""
+    return from_rlmrec(root / 'amazon-book')
 
 
-def settings_for(name: str, choice: dict, added) -> dict:
-    """What a contender is made with."""
-    uses = any(word in name for word in ('ProMax', 'edges', 'added')) and 'SVD' not in name
-    return choice | ({'added': added} if uses else {})
+DATA = {**WORLDS, 'imdb-template': imdb_template, 'amazon-book': amazon_book, 'bookshop': bookshop}
+BASES = {
+    'LightGCN': partial(LightGCN, n_layers=3, sum_layers=(1, 2, 3)),
+    'MF': MF,
+    'GCCF': GCCF,
+    'SimGCL': SimGCL,
+    'SGL': SGL,
+}
 
 
-def training(path: Path, world: tuple, name: str, choice: dict, seed: int, options, test: bool) -> dict:
-    """One training, or what is kept of it."""
-    if path.is_file():
-        return json.loads(path.read_text(encoding='utf-8'))
-    data, su, si, added = world
+@dataclass(frozen=True)
+class Cell:
+    """What is held still: a data set, its split, the base and its width."""
+
+    data: str
+    split: str = '0'  # 'given' (by calendar where it is), or the seed of a random split
+    base: str = 'LightGCN'
+    dim: int = 64
+    settings_of: 'Cell | None' = None  # another cell whose choices are taken over; None: own trials
+    methods: tuple | None = None  # None: all; 'rivals' stands for the best of `settings_of`
+    seeds: int = 3
+
+    @property
+    def name(self) -> str:
+        return f'{self.data}-{self.split}-{self.base}-{self.dim}'
+
+
+INDUSTRIAL, FILMS, MOVIES = Cell('amazon-industrial'), Cell('imdb-exp3rt'), Cell('ml-100k')
+FEW = ('base', 'ProMax', 'rivals')
+PARTS = {
+    'bookshop': [Cell('bookshop', dim=8)],
+    'A': [FILMS, INDUSTRIAL, MOVIES, Cell('imdb-template')],
+    'calendar': [Cell('amazon-industrial', 'given', settings_of=INDUSTRIAL)],
+    'B': [
+        Cell(own.data, base=base, settings_of=own, methods=FEW)
+        for own in (INDUSTRIAL, FILMS)
+        for base in ('MF', 'GCCF', 'SimGCL', 'SGL')
+    ],
+    'C': [Cell('amazon-industrial', dim=32, settings_of=INDUSTRIAL, methods=FEW)],
+    'D': [Cell('steam-sub', settings_of=INDUSTRIAL, methods=(*FEW, 'ProMax of SVD vectors'))],
+    'E': [
+        Cell('amazon-book', 'given', dim=64, methods=('base',), seeds=1),
+        Cell('amazon-book', 'given', 'SGL', methods=('base',), seeds=1),
+        Cell('amazon-book', 'given', dim=32, methods=('base', 'retrieved edges', 'random edges'), seeds=1),
+    ],
+}
+
+
+# ---- data
+
+
+def kept_arrays(path: Path, make) -> dict:
+    """Arrays from a file, made where it is not there."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix('.part.npz')
+        np.savez_compressed(part, **make())
+        os.replace(part, path)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+@lru_cache(maxsize=6)
+def prepared(data_name: str, split: str, dim: int, root: Path, work: Path) -> tuple:
+    """Data, vectors of both sides (whitened as a run makes them; None: no texts) and the added interactions."""
+    data = DATA[data_name](root, split if split == 'given' else int(split))
+    if 'augmented' in data.extras:  # published
+        added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
+        added.eliminate_zeros()
+        return data, None, None, added
+
+    def make():
+        from promax_nb.retrieval.augment import augment
+        from promax_nb.retrieval.embed import whiten
+
+        users, items, _ = vectors_of(data, work / f'{data_name}.db')
+        if users is None:
+            counts = np.maximum(np.diff(data.train.indptr), 1)[:, None]
+            users = np.asarray(data.train @ items / counts, np.float32)
+        su, si = whiten(users, items, dim=min(dim, items.shape[1], sum(data.shape) - 1))
+        added = augment(data, su, si)[0].tocoo()
+        return {'su': su, 'si': si, 'row': added.row, 'col': added.col}
+
+    found = kept_arrays(work / 'prepared' / f'{data_name}-{split}-{dim}.npz', make)
+    ones = np.ones(len(found['row']), np.float32)
+    added = sp.csr_matrix((ones, (found['row'], found['col'])), data.shape)
+    return data, found['su'], found['si'], added
+
+
+# ---- one training
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    cell: Cell
+    method: str
+    settings: str  # JSON
+    seed: int
+    test: bool
+
+    def path(self, work: Path) -> Path:
+        return work / self.cell.name / f'{self.file}.json'
+
+    @property
+    def file(self) -> str:
+        """Its name, without ending: the same settings have the same."""
+        digest = hashlib.sha256(self.settings.encode()).hexdigest()[:8]
+        return f"{short(self.method)}-{digest}-{f'seed-{self.seed}' if self.test else 'trial'}"
+
+
+DEVICE = 'cpu'
+
+
+def _worker(cards):
+    """The first workers take the graphics card."""
+    global DEVICE
+    torch.set_num_threads(1)
+    with cards.get_lock():
+        if cards.value > 0:
+            cards.value -= 1
+            DEVICE = 'cuda'
+
+
+def trained(job: Job, options) -> dict:
+    """Make one training and write it down."""
+    cell, choice = job.cell, json.loads(job.settings)
+    data, su, si, added = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+    given = dict(choice)
+    if any(word in job.method for word in ('ProMax', 'edges', 'added')) and 'SVD' not in job.method:
+        given['added'] = added
+    if cell.base != 'LightGCN':
+        given['base'] = lambda data, seed: BASES[cell.base](data, cell.dim, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        model, objective = contender(name, data, su, si, seed, dim=options.dim, **settings_for(name, choice, added))
+        model, objective = contender(job.method, data, su, si, job.seed, dim=cell.dim, **given)
     shared = {key: choice[key] for key in ('lr', 'reg') if key in choice}
-    began = time.process_time()
-    limits = {'epochs': options.epochs, 'min_steps': options.min_steps, 'batch': options.batch}
+    least = AMAZON if cell.data == 'amazon-book' else options.min_steps
+    began, wall = time.process_time(), time.monotonic()
+    limits = {'epochs': options.epochs, 'min_steps': least, 'batch': BATCH, 'device': DEVICE}
     result = fit(model, objective, data, progress=False, **limits, **shared)
     facts = {
-        'method': name,
-        'seed': seed,
+        'method': job.method,
+        'seed': job.seed,
         'settings': choice,
         'valid recall@20': result.best_score,
         'best_epoch': result.best_epoch,
+        'epochs': len(result.history),
         'cpu_seconds': round(time.process_time() - began, 1),
+        'seconds': round(time.monotonic() - wall, 1),
+        'device': torch.cuda.get_device_name() if DEVICE == 'cuda' else 'cpu',
+        'torch': torch.__version__,
+        'machine': platform.machine(),
         'identity': result.card['identity'],
     }
-    if test:
-        facts['test_first_read'] = datetime.now(UTC).isoformat(timespec='seconds')
-        metrics = evaluate(result, data.test, data.train + data.valid)
-        facts['test'] = {key: float(metrics[key]) for key in ('recall@20', 'ndcg@20')}
+    path = job.path(options.work)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if job.test:
+        facts['test_first_read'] = datetime.now(UTC).isoformat(timespec='seconds')
+        tested = {}
+        for mask, known in (('train+valid', data.train + data.valid), ('train', data.train)):
+            table = per_user(result, data.test, known, (20,))[list(METRICS)]
+            tested[mask] = {metric: float(table[metric].mean()) for metric in METRICS}
+            if mask == 'train+valid':
+                kept = {'users': table.index.to_numpy(np.int32)}
+                kept |= {metric: table[metric].to_numpy(np.float32) for metric in METRICS}
+        facts |= {'test': tested['train+valid'], 'test, train masked': tested['train']}
+        if job.method in ('base', 'ProMax'):
+            kept |= {'u': result.users.astype(np.float32), 'i': result.items.astype(np.float32)}
+        path.with_suffix('.npz').unlink(missing_ok=True)
+        kept_arrays(path.with_suffix('.npz'), lambda: kept)
     write_json(path, facts)
     return facts
 
 
-def run(name: str, options) -> list:
-    """All methods of a data set: trials, then seeds."""
-    folder, rows = options.work / f'{name}-{options.split}', []
-    world = prepared(name, options)
-    inherited = {}
-    for method, entry in CONTENDERS.items():
-        wanted = method == 'base' or not options.only or options.only in method
-        if entry.needs or not wanted:
-            continue
-        short = method.replace(', ', '-').replace(' ', '-')
-        tried = []
-        for number, trial in enumerate(entry.trials[: options.trials]):
-            choice = inherited | trial
-            path = folder / f'{short}-trial-{number}.json'
-            tried.append(training(path, world, method, choice, 0, options, test=False))
-        best = max(tried, key=lambda facts: facts['valid recall@20'])['settings']
-        if method == 'base':
-            inherited = best
-        for seed in range(1, options.seeds + 1):
-            facts = training(folder / f'{short}-{seed}.json', world, method, best, seed, options, test=True)
-            rows.append(facts)
-            print(f"{name} {method} {seed}: {facts['test']} {facts['cpu_seconds']} s", flush=True)
-    return rows
+# ---- what is to be done
 
 
-def table(work: Path) -> pd.DataFrame:
-    """One row a data set and method: means over seeds, and the CPU seconds of one training."""
-    rows = []
-    for path in sorted(work.glob('*/*.json')):
-        facts = json.loads(path.read_text(encoding='utf-8'))
-        if 'test' in facts:
-            rows.append({'data': path.parent.name, 'method': facts['method'], 'cpu_seconds': facts['cpu_seconds']})
-            rows[-1] |= facts['test']
-    found = pd.DataFrame(rows).groupby(['data', 'method']).agg(['mean', 'std', 'count'])
-    return found.drop(columns=[('cpu_seconds', 'std'), ('cpu_seconds', 'count')])
+def short(method: str) -> str:
+    return method.replace(', ', '-').replace(' ', '-')
+
+
+@cache
+def read(path: Path):
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def cells_of(options) -> list:
+    """What was asked for."""
+    cells = [cell for part in options.parts for cell in PARTS[part]]
+    return [cell for cell in cells if options.data in (None, cell.data)]
+
+
+def trials_of(cell: Cell, method: str, inherited: dict, options) -> list:
+    """The trainings on validation data that choose a method's settings."""
+    tries = CONTENDERS[method].trials[: options.trials]
+    return [Job(cell, method, json.dumps(inherited | trial, sort_keys=True), 0, False) for trial in tries]
+
+
+def chosen(cell: Cell, method: str, options) -> dict | None:
+    """What validation chose for a method; None: its trials are not all there."""
+    if cell.data == 'amazon-book':  # published settings, of our kept runs
+        return {'reg': 1e-5 if cell.base in ('SimGCL', 'SGL') else 1e-6} | ({'s2dr': 0.05} if method != 'base' else {})
+    own = cell.settings_of or cell
+    inherited = {} if method == 'base' else chosen(own, 'base', options)
+    if inherited is None:
+        return None
+    trials = trials_of(own, method, inherited, options)
+    if not all(trial.path(options.work).is_file() for trial in trials):
+        return None
+    found = [read(trial.path(options.work)) for trial in trials]
+    return max(found, key=lambda facts: facts['valid recall@20'])['settings']
+
+
+def seeds_of(cell: Cell, method: str, settings: dict, options) -> list:
+    """The trainings that are tested."""
+    told = json.dumps(settings, sort_keys=True)
+    return [Job(cell, method, told, seed, True) for seed in range(1, min(cell.seeds, options.seeds) + 1)]
+
+
+def usable(cell: Cell) -> list:
+    """Methods that can be made of what a data set has."""
+    return [name for name, entry in CONTENDERS.items() if not entry.needs]
+
+
+def best_rivals(cell: Cell, options) -> list:
+    """The rivals that validation likes best in a cell, once all their trials are there."""
+    values = {}
+    for method in usable(cell):
+        if method == 'base' or 'ProMax' in method or 'edges' in method or 'AlphaRec' in method:
+            continue  # controls, variants, and what brings its own base
+        if chosen(cell, method, options) is None:
+            return []
+        inherited = chosen(cell, 'base', options)
+        trials = [read(trial.path(options.work)) for trial in trials_of(cell, method, inherited, options)]
+        values[method] = max(trial['valid recall@20'] for trial in trials)
+    return sorted(values, key=lambda name: -values[name])[:RIVALS]
+
+
+def methods_of(cell: Cell, options) -> list:
+    """The methods of a cell, as far as they are known by now."""
+    found = []
+    for name in cell.methods or usable(cell):
+        found += best_rivals(cell.settings_of, options) if name == 'rivals' else [name]
+    return found
+
+
+def pending(options) -> list:
+    """Every training that can be made now and is not there, the first the most urgent."""
+    jobs = []
+    for cell in cells_of(options):
+        for method in methods_of(cell, options):
+            if options.only and method != 'base' and not any(text in method for text in options.only):
+                continue
+            settings = chosen(cell, method, options)
+            if settings is not None:
+                made = seeds_of(cell, method, settings, options)
+            else:
+                inherited = {} if method == 'base' else chosen(cell.settings_of or cell, 'base', options)
+                if inherited is None or cell.settings_of is not None:
+                    continue
+                made = trials_of(cell, method, inherited, options)
+            jobs += [job for job in made if not job.path(options.work).is_file()]
+    order = ('base', 'ProMax')
+    return sorted(jobs, key=lambda job: order.index(job.method) if job.method in order else len(order))
+
+
+def work_through(options):
+    """All trainings, side by side, until nothing is left or the time is up."""
+    context, began, failed = multiprocessing.get_context('spawn'), time.monotonic(), set()
+    cards = context.Value('i', options.cards)
+    pool = ProcessPoolExecutor(options.jobs, context, _worker, (cards,))
+    running = {}
+    while True:
+        late = options.seconds and time.monotonic() - began > options.seconds
+        for job in [] if late else pending(options):
+            if len(running) < options.jobs and job not in running.values() and job not in failed:
+                running[pool.submit(trained, job, options)] = job
+        if late or not running:
+            break
+        left = options.seconds - (time.monotonic() - began) if options.seconds else None
+        done, _ = wait(running, left, FIRST_COMPLETED)
+        for future in done:
+            job = running.pop(future)
+            try:
+                facts = future.result()
+            except Exception:
+                failed.add(job)
+                print(f'{job.cell.name} {job.file}: failed\n{traceback.format_exc()}', flush=True)
+                continue
+            told = facts.get('test') or f"valid {facts['valid recall@20']:.4f}"
+            where, took = facts['device'], facts['seconds']
+            print(f'{time.monotonic() - began:.0f} s {job.cell.name} {job.file}: {told}, {took} s, {where}', flush=True)
+    for process in list((pool._processes or {}).values()) if running else []:
+        process.kill()  # what they were at is made another time
+    pool.shutdown(wait=False, cancel_futures=True)
+    print(f'{len(failed)} failed, {len(running)} cut off, {len(pending(options))} to do', flush=True)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work', type=Path)
-    parser.add_argument('--data', choices=list(DATA), help='one data set; else the real ones, the cheapest first')
-    parser.add_argument('--split', default='0', help="'given' (by calendar where it is), or the seed of a random split")
-    parser.add_argument('--only', help='methods with this text in their name, and the base')
-    parser.add_argument('--collect', action='store_true')
-    for name, default in (('seeds', 3), ('trials', 6), ('epochs', 1000), ('dim', 64), ('min-steps', 1000)):
+    parser.add_argument('--parts', nargs='+', choices=list(PARTS), default=['A'])
+    parser.add_argument('--data', choices=list(DATA), help='one data set of these parts')
+    parser.add_argument('--only', nargs='+', help='methods with one of these texts in their name, and the base')
+    parser.add_argument('--prepare', action='store_true', help='vectors and added interactions only')
+    parser.add_argument('--collect', type=Path, help='write the table to this file; nothing is trained')
+    parser.add_argument('--cards', type=int, default=0, help='how many of the jobs use the graphics card')
+    parser.add_argument('--seconds', type=float, default=0, help='stop after this long; 0: when all is done')
+    for name, default in (('jobs', 1), ('seeds', 3), ('trials', 6), ('epochs', 1000), ('min-steps', 1000)):
         parser.add_argument(f'--{name}', type=int, default=default)
-    parser.add_argument('--batch', type=int, default=4096)
     options = parser.parse_args(arguments)
-    options.split = options.split if options.split == 'given' else int(options.split)
     options.root = Path(os.environ.get('PROMAX_DATA', '../shared/data'))
-    if not options.collect:
-        for name in [options.data] if options.data else list(WORLDS):
-            run(name, options)
-    print(table(options.work).round(4).to_string())
+    if options.prepare:
+        for cell in {(cell.data, cell.split, cell.dim): cell for cell in cells_of(options)}.values():
+            data, *_, added = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+            print(f'{cell.name}: {data!r}, {added.nnz} added', flush=True)
+        return
+    if options.collect is None:
+        work_through(options)
+        return
+    from fair_table import collected  # reads what is there
+
+    write_json(options.collect, collected(options))
 
 
 if __name__ == '__main__':

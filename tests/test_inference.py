@@ -102,12 +102,20 @@ def test_two_levels_by_hand(spread):
         both += sum(x**2 for x in left) / ((n - 1) * 5) / (6 * n)
         trainings, unsure = trainings + mine, unsure + mine**2 / (n - 1)
     total = users + max(0.0, trainings - both)
-    df = total**2 / (unsure + (total - trainings) ** 2 / 5)
+    df = max(2, total**2 / (unsure + (total - trainings) ** 2 / 5))
     half = stats.t.ppf(0.975, df) * math.sqrt(total)
     assert (table.method_low, table.method_high) == (pytest.approx(middle - half), pytest.approx(middle + half))
     assert table.method_df == pytest.approx(df)
     assert table.method_p == pytest.approx(2 * stats.t.sf(abs(middle) / math.sqrt(total), df))
     assert table.se_users**2 + table.se_trainings**2 == pytest.approx(total)
+
+
+def test_a_lucky_spread_of_trainings_leaves_an_interval_that_ends():
+    """Trainings that differ by as much as chance in users explains: little is left, and it is known by three."""
+    base, ours = null_pairs(300, 500, 0.0, seed=3)
+    table = two_level(base, ours)
+    widths = (table.method_high - table.method_low) / np.hypot(table.se_users, table.se_trainings)
+    assert table.method_df.min() >= 2 and widths.max() <= 2 * stats.t.ppf(0.975, 2) + 1e-6
 
 
 def test_what_never_varies_is_certain():

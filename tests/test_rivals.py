@@ -1,7 +1,6 @@
 """Rivals train, keep the contracts, and compute what their formulas say; controls keep what they promise."""
 
 import json
-import sys
 import warnings
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from promax_nb.models.rivals import (
 )
 from promax_nb.models.scorers import as_scorer
 from promax_nb.models.train import fit
+from promax_nb.models.variants import FadingProMax, ItemProMax, TrustedProMax
 from promax_nb.recommend.layers import layers_of
 from promax_nb.retrieval.embed import encode
 from promax_nb.testing import check_base, check_objective, toy_world
@@ -205,19 +205,80 @@ def test_vectors_of_others_are_refused():
     assert isinstance(contender('base', data, su, si, seed=0)[1], BPR)
 
 
+def test_trust_weighs_users_and_needs_one_weight_each():
+    data = toy_world()
+    draws = np.random.default_rng(2)
+    su, si = (draws.normal(size=(n, 6)).astype(np.float32) for n in data.shape)
+    trust = np.zeros(len(su))
+    trust[3] = 0.5
+    model = LightGCN(data, dim=6, seed=1)
+    batch = [torch.tensor(ids) for ids in ([3, 3, 4], [0, 1, 2], [3, 4, 5])]
+    ours = TrustedProMax(su, si, trust=trust, sdr=1.0, s2dr=0.0)(model, *batch)['sdr'].detach()
+    u, i = (F.normalize(table.detach(), dim=1) for table in model())
+    teacher = torch.softmax(F.normalize(torch.tensor(su[3]), dim=0) @ F.normalize(torch.tensor(si), dim=1).T / 0.2, 0)
+    want = -0.5 * (teacher * torch.log_softmax(u[3] @ i.T / 0.2, 0)).sum() / 2  # a mean over two users
+    assert float(ours) == pytest.approx(float(want), rel=1e-5)
+    with pytest.raises(ValueError, match='one weight for each'):
+        TrustedProMax(su, si, trust=trust[1:], s2dr=0.0)
+
+
+def test_what_fades_goes_on_where_it_was(tmp_path):
+    """The count of steps is kept: half a training and the rest is the whole."""
+    data = toy_world()
+    su, si = vectors(data)
+
+    def made():
+        return LightGCN(data, dim=6, seed=1), FadingProMax(su, si, over=9, sdr=1.0, s2dr=0.0)
+
+    how = QUICK | {'batch': 64, 'eval_every': 1}
+    whole = fit(*made(), data, epochs=6, **how)
+    fit(*made(), data, epochs=2, folder=tmp_path, **how)
+    rest = fit(*made(), data, epochs=6, folder=tmp_path, **how)
+    assert np.array_equal(whole.users, rest.users) and whole.history.sdr.equals(rest.history.sdr)
+    assert whole.history.sdr.iloc[0] > 0 and whole.history.sdr.iloc[-1] == 0
+
+
+def test_items_are_reshaped_after_their_texts():
+    data = toy_world()
+    draws = np.random.default_rng(2)
+    su, si = (draws.normal(size=(n, 6)).astype(np.float32) for n in data.shape)
+    model = LightGCN(data, dim=6, seed=1)
+    batch = [torch.tensor(ids) for ids in ([0, 1], [2, 2], [3, 4])]
+    terms = ItemProMax(su, si, sdr=0.5, s2dr=0.0, items=0.3)(model, *batch)
+    _, i = (F.normalize(table.detach(), dim=1) for table in model())
+    text = F.normalize(torch.tensor(si), dim=1)
+    p = torch.softmax(text[2] @ text.T / 0.2, 0)
+    sharp = 1 + (p * p.log()).sum() / np.log(len(p))
+    want = -0.3 * max(float(sharp), 0.1) * (p * torch.log_softmax(i[2] @ i.T / 0.2, 0)).sum()
+    assert float(terms['items'].detach()) == pytest.approx(float(want), rel=1e-4)
+
+
 def test_the_fair_table_in_miniature(tmp_path, monkeypatch):
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'benchmarks'))
-    try:
-        import controls
-        import fair
-    finally:
-        sys.path.pop(0)
+    """Trials, seeds, a kill, the table: the same numbers, and the row says when test was first read."""
+    root = Path(__file__).resolve().parent.parent / 'benchmarks'
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setenv('PYTHONPATH', f'{root}:{root.parent}')
+    import controls
+    import fair
+
     monkeypatch.setattr(controls, 'encode', lambda texts, **how: encode(texts, 'static', empty='zero'))
-    words = '--data bookshop --only LLM --seeds 1 --trials 2 --epochs 3 --dim 4 --batch 256 --min-steps 0'.split()
+    words = '--parts bookshop --only LLM --seeds 1 --trials 2 --epochs 3 --min-steps 0'.split()
+    fair.main([str(tmp_path), *words, '--prepare'])
+    assert (tmp_path / 'prepared' / 'bookshop-0-8.npz').is_file()
     fair.main([str(tmp_path), *words])
-    kept = {path.name: path.read_text() for path in tmp_path.glob('bookshop-0/*.json')}
-    assert len(kept) == 6 and 'test_first_read' in kept['LLM-ESR-1.json'] and 'test' not in kept['base-trial-0.json']
-    (tmp_path / 'bookshop-0' / 'LLM-ESR-1.json').unlink()
+    files = sorted((tmp_path / 'bookshop-0-LightGCN-8').glob('*.json'))
+    kept = {file.stem: json.loads(file.read_text()) for file in files}
+    seeds = [name for name in kept if name.endswith('seed-1')]
+    assert len(kept) == 6 and len(seeds) == 2
+    assert all(('test' in facts) == ('test_first_read' in facts) == (name in seeds) for name, facts in kept.items())
+    rival = next(name for name in seeds if name.startswith('LLM-ESR'))
+    (tmp_path / 'bookshop-0-LightGCN-8' / f'{rival}.json').unlink()
     fair.main([str(tmp_path), *words])
-    again = json.loads((tmp_path / 'bookshop-0' / 'LLM-ESR-1.json').read_text())
-    assert again['test'] == json.loads(kept['LLM-ESR-1.json'])['test']
+    again = json.loads((tmp_path / 'bookshop-0-LightGCN-8' / f'{rival}.json').read_text())
+    assert again['test'] == kept[rival]['test'] and again['identity'] == kept[rival]['identity']
+    fair.main([str(tmp_path), *words, '--collect', str(tmp_path / 'table.json')])
+    table = json.loads((tmp_path / 'table.json').read_text())['bookshop-0-LightGCN-8']
+    assert set(table['methods']) == {'base', 'LLM-ESR'}
+    row = table['against base']['LLM-ESR']['ndcg@20']
+    difference = np.mean(table['methods']['LLM-ESR']['ndcg@20']) - np.mean(table['methods']['base']['ndcg@20'])
+    assert row['difference'] == pytest.approx(difference, abs=1e-6) and row['low'] <= row['difference'] <= row['high']

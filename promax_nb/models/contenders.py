@@ -8,12 +8,17 @@ __all__ = ['CONTENDERS', 'Contender', 'standard_base', 'contender']
 # %% ../../nbs/models/14_contenders.ipynb #128ad7fb
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
 
 from .bases import LightGCN
 from .controls import random_added, svd_vectors
 from .objectives import BPR, ProMax
+from .reshape import knows
 from .rival_bases import AlphaRec, AttributeGCN
 from .rivals import KAR, AddedPositives, Distilled, ProEx, RLMRecCon, RLMRecGen, SampledSoftmax
+from .variants import FadingProMax, ItemProMax, TrustedProMax, history_vectors, joined_vectors
 from ..retrieval.augment import augment
 
 # %% ../../nbs/models/14_contenders.ipynb #87028cf6
@@ -58,6 +63,22 @@ def _promax(data, su, si, added=None, how=None, svd=False, draw=0, **settings):
     return ProMax(su, si, added, **settings)
 
 
+def _variant(data, su, si, kind, added=None, **settings):
+    """ProMax changed in one way, see `models.variants`."""
+    added = augment(data, su, si)[0] if added is None else added
+    if kind == 'history':
+        return ProMax(history_vectors(data.train, si), si, added, **settings)
+    if kind == 'clicks':
+        share = settings.pop('share')
+        clicks = svd_vectors(data.train, su.shape[1])
+        su, si = (joined_vectors(ours, theirs, share) for ours, theirs in zip((su, si), clicks, strict=True))
+        return ProMax(su, si, added, **settings)
+    if kind == 'trusted':
+        known = np.nan_to_num(knows(data.train, si), nan=0.5)
+        return TrustedProMax(su, si, added, np.clip(2 * known - 1, 0, 1), **settings)
+    return {'fading': FadingProMax, 'items': ItemProMax}[kind](su, si, added, **settings)
+
+
 def _added(data, su, si, added=None, **settings):
     """Retrieved interactions as positives."""
     return AddedPositives(augment(data, su, si)[0] if added is None else added, **settings)
@@ -85,31 +106,46 @@ def _grid(**values) -> list:
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
-_RESHAPED = _grid(sdr=[0.1, 0.5, 1.5], s2dr=[0.05, 0.2])
+_RESHAPED = _grid(sdr=[0.1, 0.5, 1.5], s2dr=[0.005, 0.05])
+_EDGES = _grid(s2dr=[0.001, 0.005, 0.02, 0.05, 0.1, 0.2])
 CONTENDERS: dict = {
     'base': Contender(_over_base(lambda data, su, si: BPR()), _grid(lr=[1e-3, 3e-3], reg=[1e-6, 1e-5, 1e-4])),
     'ProMax': Contender(_over_base(_promax), _RESHAPED, {'sdr': 1.5, 's2dr': 0.05, 'tau': 0.2}),
+    'ProMax, sharper teacher': Contender(
+        _over_base(_promax), _grid(s2dr=[0.02], sdr=[0.1, 0.5, 1.5], teacher_tau=[0.05, 0.1])
+    ),
+    'ProMax, history teacher': Contender(_over_base(partial(_variant, kind='history')), _RESHAPED),
+    'ProMax, texts and clicks': Contender(
+        _over_base(partial(_variant, kind='clicks')), _grid(s2dr=[0.02], sdr=[0.1, 0.5, 1.5], share=[0.3, 0.6])
+    ),
+    'ProMax, trusted': Contender(_over_base(partial(_variant, kind='trusted')), _RESHAPED),
+    'ProMax, fading': Contender(
+        _over_base(partial(_variant, kind='fading')), _grid(s2dr=[0.02], sdr=[0.5, 1.5, 3.0], over=[300, 1000])
+    ),
+    'ProMax, items too': Contender(
+        _over_base(partial(_variant, kind='items')), _grid(s2dr=[0.02], sdr=[0.1, 0.5, 1.5], items=[0.1, 0.5])
+    ),
     'ProMax of SVD vectors': Contender(
         _over_base(lambda *made, **settings: _promax(*made, svd=True, **settings)), _RESHAPED
     ),
     'random edges': Contender(
         _over_base(lambda *made, **settings: _promax(*made, how='uniform', sdr=0.0, **settings)),
-        _grid(s2dr=[0.02, 0.05, 0.1, 0.2, 0.5, 1.0]),
+        _EDGES,
     ),
     'random popular edges': Contender(
         _over_base(lambda *made, **settings: _promax(*made, how='popular', sdr=0.0, **settings)),
-        _grid(s2dr=[0.02, 0.05, 0.1, 0.2, 0.5, 1.0]),
+        _EDGES,
     ),
     'retrieved edges': Contender(
         _over_base(lambda *made, **settings: _promax(*made, sdr=0.0, **settings)),
-        _grid(s2dr=[0.02, 0.05, 0.1, 0.2, 0.5, 1.0]),
+        _EDGES,
     ),
     'LLM-ESR': Contender(
         _over_base(lambda data, su, si, **settings: Distilled(su, si, **settings)),
         _grid(weight=[0.01, 0.1, 1.0], k=[5, 20]),
         {'weight': 0.1, 'k': 10},
     ),
-    'added as data': Contender(_over_base(_added), _grid(weight=[0.02, 0.05, 0.1, 0.3, 0.6, 1.0])),
+    'added as data': Contender(_over_base(_added), _grid(weight=[0.05, 0.1, 0.3, 0.6, 1.0, 2.0])),
     'RLMRec-Con': Contender(
         _over_base(lambda data, su, si, **settings: RLMRecCon(su, si, **settings)),
         _grid(weight=[0.01, 0.1, 0.5], tau=[0.1, 0.2]),

@@ -29,7 +29,7 @@ def spaces_of(
 ) -> dict:  # name -> (users, items) with rows of length 1
     """The spaces in which texts can be compared; the first is what holds when no other is better."""
     raw = tuple(unit_rows(vectors) for vectors in raw)
-    found = {'raw': raw, 'centred': tuple(centred(vectors) for vectors in raw)}
+    found = {'centred': tuple(centred(vectors) for vectors in raw), 'raw': raw}
     if whitened is not None:
         found[f'whitened {whitened[0].shape[1]}'] = tuple(unit_rows(vectors) for vectors in whitened)
     return found

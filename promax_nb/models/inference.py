@@ -130,6 +130,7 @@ def two_level(
         unsure = unsure + np.square(part) / max(len(side) - 1, 1)
     with np.errstate(divide='ignore', invalid='ignore'):  # where nothing varies at all
         df = np.where(unsure > 0, np.square(total) / unsure, n_users - 1)
+        df = np.maximum(df, min((len(side) - 1 for side in (base, ours) if len(side) > 1), default=1))
         times = np.where(middle == 0, 0, np.abs(middle) / np.sqrt(total))
     half = t.ppf((1 + level) / 2, df) * np.sqrt(total)
     columns = middle - half, middle + half, 2 * t.sf(times, df), df, np.sqrt(users), np.sqrt(beyond)

@@ -1,0 +1,160 @@
+"""The table of `fair.py`: trainings, closed forms and what validation recommends, with intervals. See there."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+from controls import METRICS, vectors_of
+from fair import CONTENDERS, best_rivals, cells_of, chosen, kept_arrays, methods_of, prepared, read, seeds_of
+
+from promax_nb.data.storage import write_json
+from promax_nb.methods import cheap_methods, recommended, with_trainings
+from promax_nb.models.evaluate import user_metrics
+from promax_nb.models.inference import claimed, contrast, holm
+
+NAMES = {'base': 'LightGCN', 'ProMax': 'LightGCN + ProMax'}
+
+
+def seeds_there(cell, method: str, options) -> list:
+    """The files of the trainings of a method that were tested, without their ending."""
+    settings = chosen(cell, method, options)
+    jobs = [] if settings is None else seeds_of(cell, method, settings, options)
+    return [path.with_suffix('') for job in jobs if (path := job.path(options.work)).is_file()]
+
+
+def tables_of(files: list) -> list:
+    """Per-user metrics of each training."""
+    found = []
+    for file in files:
+        arrays = kept_arrays(file.with_suffix('.npz'), None)
+        found.append(pd.DataFrame({metric: arrays[metric] for metric in METRICS}, index=arrays['users']))
+    return found
+
+
+def lines_of(cell, options) -> dict | None:
+    """Closed forms and trainings, each with and without texts, the gate, and what validation chose; made once."""
+    path = options.work / cell.name / 'lines.json'
+    if not path.is_file():
+        trained = {}
+        for method, name in NAMES.items():
+            files = seeds_there(cell, method, options)
+            if len(files) < cell.seeds:
+                return None
+            arrays = [kept_arrays(file.with_suffix('.npz'), None) for file in files]
+            trained[name] = [tuple(one[side] for side in 'ui') for one in arrays]
+        data, su, si, _ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+        users, items, writer = vectors_of(data, options.work / f'{cell.data}.db')
+        if users is None:
+            counts = np.maximum(np.diff(data.train.indptr), 1)[:, None]
+            users = np.asarray(data.train @ items / counts, np.float32)
+        found = with_trainings(cheap_methods(data, (users, items), (su, si)), data, trained)
+        facts = {
+            'recommended': recommended(found.methods),
+            'gate': None if found.gate is None else found.gate.facts(),
+            'writer': writer,
+            'told': found.told,
+            'test_first_read': datetime.now(UTC).isoformat(timespec='seconds'),
+            'methods': {},
+        }
+        arrays = {}
+        for number, method in enumerate(found.methods):
+            tested = user_metrics(method.runs, data, 'test', (20,), 'train+valid', method.name)
+            facts['methods'][method.name] = {
+                'settings': method.settings,
+                'valid ndcg@20': float(method.valid.mean()),
+                'texts': method.texts,
+                'by chance': method.by_chance,
+                'seconds': round(method.seconds, 2),
+            }
+            arrays['users'] = tested[0].index.to_numpy(np.int32)
+            for metric in METRICS:
+                arrays[f'{number} {metric}'] = np.stack([table[metric] for table in tested]).astype(np.float32)
+        kept_arrays(path.with_suffix('.npz'), lambda: arrays)
+        write_json(path, facts)
+    facts, arrays = read(path), kept_arrays(path.with_suffix('.npz'), None)
+    for number, entry in enumerate(facts['methods'].values()):
+        runs = zip(*(arrays[f'{number} {metric}'] for metric in METRICS), strict=True)
+        entry['tables'] = [pd.DataFrame(dict(zip(METRICS, run, strict=True)), index=arrays['users']) for run in runs]
+    return facts
+
+
+def beside(rows: dict, first: str, fixed: set) -> dict:
+    """Every row against one of them: difference, interval, share of the first, p after Holm over the rows."""
+    found = {name: {} for name in rows}
+    for metric in METRICS:
+        tables = {}
+        for name, ours in rows.items():
+            if name == first:
+                continue
+            sides = [[table[[metric]] for table in side] for side in (rows[first], ours)]
+            without_chance = [side for side, one in (('base', first), ('ours', name)) if one in fixed]
+            tables[name] = contrast(*sides, fixed=without_chance).iloc[0]
+        if not tables:
+            continue
+        table = pd.DataFrame(tables).T.astype(float)
+        low, high = claimed(table)
+        known = table.method_p.notna().any()
+        for name, p in zip(table.index, holm(table.method_p if known else table.p), strict=True):
+            row = table.loc[name]
+            numbers = row.difference, low[name], high[name], row.difference / row.base
+            found[name][metric] = dict(
+                zip(('difference', 'low', 'high', 'relative', 'holm'), map(float, (*numbers, p)), strict=True)
+            )
+    return {name: one for name, one in found.items() if one}
+
+
+def cell_of(cell, options) -> dict:
+    """All that is known of a cell."""
+    rows, entries, fixed = {}, {}, set()
+    for method in methods_of(cell, options):
+        files = seeds_there(cell, method, options)
+        if not files:
+            continue
+        rows[method] = tables_of(files)
+        kept = [read(file.with_suffix('.json')) for file in files]
+        entries[method] = {
+            'settings': kept[0]['settings'],
+            'published': CONTENDERS[method].published,
+            'cpu_seconds': [one['cpu_seconds'] for one in kept],
+            'device': [one['device'] for one in kept],
+            'valid recall@20': [one['valid recall@20'] for one in kept],
+            'best_epoch': [one['best_epoch'] for one in kept],
+            'test_first_read': min(one['test_first_read'] for one in kept),
+            'train masked': {metric: [one['test, train masked'][metric] for one in kept] for metric in METRICS},
+        }
+    lines = lines_of(cell, options) if {'base', 'ProMax'} <= set(rows) and cell.base == 'LightGCN' else None
+    for name, entry in (lines or {'methods': {}})['methods'].items():
+        if name in NAMES.values():
+            continue
+        rows[name] = entry.pop('tables')
+        if not entry['by chance']:
+            fixed.add(name)
+        entries[name] = entry
+    for name, tables in rows.items():
+        for metric in METRICS:
+            entries[name][metric] = [float(table[metric].mean()) for table in tables]
+    found = {'methods': entries, 'users': len(next(iter(rows.values()))[0]) if rows else 0}
+    if 'base' in rows:
+        found['against base'] = beside(rows, 'base', fixed)
+    if 'ProMax' in rows:
+        found['against ProMax'] = beside(rows, 'ProMax', fixed)
+    if lines is not None:
+        found |= {name: lines[name] for name in ('recommended', 'gate', 'writer', 'told')}
+        best = {theirs: ours for ours, theirs in NAMES.items()}.get(lines['recommended']['method'])
+        found['against recommended'] = beside(rows, best or lines['recommended']['method'], fixed)
+    if cell.settings_of is None and cell.data != 'amazon-book':
+        found['best rivals'] = best_rivals(cell, options)
+    return found
+
+
+def collected(options) -> dict:
+    """Cell -> rows and comparisons, of everything that is there."""
+    found = {cell.name: cell_of(cell, options) for cell in cells_of(options)}
+    for name, cell in found.items():
+        print(name)
+        for method, entry in sorted(cell['methods'].items(), key=lambda row: -np.mean(row[1]['ndcg@20'])):
+            numbers = [f'{np.mean(entry[metric]):.4f}' for metric in METRICS]
+            difference = cell.get('against base', {}).get(method, {}).get('ndcg@20')
+            told = '' if difference is None else '{low:+.4f} {high:+.4f} holm {holm:.3f}'.format(**difference)
+            print(f'  {method:<42} {" ".join(numbers)}  {told}')
+    return {name: cell for name, cell in found.items() if cell['methods']}
