@@ -1,14 +1,14 @@
 """All contenders on the same base, width, patience and number of trials: one JSON a training, nothing twice.
 
-    python benchmarks/fair.py WORK [--parts A B ...] [--data NAME] [--only TEXT ...] [--jobs N] [--cards N]
+    python benchmarks/fair.py WORK [--parts A B ...] [--data NAME] [--only NAME ...] [--jobs N] [--cards N]
     python benchmarks/fair.py WORK --prepare            # vectors and added interactions of every set, kept in WORK
     python benchmarks/fair.py WORK --collect FILE       # the table, from what is there
 
 WORK holds a folder a cell (data set, split, base, width) with a JSON and the metrics of every user a training; what
 is there is not made again, on whichever machine it was made. First every method's trials on validation data (the
 base's choose lr and reg, which all take over), then the seeds with what was chosen; each test row says when test was
-first read. `--only` keeps methods with one of these texts in their name; `--jobs` trainings run side by side on one
-thread each, `--cards` of them on a graphics card. Data sets are looked for in PROMAX_DATA.
+first read. `--only` keeps these methods; `--jobs` trainings run side by side on one thread each, `--cards` of them on
+a graphics card. Data sets are looked for in PROMAX_DATA.
 """
 
 import argparse
@@ -313,7 +313,7 @@ def pending(options) -> list:
     jobs = []
     for cell in cells_of(options):
         for method in methods_of(cell, options):
-            if options.only and method != 'base' and not any(text in method for text in options.only):
+            if options.only and method not in ('base', *options.only):
                 continue
             settings = chosen(cell, method, options)
             if settings is not None:
@@ -365,7 +365,7 @@ def main(arguments=None):
     parser.add_argument('work', type=Path)
     parser.add_argument('--parts', nargs='+', choices=list(PARTS), default=['A'])
     parser.add_argument('--data', choices=list(DATA), help='one data set of these parts')
-    parser.add_argument('--only', nargs='+', help='methods with one of these texts in their name, and the base')
+    parser.add_argument('--only', nargs='+', choices=list(CONTENDERS), help='these methods, and the base')
     parser.add_argument('--prepare', action='store_true', help='vectors and added interactions only')
     parser.add_argument('--collect', type=Path, help='write the table to this file; nothing is trained')
     parser.add_argument('--cards', type=int, default=0, help='how many of the jobs use the graphics card')

@@ -103,6 +103,16 @@ def beside(rows: dict, first: str, fixed: set) -> dict:
     return {name: one for name, one in found.items() if one}
 
 
+def facts_of(cell, options) -> dict:
+    """What the data are like: events a user trains on, and words of an item's text."""
+    data, *_ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+    words = {}
+    if 'text' in data.items:
+        words = {'words of an item': float(data.items.text.fillna('').astype(str).str.split().str.len().mean())}
+    events = {'events a user': data.train.nnz / data.train.shape[0]}
+    return {'users': data.train.shape[0], 'items': data.train.shape[1]} | events | words
+
+
 def cell_of(cell, options) -> dict:
     """All that is known of a cell."""
     rows, entries, fixed = {}, {}, set()
@@ -133,7 +143,9 @@ def cell_of(cell, options) -> dict:
     for name, tables in rows.items():
         for metric in METRICS:
             entries[name][metric] = [float(table[metric].mean()) for table in tables]
-    found = {'methods': entries, 'users': len(next(iter(rows.values()))[0]) if rows else 0}
+    if not rows:
+        return {'methods': {}}
+    found = {'methods': entries, 'tested users': len(next(iter(rows.values()))[0]), 'data': facts_of(cell, options)}
     if 'base' in rows:
         found['against base'] = beside(rows, 'base', fixed)
     if 'ProMax' in rows:

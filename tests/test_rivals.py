@@ -262,7 +262,7 @@ def test_the_fair_table_in_miniature(tmp_path, monkeypatch):
     import fair
 
     monkeypatch.setattr(controls, 'encode', lambda texts, **how: encode(texts, 'static', empty='zero'))
-    words = '--parts bookshop --only LLM --seeds 1 --trials 2 --epochs 3 --min-steps 0'.split()
+    words = '--parts bookshop --only LLM-ESR --seeds 1 --trials 2 --epochs 3 --min-steps 0'.split()
     fair.main([str(tmp_path), *words, '--prepare'])
     assert (tmp_path / 'prepared' / 'bookshop-0-8.npz').is_file()
     fair.main([str(tmp_path), *words])
