@@ -632,3 +632,17 @@ def test_static_finds_what_profiles_are_about():
     su, si = whiten(*(encode(table.profile, 'static') for table in (users, items)), dim=32)
     chance = evaluate(np.random.default_rng(0).normal(size=su.shape), si, data.test, data.train + data.valid)
     assert evaluate(su, si, data.test, data.train + data.valid)['recall@20'] > 1.5 * chance['recall@20']
+
+
+def test_batches_are_made_by_tokens_not_by_characters():
+    class Wordy(Toy):
+        max_seq_length = 64
+
+        def tokenizer(self, texts, **options):
+            return {'input_ids': [list(range(len(text.split()))) for text in texts]}
+
+    texts = ['a b c d', 'incomprehensibilities', 'one two three', 'e f', 'extraordinarily long']
+    model = Wordy()
+    vectors = encode(texts, model, batch_size=1)
+    assert [len(text.split()) for text in model.read] == [4, 3, 2, 2, 1]
+    np.testing.assert_array_equal(vectors, np.array(Toy().encode(texts), np.float32))

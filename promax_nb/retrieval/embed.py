@@ -25,6 +25,7 @@ from promax_nb.retrieval.encoders import (
     load_encoder,
     model_elsewhere,
     read_texts,
+    token_counts,
     unread_tokens,
 )
 from .vectors import check_vectors, unit_rows
@@ -140,8 +141,10 @@ def _blocks_here(
     texts,  # dict key -> text, longest first
     batch_size,  # int | None
 ):  # yields dict key -> (vector, unread)
-    """Read block by block in this process."""
-    model, keys = load_encoder(encoder), list(texts)
+    """Read block by block in this process, most tokens first: neighbours in a batch are padded to one length."""
+    model, counts = load_encoder(encoder), token_counts(encoder, list(texts.values()))
+    tokens = {key: count[0] if count else 0 for key, count in zip(texts, counts, strict=True)}
+    keys = sorted(texts, key=lambda key: -tokens[key])  # where nobody can tell, they stay as they came
     on_gpu = getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda'
     batch_size = batch_size or getattr(model, 'batch_size', None) or (128 if on_gpu else 16)
     for start in range(0, len(keys), batch_size * BATCHES):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Encoder', 'find_encoder', 'local_revision', 'model_elsewhere', 'load_encoder', 'encoder_id', 'earlier_ids',
-           'unread_tokens', 'read_texts']
+           'token_counts', 'unread_tokens', 'read_texts']
 
 # %% ../../nbs/retrieval/02_encoders.ipynb #fc4e02aa
 import hashlib
@@ -223,24 +223,35 @@ def earlier_ids(
     return [f'object:{encoder.where.name}'] if named and encoder_id(encoder) != f'object:{encoder.where.name}' else []
 
 # %% ../../nbs/retrieval/02_encoders.ipynb #907b8120
+def token_counts(
+    encoder,  # Encoder
+    texts,  # list of str
+) -> list:  # of (tokens that are read, tokens at the end that are not); None where nobody can tell
+    """How long each text is for the model, its prompt included."""
+    model = load_encoder(encoder)
+    tokenizer = getattr(model, 'tokenizer', None)
+    limit = encoder.max_length or getattr(model, 'max_seq_length', None)
+    if not callable(tokenizer) or not limit or limit == float('inf'):
+        return [None] * len(texts)
+    before, counts = _prompt_text(encoder), []
+    for start in range(0, len(texts), 4096):  # numbers of tokens are kept, never all tokens
+        part = [before + text for text in texts[start : start + 4096]]
+        try:
+            tokens = tokenizer(part, truncation=False, verbose=False)['input_ids']
+        except Exception:
+            return [None] * len(texts)  # a tokenizer of one's own may have another way to be called
+        counts += [(min(len(each), int(limit)), max(len(each) - int(limit), 0)) for each in tokens]
+    return counts
+
+
 def unread_tokens(
     encoder,  # Encoder
     texts,  # list of str
 ) -> list:  # of int: tokens at the end of each text that the model does not read; None where nobody can tell
     """How much of each text is beyond what the model reads."""
-    model = load_encoder(encoder)
-    tokenizer = getattr(model, 'tokenizer', None)
-    limit = encoder.max_length or getattr(model, 'max_seq_length', None)
-    if limit == float('inf'):
+    if getattr(load_encoder(encoder), 'max_seq_length', None) == float('inf') and not encoder.max_length:
         return [0] * len(texts)  # it reads everything
-    if not callable(tokenizer) or not limit:
-        return [None] * len(texts)
-    before = _prompt_text(encoder)
-    try:
-        tokens = tokenizer([before + text for text in texts], truncation=False, verbose=False)['input_ids']
-    except Exception:
-        return [None] * len(texts)  # a tokenizer of one's own may have another way to be called
-    return [max(len(each) - int(limit), 0) for each in tokens]
+    return [count and count[1] for count in token_counts(encoder, texts)]
 
 
 def _prompt_text(
