@@ -281,7 +281,7 @@ def _lettingo(args) -> int:
 def _align(args) -> int:
     from promax_nb.lettingo.align import align_from_config
 
-    overrides = {name: getattr(args, name) for name in ('model', 'pairs', 'out', 'max_steps')}
+    overrides = {name: getattr(args, name) for name in ('model', 'pairs', 'out', 'method', 'reward', 'max_steps')}
     given = {name: value for name, value in overrides.items() if value is not None}
     result = align_from_config(args.config, **given)
     for text in result.alarms:
@@ -364,14 +364,15 @@ def _add_lettingo(commands, full):
 
 
 def _add_align(commands, full):
-    align = commands.add_parser('align', help='train a writer on pairs, SFT or DPO; also under accelerate launch')
+    align = commands.add_parser('align', help='train a writer: SFT, DPO, KTO or GRPO; also under accelerate launch')
     if not full:
         return
     from promax_nb.lettingo.align_settings import AlignConfig
 
     names = ', '.join(part.name for part in dataclasses.fields(AlignConfig))
     align.description = (
-        f'Train a writer on pairs as a TOML file says: model, pairs, out, and any of: {names}. '
+        f'Train a writer on pairs or a reward, as a TOML file says: model, pairs, out, reward, any of: {names}. '
+        'A table [trl] takes every further setting of TRL. '
         'Type the same command again to continue.'
     )
     align.add_argument('--config', required=True, help='TOML file; examples lie in configs/')
@@ -379,6 +380,8 @@ def _add_align(commands, full):
         'model': 'tiny, a folder, or a name',
         'pairs': 'folder of save_pairs, or a parquet file',
         'out': 'folder for the result',
+        'method': 'dpo, sft, kto, grpo',
+        'reward': "GRPO: 'precision', 'recall', 'length', or module:name, several by commas",
     }
     for name, what in flags.items():
         align.add_argument('--' + name, help=f'{what} (overrides the file)')

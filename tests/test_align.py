@@ -27,14 +27,15 @@ from promax_nb.lettingo import align as align_room
 from promax_nb.lettingo import loop as loop_room
 from promax_nb.lettingo import story as story_room
 from promax_nb.lettingo import tiny as tiny_room
-from promax_nb.lettingo.align import AlignJob, align, align_from_config, load_align
+from promax_nb.lettingo.align import AlignJob, align, align_from_config, load_align, trl_arguments
 from promax_nb.lettingo.align_folder import alignment_parts, last_checkpoint
-from promax_nb.lettingo.align_inputs import load_writer, training_rows
+from promax_nb.lettingo.align_inputs import load_writer, single_rows, training_rows
 from promax_nb.lettingo.align_settings import LOSSES, AlignConfig, has_bf16, use_bf16
 from promax_nb.lettingo.align_watch import alarms
 from promax_nb.lettingo.claims import faithfulness
 from promax_nb.lettingo.histories import slot_prompt, split_history
 from promax_nb.lettingo.pairs import PreflightError, save_pairs, shuffle_preferences
+from promax_nb.lettingo.rewards import RewardError, claims_reward, rank_reward, rewarded, share_left_behind
 from promax_nb.lettingo.styles import STYLES, styled
 from promax_nb.lettingo.tiny import reading, tiny_lm, writer
 from promax_nb.models.sameness import differences
@@ -168,7 +169,9 @@ def test_a_writer_of_other_values_is_trained_kept_and_reproduced(tmp_path):
     [
         (dict(loss='sigmiod'), 'unknown'),
         (dict(loss='sigmoid+'), 'unknown'),
-        (dict(method='ppo'), 'none of dpo, sft'),
+        (dict(method='ppo'), 'none of dpo, sft, kto, grpo'),
+        (dict(method='grpo', batch=6), 'whole groups'),
+        (dict(method='kto', batch=1), 'at least 2'),
         (dict(lr=0), 'above 0'),
         (dict(batch=0), 'at least 1'),
         (dict(loss='exo_pair'), 'label_smoothing'),
@@ -501,6 +504,151 @@ def test_killed_in_the_middle_it_ends_at_the_same_place(tiny, pairs, tmp_path):
     assert np.allclose(resumed.history.loss, whole.history.loss) and np.allclose(
         resumed.history.margin, whole.history.margin
     )
+
+
+# ---- KTO and GRPO: single texts, and rewards
+
+
+GRPO = dict(SHORT, method='grpo', rollouts=2, max_new=24, batch=8)
+
+
+def test_kto_learns_from_single_texts(tiny, pairs):
+    """Pairs taken apart, or texts with a label: good ones rise against bad ones."""
+    r = align(tiny, pairs, method='kto', **SHORT | {'max_steps': 14, 'batch': 16, 'lr': 5e-4})
+    assert r.history.margin.iloc[-3:].mean() > 0.2 and 'chosen_shift' in r.history and not same(r.model, tiny[0])
+    single = single_rows(pairs)
+    assert single.label.sum() == len(pairs.drop_duplicates(['prompt', 'chosen'])) and not single.duplicated().any()
+    again = align(tiny, single, method='kto', **SHORT)
+    assert again.card['method'] == 'kto'
+    with pytest.raises(PreflightError, match='learns from both'):
+        align(tiny, single[single.label], method='kto', **SHORT)
+    with pytest.raises(ValueError, match='single_texts'):
+        align(tiny, pairs.drop(columns='rejected'), method='kto', **SHORT)
+
+
+def test_grpo_follows_its_rewards(tiny, pairs):
+    both = [claims_reward(), claims_reward('recall')]
+    r = align(tiny, pairs, reward=both, **GRPO | {'max_steps': 12, 'batch': 32, 'lr': 5e-4, 'rollouts': 4})
+    h = r.history
+    assert h.reward.iloc[-3:].mean() > h.reward.iloc[:3].mean() + 0.1
+    assert {'reward: precision', 'reward: recall', 'length', 'entropy'} <= set(h) and r.card['rewards'] == [
+        'precision',
+        'recall',
+    ]
+    assert set(r.samples.draw) == {'likeliest', 'sample 0', 'sample 1'}
+
+
+@pytest.mark.parametrize(
+    'reward, said',
+    [
+        (lambda prompts, texts, users: [float('nan')] * len(texts), r'is not a number for 8 of 8 texts'),
+        (lambda prompts, texts, users: [1 / 0], r'failed \(ZeroDivisionError'),
+        (lambda prompts, texts, users: [1.0], 'return one each'),
+    ],
+)
+def test_a_reward_that_fails_ends_in_a_sentence(tiny, pairs, reward, said):
+    with pytest.raises(RewardError, match=said):
+        align(tiny, pairs, reward=reward, **GRPO)
+
+
+def test_rewards_belong_to_grpo_and_have_names(tiny, pairs):
+    with pytest.raises(ValueError, match='needs a reward'):
+        align(tiny, pairs, **GRPO)
+    with pytest.raises(ValueError, match='uses no reward'):
+        align(tiny, pairs, reward=claims_reward(), **SHORT)
+    with pytest.raises(ValueError, match='one name'):
+        align(tiny, pairs, reward=[claims_reward(), claims_reward()], **GRPO)
+    with pytest.raises(PreflightError, match='max_length'):
+        align(tiny, pairs, reward=claims_reward(), **GRPO | {'max_length': 60})
+
+
+def test_the_table_trl_reaches_every_setting_and_refuses_others(tiny, pairs, tmp_path):
+    for method in ('sft', 'dpo', 'kto', 'grpo'):
+        config = AlignConfig(method=method, trl={'weight_decay': 0.25, 'max_grad_norm': 7.0}, device='cpu')
+        made = trl_arguments(config, tmp_path)
+        assert made.weight_decay == 0.25 and made.max_grad_norm == 7.0 and made.report_to == []
+        with pytest.raises(ValueError, match="'wieght_decay' in the table trl: did you mean 'weight_decay'"):
+            trl_arguments(AlignConfig(method=method, trl={'wieght_decay': 1}), tmp_path)
+        with pytest.raises(ValueError, match='set by name outside'):
+            trl_arguments(AlignConfig(method=method, trl={'output_dir': '/'}), tmp_path)
+    assert trl_arguments(AlignConfig(report_to='tensorboard,wandb', device='cpu'), tmp_path).report_to == [
+        'tensorboard',
+        'wandb',
+    ]
+    with pytest.raises(ValueError, match='refuses the settings'):
+        trl_arguments(AlignConfig(method='grpo', trl={'num_generations': 1}, device='cpu'), tmp_path)
+    file = tmp_path / 'a.toml'
+    file.write_text('model = "tiny"\npairs = "p"\nout = "o"\nmethod = "grpo"\n[trl]\nloss_typ = "dapo"\n')
+    pairs.to_parquet(tmp_path / 'p.parquet')
+    with pytest.raises(ValueError, match="did you mean 'loss_type'"):
+        align_from_config(
+            file, pairs=str(tmp_path / 'p.parquet'), out=str(tmp_path / 'o'), reward='precision', min_users=5
+        )
+
+
+def test_promax_align_takes_method_and_reward(pairs, tmp_path, capsys):
+    pairs.to_parquet(tmp_path / 'p.parquet')
+    (tmp_path / 'a.toml').write_text(
+        f'model = "tiny"\npairs = "{tmp_path}/p.parquet"\nout = "{tmp_path}/o"\nbatch = 8\nrollouts = 2\nmax_new = 24\n'
+        'min_users = 5\nlr = 1e-3\nlog_steps = 1\n[trl]\nscale_rewards = "none"\n'
+    )
+    how = ['align', '--config', str(tmp_path / 'a.toml'), '--max-steps', '2']
+    assert main([*how, '--method', 'grpo', '--reward', 'precision,length']) == 0
+    assert 'reward' in capsys.readouterr().out
+    assert load_align(tmp_path / 'o').card['rewards'] == ['precision', 'length']
+
+
+@pytest.mark.parametrize('method', ['kto', 'grpo'])
+def test_stopped_and_continued_it_ends_at_the_same_place(tiny, pairs, tmp_path, monkeypatch, method):
+    how = (GRPO if method == 'grpo' else SHORT) | {'method': method, 'max_steps': 6, 'save_steps': 2}
+    how |= {'reward': claims_reward('recall')} if method == 'grpo' else {}
+    straight = align(tiny, pairs, **how)
+    watcher = align_room.watcher
+
+    def stops_at_five(*args):
+        watch = watcher(*args)
+        go_on = watch.on_step_end
+
+        def on_step_end(args, state, control, **kw):
+            go_on(args, state, control, **kw)
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+        watch.on_step_end = on_step_end
+        return watch
+
+    with monkeypatch.context() as m:
+        m.setattr(align_room, 'watcher', stops_at_five)
+        with pytest.raises(KeyboardInterrupt):
+            align(tiny, pairs, out=tmp_path / 'run', **how)
+    assert last_checkpoint(tmp_path / 'run' / 'checkpoints').endswith('checkpoint-4')
+    resumed = align(tiny, pairs, out=tmp_path / 'run', **how)
+    assert same(resumed.model, straight.model)
+    pd.testing.assert_frame_equal(resumed.history, straight.history, rtol=1e-6)
+    if method == 'grpo':
+        with pytest.raises(ValueError, match='other rewards'):
+            align(tiny, pairs, out=tmp_path / 'run', **how | {'reward': claims_reward()})
+
+
+def test_the_ranking_is_a_reward():
+    """A text near what was held out is worth more; beside the mean of the history only what is new to it counts."""
+    rng = np.random.default_rng(0)
+    camps = rng.normal(size=(4, 16))
+    items = np.repeat(camps, 25, axis=0) + 0.3 * rng.normal(size=(100, 16))
+    said = {'zero': camps[0], 'one': camps[1], 'two': camps[2]}
+
+    def encode(texts):
+        return np.stack([said[text] for text in texts])
+
+    held, shown = {5: [3, 4, 28]}, {5: [0, 1, 2]}
+    alone = rank_reward(items, encode, held, shown)
+    beside = rank_reward(items, encode, held, shown, beside_mean=True)
+    texts = ['zero', 'one', 'two']
+    worth, added = (rewarded(r, [''] * 3, texts, [5] * 3) for r in (alone, beside))
+    assert worth[0] > worth[1] > worth[2] and added[1] > max(added[0], 0) and added[2] < 0
+    with pytest.raises(RewardError, match='heldout has no items of 1 users'):
+        rewarded(alone, [''], ['zero'], [9])
+    assert (share_left_behind(rng.normal(size=(400, 50)), [[7]] * 400, [[1]] * 400).mean() - 0.5) < 0.05
 
 
 # ---- config files, several processes

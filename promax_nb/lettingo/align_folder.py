@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..data.storage import identity, write_json
 from .align_inputs import training_rows
+from .align_settings import AlignConfig
 from ..models.sameness import differences
 from ..profiles.local import weights_mark
 
@@ -37,6 +38,8 @@ def main_first(
 
 # %% ../../nbs/lettingo/14_align_folder.ipynb #3d164aeb
 _FREE = ('save_steps', 'keep', 'log_steps', 'gradient_checkpointing', 'precompute_batch', 'alarm', 'device')
+_FREE += ('report_to',)
+_LATER = ('rollouts', 'temperature', 'max_new', 'trl')  # older folders do not name them: told where changed
 _ABOUT = ('_name_or_path', 'architectures', 'dtype', 'transformers_version')  # of a model: no say in the numbers
 
 
@@ -44,7 +47,12 @@ def _deciding(
     config,  # AlignConfig
 ) -> dict:
     """The settings that make one training differ from another."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+    later = {name: getattr(AlignConfig, name) for name in _LATER}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in _FREE and (name not in later or value != later[name])
+    }
 
 
 def _tokenizer_parts(
@@ -66,6 +74,7 @@ def alignment_parts(
     tok,  # its tokenizer
     pairs,  # DataFrame
     config,  # AlignConfig
+    rewards=(),  # names of the rewards, for GRPO
 ) -> dict:  # name of the part -> value or digest, JSON-able
     """Everything that decides the numbers of an alignment, by name; equal parts mean an equal training."""
     shape = {name: value for name, value in model.config.to_diff_dict().items() if name not in _ABOUT}
@@ -77,6 +86,7 @@ def alignment_parts(
         'settings of the model': identity(json.loads(json.dumps(shape, default=str))),
         'tokenizer': identity(*_tokenizer_parts(tok)),
         **texts,
+        **({'rewards': ', '.join(rewards)} if rewards else {}),
         'processes': processes()[1],
     }
 
@@ -121,12 +131,13 @@ def claim_training(
     pairs,  # DataFrame
     config,  # AlignConfig
     resume,  # bool
+    rewards=(),  # names of the rewards, for GRPO
 ):
     """Make the folder this training's own, or say in which parts the training in it differs."""
     file = folder / 'settings.json'
     if file.exists() and not resume:
         _begin_anew(folder)
-    mine = json.loads(json.dumps(alignment_parts(model, tok, pairs, config)))
+    mine = json.loads(json.dumps(alignment_parts(model, tok, pairs, config, rewards)))
     if file.exists():
         known = json.loads(file.read_text(encoding='utf-8'))
         if 'settings' in known:

@@ -55,9 +55,11 @@ def _check_loss(
 class AlignConfig:
     """How to align. Everything that changes a result is in here (or in the model and the pairs)."""
 
-    method: Literal['dpo', 'sft'] = option('dpo', "'dpo' (needs pairs) or 'sft' (on each user's best text)")
+    method: Literal['dpo', 'sft', 'kto', 'grpo'] = option(
+        'dpo', "'dpo' (pairs), 'sft' (each user's best text), 'kto' (single good and bad texts), 'grpo' (a reward)"
+    )
     loss: str = option('sigmoid', "DPO's loss, or several joined by '+', such as 'sigmoid+sft'")
-    beta: float = option(0.1, 'DPO: how strongly the writer is held at its start', above=0)
+    beta: float = option(0.1, 'DPO and KTO: how strongly the writer is held at its start', above=0)
     sft_weight: float = option(1.0, "weight of 'sft' in a combined loss (the others weigh 1)")
     label_smoothing: float = option(0.0, "share of pairs taken to be wrong ('robust', 'exo_pair')")
     lr: float = option(3e-4, 'learning rate; for a large model with LoRA about 5e-6 to 5e-5', above=0)
@@ -65,7 +67,7 @@ class AlignConfig:
     warmup: float = option(0.05, 'share of steps in which the learning rate rises', least=0)
     epochs: float = option(3.0, 'passes over the pairs', above=0)
     max_steps: int = option(0, 'optimiser steps at most; 0: as many as the epochs have', least=0)
-    batch: int = option(16, 'pairs a step on each device', least=1)
+    batch: int = option(16, 'pairs (GRPO, KTO: texts) a step on each device', least=1)
     accumulate: int = option(1, 'batches a step', least=1)
     max_length: int = option(1024, 'tokens of prompt and text together; longer ones are refused, never cut', least=1)
     lora: int = option(0, 'rank of LoRA matrices; 0: all weights are trained', least=0)
@@ -90,12 +92,24 @@ class AlignConfig:
     log_steps: int = option(5, 'steps between points of the curves', least=1)
     alarm: float = option(2.0, 'nats by which chosen texts may become less likely before the alarm')
     device: Literal['auto', 'cpu'] = option('auto', "'auto' or 'cpu'")
+    rollouts: int = option(4, 'GRPO: texts of each prompt that are compared with each other', least=2)
+    temperature: float = option(1.0, 'GRPO: at which they are drawn', above=0)
+    max_new: int = option(64, 'GRPO: longest text, tokens', least=1)
+    report_to: str = option('none', "where the curves go besides: 'none', 'tensorboard', 'wandb', several by commas")
+    trl: dict | None = option(None, "further settings of TRL's own configuration, by its names; they win over ours")
 
     def __post_init__(self):
         kinds = kinds_of(AlignConfig)
         for part in dataclasses.fields(self):
             setattr(self, part.name, read_value(part.name, kinds[part.name], getattr(self, part.name), part.metadata))
         _check_loss(self.loss, self.label_smoothing)
+        if self.method == 'grpo' and self.batch * self.accumulate % self.rollouts:
+            raise ValueError(
+                f'batch={self.batch} times accumulate={self.accumulate} texts a step do not hold whole groups of '
+                f'rollouts={self.rollouts}: make it a multiple'
+            )
+        if self.method == 'kto' and self.batch < 2:
+            raise ValueError('batch=1: KTO compares the texts of a batch with each other, so give at least 2')
 
 # %% ../../nbs/lettingo/11_align_settings.ipynb #7c7cd097
 def has_bf16() -> bool:

@@ -6,6 +6,7 @@
 __all__ = ['training_curves', 'alarms', 'in_notebook', 'watcher']
 
 # %% ../../nbs/lettingo/13_align_watch.ipynb #0f045afe
+import re
 import sys
 import warnings
 
@@ -26,7 +27,15 @@ _NAMES = {  # TRL's -> ours
     'learning_rate': 'lr',
     'num_tokens': 'tokens',
     'grad_norm': 'grad_norm',
+    'reward': 'reward',
+    'reward_std': 'reward_spread',
+    'frac_reward_zero_std': 'no_difference',
+    'completions/mean_length': 'length',
+    'completions/clipped_ratio': 'cut',
+    'entropy': 'entropy',
+    'kl': 'kl',
 }
+_EACH = re.compile(r'rewards/(.+)/mean')  # of several rewards
 
 
 def _carried_on(
@@ -45,7 +54,9 @@ def training_curves(
     rows = []
     for entry in log:
         if 'loss' in entry:
-            rows.append({name: entry[theirs] for theirs, name in _NAMES.items() if theirs in entry})
+            row = {name: entry[theirs] for theirs, name in _NAMES.items() if theirs in entry}
+            each = {f'reward: {found[1]}': entry[key] for key in entry if (found := _EACH.fullmatch(key))}
+            rows.append(row | (each if len(each) > 1 else {}))
     curves = pd.DataFrame(rows, columns=None if rows else ['step', 'loss'])
     if 'chosen_reward' in curves:
         curves['chosen_shift'] = curves.pop('chosen_reward') / config.beta
@@ -78,7 +89,9 @@ def _falling(
     if not len(low):
         return None
     step, worst = int(history['step'][low.index[0]]), float(mean.min())
-    if 'sft' in config.loss:
+    if config.method == 'kto':
+        hold = '[trl] desirable_weight above 1'
+    elif 'sft' in config.loss:
         hold = f'a larger sft_weight (now {config.sft_weight:g})'
     else:
         hold = f"loss='{config.loss}+sft'"
@@ -90,13 +103,32 @@ def _falling(
     )
 
 
+def _less_true(
+    history,  # DataFrame from `training_curves`
+    last,  # int: logs over which the mean is taken
+) -> str | None:  # the alarm
+    """Where the share of true claims falls while other rewards rise."""
+    if 'reward: precision' not in history or len(history) < 2 * last:
+        return None
+    mean = history['reward: precision'].rolling(last).mean().dropna()
+    lost = mean.iloc[0] - mean
+    low = lost[lost > 0.1]
+    if not len(low):
+        return None
+    return (
+        f'the texts claim less that is true than at the start (step {int(history["step"][low.index[0]])}, precision '
+        f'lower by up to {lost.max():.2f}): other rewards pay for it. What helps: a larger weight of the reward '
+        'precision ([trl] reward_weights), or [trl] beta above 0, which holds the writer at its start'
+    )
+
+
 def alarms(
     history,  # DataFrame with step, loss and, for DPO, chosen_shift (nats against the start)
     config,  # AlignConfig
     last=4,  # int: logs over which the mean is taken
 ) -> list:  # of str: what is wrong and what helps; empty if nothing is
     """Is the training going astray?"""
-    found = [_not_a_number(history, config), _falling(history, config, last)]
+    found = [_not_a_number(history, config), _falling(history, config, last), _less_true(history, last)]
     return [text for text in found if text]
 
 # %% ../../nbs/lettingo/13_align_watch.ipynb #f335e0e5
@@ -112,11 +144,13 @@ def in_notebook() -> bool:
 _PANELS = {  # method -> (title, curves) of each panel
     'sft': [('loss', ['loss'])],
     'dpo': [('log-probability', ['chosen_logp', 'rejected_logp']), ('margin', ['margin']), ('accuracy', ['accuracy'])],
+    'kto': [('log-probability', ['chosen_logp', 'rejected_logp']), ('margin', ['margin'])],
+    'grpo': [('reward', ['reward']), ('tokens of a text', ['length']), ('entropy', ['entropy'])],
 }
 
 
 def _empty_curves(
-    method,  # 'dpo' | 'sft'
+    method,  # 'dpo' | 'sft' | 'kto' | 'grpo'
 ):  # plotly FigureWidget
     """Empty curves, filled while training."""
     import plotly.graph_objects as go
