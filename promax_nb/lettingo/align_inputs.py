@@ -15,6 +15,7 @@ import pandas as pd
 from .align_settings import use_bf16
 from .pairs import PreflightError, preflight
 from .tiny import clean_copy
+from ..profiles.gguf import from_gguf, gguf_file
 from ..profiles.local import Local
 
 # %% ../../nbs/lettingo/12_align_inputs.ipynb #97b02d99
@@ -63,6 +64,7 @@ def load_writer(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    source = from_gguf(source) if gguf_file(source) else source
     folder = Path(source).expanduser()
     if folder.is_dir():
         _check_folder(folder)

@@ -156,7 +156,7 @@ def judge_reward(
     score='logp',  # 'logp' | 'correct'
     **judging,  # store, fields ... of `judge`
 ):  # reward
-    """What a judge foresees with the text: mean log-probability of the truth (nats), or share of right answers."""
+    """What a judge foresees with the text: mean log-probability of the truth (nats), or share of right ones."""
     if score not in ('logp', 'correct'):
         raise ValueError(f"score is {score!r}: use 'logp' or 'correct'")
 

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 
 from ..data.storage import Patched
 from .answers import Answer, closing_mark, opens_thought
+from .gguf import from_gguf, gguf_file
 from .replies import LLMError
 from .stems import arranged
 
@@ -99,6 +100,7 @@ def _load(
     """Model and tokenizer from a folder, or by name; raises FileNotFoundError with a sentence."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    source = from_gguf(source) if gguf_file(source) else source
     folder = Path(source).expanduser()
     if not folder.is_dir() and not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', str(source)):
         raise FileNotFoundError(
