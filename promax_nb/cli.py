@@ -274,6 +274,7 @@ def _lettingo(args) -> int:
     columns = ['accuracy', 'accuracy_low', 'accuracy_high', 'macro_f1', 'weighted_f1', 'logp', 'words']
     print('\n' + result['ablation'].table[columns].round(3).to_string() + '\n')
     print(result['summary']['verdict'])
+    print(result['summary']['greedy'])
     print(f'\nLook at it: {lettingo_report(result)}\nEverything else: {result["folder"]}')
     return 0
 

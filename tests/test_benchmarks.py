@@ -114,3 +114,20 @@ def test_controls_know_texts_from_clicks(tmp_path, monkeypatch):
 def test_the_table_of_the_readme_is_what_was_measured():
     rows = json.loads((FOLDER / 'results' / 'scale.json').read_text())['steps']
     assert script('scale').for_readme(rows) in (FOLDER.parent / 'README.md').read_text()
+
+
+def test_a_pretrained_writer_runs_in_miniature_and_goes_on(tmp_path, capsys):
+    """Stopped before its trainings it goes on with them; what is there is not made again."""
+    lm = script('real_lm')
+    call = ['--mini', '--work', str(tmp_path / 'w'), '--only', 'DPO 0.001', 'GRPO rank', '--chain', 'GRPO rank']
+    lm.main([*call, '--seconds', '0'])
+    assert 'is left for another call' in capsys.readouterr().out
+    lm.main(call)
+    made = capsys.readouterr().out
+    kept = json.loads((tmp_path / 'w' / 'result.json').read_text())
+    assert 'trained GRPO rank' in made and {'GRPO rank', 'DPO 0.001', 'as is', 'template'} <= set(kept['means'])
+    assert {row['writer'] for row in kept['against as is']} >= {'DPO 0.001', 'GRPO rank', 'full and true', 'none'}
+    assert any(row['name'] == 'EASE + mean and GRPO rank' for row in kept['chain']['compared'])
+    assert kept['second judge'] and len(kept['examples']) == 5
+    lm.main(call)
+    assert ' s] ' not in capsys.readouterr().out

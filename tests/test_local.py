@@ -1,21 +1,32 @@
 """A model on this machine: its type, beginnings that are computed once, rows that leave, labels scored in one pass."""
 
+import numpy as np
 import pytest
 import torch
 
 from promax_nb.lettingo import llm_judge
 from promax_nb.lettingo.llm_judge import label_logprobs
+from promax_nb.profiles import gguf as gguf_room
 from promax_nb.profiles import local as room
 from promax_nb.profiles.answers import as_answer
 from promax_nb.profiles.ask import ask
 from promax_nb.profiles.decoding import can_continue
+from promax_nb.profiles.gguf import from_gguf
 from promax_nb.profiles.local import compute_type, local
 from promax_nb.profiles.stems import Stem, arranged, stems
 
 WORDS = [f'w{n}' for n in range(180)] + ['like', 'neutral', 'dislike']
 SHAPE = dict(
-    vocab_size=len(WORDS) + 3, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=512, eos_token_id=0, pad_token_id=1, bos_token_id=None,
+    vocab_size=len(WORDS) + 3,
+    hidden_size=48,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+    eos_token_id=0,
+    pad_token_id=1,
+    bos_token_id=None,
     initializer_range=0.4,
 )
 
@@ -259,3 +270,72 @@ def test_layers_that_do_not_look_at_everything_read_prompts_whole(small, monkeyp
     monkeypatch.setattr('promax_nb.profiles.decoding.decode', lambda *args: pytest.fail('read apart'))
     assert len(llm.complete_many(prompts(5))) == 5
     assert not can_continue(model) and can_continue(small[0])
+
+
+# ---- GGUF
+
+
+def tiny_gguf(file):
+    """A llama of two layers in one file, with a tokenizer of single letters."""
+    import gguf
+
+    rng = np.random.default_rng(0)
+    letters = [chr(code) for code in range(33, 127)] + ['Ġ', 'ab']
+    tokens = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', *letters]
+    out = gguf.GGUFWriter(str(file), 'llama')
+    for add, value in (
+        (out.add_context_length, 256),
+        (out.add_embedding_length, 32),
+        (out.add_block_count, 2),
+        (out.add_feed_forward_length, 64),
+        (out.add_head_count, 2),
+        (out.add_head_count_kv, 2),
+        (out.add_layer_norm_rms_eps, 1e-5),
+        (out.add_rope_freq_base, 10_000.0),
+        (out.add_vocab_size, len(tokens)),
+        (out.add_tokenizer_model, 'gpt2'),
+        (out.add_token_list, tokens),
+        (out.add_token_types, [3, 3, 3] + [1] * len(letters)),
+        (out.add_token_merges, ['a b']),
+        (out.add_bos_token_id, 1),
+        (out.add_eos_token_id, 2),
+    ):
+        add(value)
+    shapes = {'attn_q': (32, 32), 'attn_k': (32, 32), 'attn_v': (32, 32), 'attn_output': (32, 32)}
+    shapes |= {'ffn_gate': (64, 32), 'ffn_up': (64, 32), 'ffn_down': (32, 64), 'attn_norm': (32,), 'ffn_norm': (32,)}
+    named = {f'blk.{layer}.{name}.weight': shape for layer in (0, 1) for name, shape in shapes.items()}
+    named |= {'token_embd.weight': (len(tokens), 32), 'output.weight': (len(tokens), 32), 'output_norm.weight': (32,)}
+    for name, shape in named.items():
+        out.add_tensor(name, rng.normal(size=shape).astype(np.float32))
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+def test_a_gguf_file_is_written_out_once_and_writes(tmp_path):
+    pytest.importorskip('gguf', reason='SKIPPED: the package gguf is not installed, so no GGUF file is read')
+    tiny_gguf(tmp_path / 'm.gguf')
+    folder = from_gguf(tmp_path / 'm.gguf', tmp_path / 'kept')
+    at = (folder / 'model.safetensors').stat().st_mtime_ns
+    assert from_gguf(tmp_path, tmp_path / 'kept') == folder and (folder / 'model.safetensors').stat().st_mtime_ns == at
+    one, other = (local(place, max_new_tokens=5) for place in (tmp_path / 'm.gguf', folder))
+    ids = one.token_ids('abc')
+    assert one.tok.decode(ids) == 'abc' and one.complete_many(['abc'])[0].text == other.complete_many(['abc'])[0].text
+    assert (tmp_path / 'm.float32' / 'gguf.json').exists() and one.model.dtype.itemsize == 4
+
+
+def test_what_is_no_gguf_gets_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / 'm.gguf').write_bytes(b'GGUF and nothing behind it')
+    monkeypatch.setattr(gguf_room, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match='pip install gguf'):
+        local(tmp_path / 'm.gguf')
+    monkeypatch.undo()
+    monkeypatch.setattr(gguf_room, 'find_spec', lambda name: True)
+    with pytest.raises(ValueError, match='cannot be read'):
+        from_gguf(tmp_path)
+    assert not (tmp_path / 'm.float32').exists() and not (tmp_path / 'm.float32.part').exists()
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'letter.txt').write_text('dear')
+    with pytest.raises(ValueError, match='holds something else'):
+        from_gguf(tmp_path, tmp_path / 'mine')

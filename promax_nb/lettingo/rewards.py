@@ -156,7 +156,7 @@ def judge_reward(
     score='logp',  # 'logp' | 'correct'
     **judging,  # store, fields ... of `judge`
 ):  # reward
-    """What a judge foresees with the text: mean log-probability of the truth (nats), or share of right ones."""
+    """What a judge foresees with the text: mean log-probability of the truth (nats) or share of right ones."""
     if score not in ('logp', 'correct'):
         raise ValueError(f"score is {score!r}: use 'logp' or 'correct'")
 
@@ -169,7 +169,7 @@ def judge_reward(
 
 # %% ../../nbs/lettingo/09_rewards.ipynb #46927fab
 def claims_reward(
-    part='precision',  # 'precision': how much of what is claimed is true | 'recall': how much of what is true is claimed
+    part='precision',  # 'precision': share of claims that are true | 'recall': share of what is true that is claimed
     evidence=None,  # DataFrame: as in `faithfulness` | None: the slots of the prompts
     values=None,  # list of str | None: further values that count as claims
 ):  # reward

@@ -17,7 +17,7 @@ from ..data.storage import replace_file, write_json
 def gguf_file(
     source,  # str | Path: of a model
 ) -> Path | None:
-    """The GGUF file that is meant, if one is: the file itself, or the only one of a folder without a model of its own."""
+    """The GGUF file that is meant, if one is: the file itself, or the only one of a folder without a model."""
     path = Path(source).expanduser()
     if path.suffix == '.gguf' and path.is_file():
         return path
@@ -54,7 +54,7 @@ def from_gguf(
     source,  # a file, or a folder with one
     folder=None,  # where the written-out model is kept; None: beside the file
 ) -> Path:  # folder with weights, settings and tokenizer
-    """Write a GGUF model out once; raises ImportError without the package gguf, ValueError for what is no such file."""
+    """Write a GGUF model out once; ImportError without the package gguf, ValueError for what is no such file."""
     file = gguf_file(source)
     if file is None:
         raise ValueError(f'{Path(source).name!r} is no GGUF file and holds none: check the path')
