@@ -215,7 +215,7 @@ class World:
     def __init__(self, o, stages):
         from transformers import AutoTokenizer
 
-        self.o, self.stages, self.model = o, stages, o.work / 'model'
+        self.o, self.stages, self.model, self.failed = o, stages, o.work / 'model', {}
         stages('prepared', lambda: prepared(o.model, self.model))
         self.tok = AutoTokenizer.from_pretrained(self.model, local_files_only=True)
         self.data = movies(o.data)
@@ -237,6 +237,16 @@ class World:
         part = self.history[self.history['user'].isin(users)].reset_index(drop=True)
         part.attrs = dict(self.history.attrs)
         return part
+
+    def attempt(self, name, make):
+        """What `make` gives; a failure is told and does not take the rest along."""
+        try:
+            return make()
+        except Late:
+            raise
+        except Exception as e:
+            self.failed[name] = f'{type(e).__name__}: {e}'[:600]
+            print(f'FAILED {name}: {self.failed[name]}', flush=True)
 
     def questions(self, users) -> pd.DataFrame:
         """The questions about some users."""
@@ -329,7 +339,8 @@ def writers_of(w, texts, scores, rewards) -> dict:
     jobs['GRPO rank beside mean'] = lambda n: trained(w, n, asked, [rewards['beside'], length_reward(50)], **grpo)
     for name in jobs:
         if not o.only or name in o.only:
-            found[name] = jobs[name](name)
+            folder = w.attempt(f'trained {name}', lambda name=name: jobs[name](name))
+            found |= {name: folder} if folder else {}
     return found
 
 
@@ -534,10 +545,12 @@ def everything(o, stages) -> dict:
     facts |= {'against none': against(table, 'none', ['judge accuracy', 'judge logp'])}
     facts['means'] = table.groupby('writer')[metrics].mean().to_dict('index')
     yield facts
-    yield facts | {'chain': chain(w, folders)}
-    second = stages('second', lambda: second_judge(w, said))
-    seconds = ['second accuracy', 'second logp']
-    yield {'second judge': against(second, 'as is', seconds) + against(second, 'none', seconds)}
+    yield {'failed': w.failed, 'chain': w.attempt('chain', lambda: chain(w, folders))}
+    second = w.attempt('second', lambda: stages('second', lambda: second_judge(w, said)))
+    if second is not None:
+        seconds = ['second accuracy', 'second logp']
+        yield {'second judge': against(second, 'as is', seconds) + against(second, 'none', seconds)}
+    yield {'failed': w.failed}
 
 
 def flat(scores) -> pd.DataFrame:
@@ -613,7 +626,7 @@ def main(argv=None):
             print(told.format(**row))
     for row in facts.get('second judge', []):
         print('{metric:<15} {writer:<24} {against} {difference:+.4f} [{low:+.4f}, {high:+.4f}]'.format(**row))
-    for row in facts.get('chain', {}).get('compared', []):
+    for row in (facts.get('chain') or {}).get('compared', []):
         if row['metric'] == 'ndcg@20' and row['against'] == 'EASE':
             print('{name:<45} {mean:.4f} {difference:+.4f} [{low:+.4f}, {high:+.4f}]'.format(**row))
 
