@@ -45,13 +45,13 @@ from promax_nb.profiles.local import local
 from promax_nb.profiles.template import template
 
 ASK = (
-    'Below are films that one person has seen, with what this person thought of them. In one or two sentences, say '
-    'which kinds of films this person enjoys and which they keep away from, so that somebody can foresee what the '
-    'person will think of other films. Begin with "Enjoys".'
+    'Describe the taste of the person who has seen these films, for somebody who has to guess what this person will '
+    'think of other films. In one or two sentences, say which kinds of films the person enjoys and which kinds the person '
+    'avoids. Do not list titles. Begin with "Enjoys".'
 )
 ASK_LIKED = (
-    'Below is what viewers praise in films that one person has chosen. In one or two sentences, say which kinds of '
-    'films this person enjoys. Begin with "Enjoys".'
+    'Describe the taste of the person who has chosen films that viewers praise so. In one or two sentences, say which '
+    'kinds of films the person enjoys. Do not repeat the list. Begin with "Enjoys".'
 )
 BEGINS = {'like': 'Liked', 'neutral': 'So-so', 'dislike': 'Disliked'}
 METRICS = ('recall@20', 'ndcg@20')
@@ -133,7 +133,7 @@ def fitted(tok, ask: str, pieces, most: int) -> str:
         parts = [
             f'{head}: ' + '; '.join(line for h, line in kept if h == head) for head in dict.fromkeys(h for h, _ in kept)
         ]
-        return '\n'.join([ask, *parts])
+        return '\n'.join([*parts, '', ask])
 
     def size(kept):
         asked = [{'role': 'user', 'content': question(kept)}]
