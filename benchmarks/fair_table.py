@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 from controls import METRICS, vectors_of
-from fair import CONTENDERS, best_rivals, cells_of, chosen, kept_arrays, methods_of, prepared, read, seeds_of
+from fair import CONTENDERS, best_rivals, cells_of, chosen, kept_arrays, methods_of, prepared, read, seeds_of, trials_of
 
 from promax_nb.data.storage import write_json
 from promax_nb.methods import cheap_methods, recommended, with_trainings
@@ -122,9 +122,13 @@ def cell_of(cell, options) -> dict:
             continue
         rows[method] = tables_of(files)
         kept = [read(file.with_suffix('.json')) for file in files]
+        own = cell.settings_of or cell
+        trials = trials_of(own, method, {} if method == 'base' else chosen(own, 'base', options), options)
+        tried = [read(path) for job in trials if (path := job.path(options.work)).is_file()]
         entries[method] = {
             'settings': kept[0]['settings'],
             'published': CONTENDERS[method].published,
+            'tried': [{'settings': one['settings'], 'valid recall@20': one['valid recall@20']} for one in tried],
             'cpu_seconds': [one['cpu_seconds'] for one in kept],
             'device': [one['device'] for one in kept],
             'valid recall@20': [one['valid recall@20'] for one in kept],

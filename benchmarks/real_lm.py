@@ -46,8 +46,8 @@ from promax_nb.profiles.template import template
 
 ASK = (
     'Describe the taste of the person who has seen these films, for somebody who has to guess what this person will '
-    'think of other films. In one or two sentences, say which kinds of films the person enjoys and which kinds the person '
-    'avoids. Do not list titles. Begin with "Enjoys".'
+    'think of other films. In one or two sentences, say which kinds of films the person enjoys and which kinds the '
+    'person avoids. Do not list titles. Begin with "Enjoys".'
 )
 ASK_LIKED = (
     'Describe the taste of the person who has chosen films that viewers praise so. In one or two sentences, say which '

@@ -118,7 +118,7 @@ class RunConfig:
         'zero', 'users and items without an edge (LightGCN, SimGCL): a zero vector, or their own parameters'
     )
     sdr: float = option(0.5, 'lambda 1, weight of SDR', least=0)
-    s2dr: float = option(0.1, 'lambda 2, weight of S2DR', least=0)
+    s2dr: float = option(0.01, 'lambda 2, weight of S2DR', least=0)
     tau: float = option(0.2, 'temperature of the losses', above=0)
     teacher_tau: float | None = option(None, 'temperature of the teacher; none: the same', above=0)
     confidence: typing.Literal['published', 'relative'] = option('published', 'confidence weights of SDR')

@@ -60,7 +60,7 @@ def weights_grid(
     """What ProMax is tuned over."""
     return {
         'sdr': [0.1, 0.5, 1.5] if config.sdr else [0.0],
-        's2dr': [0.05, 0.2] if config.s2dr else [0.0],
+        's2dr': [0.01, 0.05] if config.s2dr else [0.0],
         'teacher_tau': [0.2, 0.1] if config.sdr else [config.tau],
     }
 

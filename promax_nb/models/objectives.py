@@ -325,7 +325,7 @@ class ProMax(BPR):
         si=None,  # (N, k) profile vectors of items, same space as su
         added=None,  # (M, N) scipy sparse: added interactions only (from `augment`); needed when s2dr > 0
         sdr: float = 0.5,  # lambda 1
-        s2dr: float = 0.1,  # lambda 2
+        s2dr: float = 0.01,  # lambda 2
         tau: float = 0.2,  # temperature of the student and of S2DR
         teacher_tau: float | None = None,  # temperature of the teacher; None: the same
         confidence: str = 'published',  # form of the weights: 'published' or 'relative'
