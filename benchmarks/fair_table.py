@@ -33,15 +33,16 @@ def tables_of(files: list) -> list:
 
 def lines_of(cell, options) -> dict | None:
     """Closed forms and trainings, each with and without texts, the gate, and what validation chose; made once."""
-    path = options.work / cell.name / 'lines.json'
+    files = {method: seeds_there(cell, method, options) for method in NAMES}
+    files = {method: found for method, found in files.items() if len(found) == cell.seeds}
+    if 'base' not in files:
+        return None
+    path = options.work / cell.name / f"lines{'' if 'ProMax' in files else '-base'}.json"
     if not path.is_file():
         trained = {}
-        for method, name in NAMES.items():
-            files = seeds_there(cell, method, options)
-            if len(files) < cell.seeds:
-                return None
-            arrays = [kept_arrays(file.with_suffix('.npz'), None) for file in files]
-            trained[name] = [tuple(one[side] for side in 'ui') for one in arrays]
+        for method, found in files.items():
+            arrays = [kept_arrays(file.with_suffix('.npz'), None) for file in found]
+            trained[NAMES[method]] = [tuple(one[side] for side in 'ui') for one in arrays]
         data, su, si, _ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
         users, items, writer = vectors_of(data, options.work / f'{cell.data}.db')
         if users is None:
@@ -136,7 +137,7 @@ def cell_of(cell, options) -> dict:
             'test_first_read': min(one['test_first_read'] for one in kept),
             'train masked': {metric: [one['test, train masked'][metric] for one in kept] for metric in METRICS},
         }
-    lines = lines_of(cell, options) if {'base', 'ProMax'} <= set(rows) and cell.base == 'LightGCN' else None
+    lines = lines_of(cell, options) if 'base' in rows and cell.base == 'LightGCN' else None
     for name, entry in (lines or {'methods': {}})['methods'].items():
         if name in NAMES.values():
             continue
