@@ -866,6 +866,7 @@ def test_all_stages_in_one_call(small_run):
     assert (
         summary['history']['like'] == 5
         and summary['verdict']
+        and summary['greedy'].startswith('accuracy of greedy texts: DPO against as is: ')
         and {'vectors', 'lexical', 'history', 'truth'} <= {d['judge'] for d in summary['differences']}
     )
     for name in ('ablation', 'differences', 'test-profiles', 'profiles'):
