@@ -12,7 +12,7 @@ from promax_nb.methods import Method, cheap_lines, lists_of_methods, method_entr
 from promax_nb.models.closed import ease, item_knn, popularity
 from promax_nb.models.distributions import standardised
 from promax_nb.models.evaluate import evaluate
-from promax_nb.models.gate import choose_width, gate, spaces_of, text_choice, text_faults
+from promax_nb.models.gate import TextGate, choose_width, gate, spaces_of, text_choice, text_faults
 from promax_nb.models.reshape import (
     choose_alphas,
     choose_slopes,
@@ -233,9 +233,7 @@ def test_validation_recommends_and_test_decides_nothing(shop, truth):
     methods = [*lines, text_method(lines[-1], {'truth': truth}, shop)]
     turned = SimpleNamespace(train=shop.train, valid=shop.valid, test=shop.test[::-1])
     assert not told and recommended(methods)['method'] == 'EASE + texts'
-    here, there = (
-        method_entries(methods, lists_of_methods(methods, data), data) for data in (shop, turned)
-    )
+    here, there = (method_entries(methods, lists_of_methods(methods, data), data) for data in (shop, turned))
     assert all(here[name]['valid'] == there[name]['valid'] for name in here)
     assert any(here[name]['test'] != there[name]['test'] for name in here)
     assert len({tuple(entry) for entry in here.values()}) == 1
@@ -317,3 +315,14 @@ def test_without_an_item_a_score_is_that_of_a_shorter_history(shop, truth):
     guide = {'h': history_guide(fewer, truth[1])}
     short = reshape(lambda rows: fewer[rows] @ line.weights, guide, {'h': 0.6}, served.known)
     np.testing.assert_allclose(guided_without(served, 4, gone, 'ours'), short.scores([4])[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'adds,low,told',
+    [(0.1, 0.02, 'worth using'), (0.03, 0.01, 'a little'), (0.12, -0.05, 'a try'), (0.02, -0.01, 'little')],
+)
+def test_the_gate_promises_what_it_can_know(adds, low, told):
+    """A large gain with a wide interval is no reason to expect little."""
+    chosen = {'guide': 'history', 'space': 'centred', 'form': 'z', 'alpha': 0.4}
+    found = TextGate(0.07, 0.04, 0.02, 'EASE', 0.05, adds, low, 0.3, 'ndcg@20', chosen, 749, pd.DataFrame())
+    assert found.sentence().endswith(f'{told}.')
