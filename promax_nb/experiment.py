@@ -21,7 +21,7 @@ import numpy as np
 from .data.settings import checked
 from .options import DataConfig, RunConfig
 from .methods import cheap_methods, with_trainings
-from .report import as_table, still_improving, write_report, write_parquet
+from .report import as_table, caveats, write_report, write_parquet
 from .trainings import choose_base, choose_weights, train_both, train_final
 
 # %% ../nbs/90_experiment.ipynb #cacccbbb
@@ -481,6 +481,7 @@ def experiment(
     from promax_nb.data.splits import split_in_words
     from promax_nb.models.effort import effort_sentence
     from promax_nb.recommend.runs import ship
+    from promax_nb.views.scene import Scene
 
     out, began = Path(out), time.monotonic()
     config = continued(out, checked(dataclasses.replace(config or RunConfig(), **settings)))
@@ -534,7 +535,9 @@ def experiment(
         others = with_trainings(others, data, {config.base: base, f'{config.base} + ProMax': promax})
         for text in others.told:
             step(text)
-    about = dict(vectors=known, tuning=tuning, others=others, faults=faults)
+    texts = dict(users=users, items=items, vectors=None if known is None else (su, si), added=added)
+    scene = Scene(data, before=base, after=promax, settings=_looked_at(config), **texts)
+    about = dict(vectors=known, tuning=tuning, others=others, faults=faults, scene=scene)
     result = write_report(data, base, promax, checks, config, out, time.monotonic() - began, **about)
     step(f'recommender and recommendations.parquet: {ship(out)}')
     if config.final:
@@ -558,6 +561,13 @@ def _audited(
     else:
         told = 'audit: nothing held out is in a prompt, a profile or the graph'
     return told + ''.join(f'; LOOK AT {detail}' for detail in counted.detail)
+
+
+def _looked_at(config: RunConfig) -> dict:
+    """What of the settings a scene wants to know."""
+    from promax_nb.views.scene import SETTINGS
+
+    return {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)}
 
 
 def _tried(
@@ -588,13 +598,7 @@ def _warnings(
     config: RunConfig,
 ) -> list:  # of str
     """What a reader of the comparison should know about the trainings."""
-    told = []
-    late = still_improving({'base': base, 'ProMax': promax}, config)
-    if late:
-        told.append(
-            f'STILL IMPROVING at the epoch limit: {", ".join(late)}. '
-            'Raise --epochs and run again before believing the comparison'
-        )
+    told = caveats({'base': base, 'ProMax': promax}, None, config)
     teacher = promax[0].card['objective'].get('teacher')
     if teacher:
         share, form = teacher['share_at_floor'], teacher['form']

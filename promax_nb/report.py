@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MORE_SEEDS', 'as_table', 'verdict', 'still_improving', 'lists_line', 'lists_table', 'without_nan',
-           'write_strict_json', 'write_parquet', 'cause', 'in_paragraphs', 'use_of', 'write_report', 'write_map',
-           'alignment_curves', 'lettingo_report']
+           'write_strict_json', 'write_parquet', 'cause', 'in_paragraphs', 'use_of', 'caveats', 'write_report',
+           'write_map', 'alignment_curves', 'lettingo_report']
 
 # %% ../nbs/88_report.ipynb #7d3d20da
 import dataclasses
@@ -218,7 +218,8 @@ def use_of(
     """What to use on this data, and why."""
     from promax_nb.methods import lists_of_methods, method_entries, methods_table, recommended
     from promax_nb.models.inference import compare
-    from promax_nb.views.charts import methods_plot
+    from promax_nb.views.findings import folded, methods_html
+    from promax_nb.views.html import tag
 
     because = cause(others and others.gate, table.loc['recall@20'])
     said = {'cause': because, 'texts': list(faults)}
@@ -236,11 +237,15 @@ def use_of(
     chosen = recommended(others.methods)
     gate = others.gate and others.gate.facts()
     sentences = [f'Use {chosen["method"]}: {chosen["why"]}']
-    sentences += [gate['sentence']] * bool(gate) + list(faults) + [because] * bool(because) + others.told
+    known = [gate and gate['sentence'], *faults, because]
+    sentences += [sentence for sentence in known if sentence] + others.told
     figures = {
-        f'What to use here: {chosen["method"]}': in_paragraphs(sentences),
-        'Every method beside the base': methods_plot(differences, chosen['method']),
-        'Every method, in numbers (chosen by validation; test decides nothing)': methods_table(entries),
+        f'What to use here: {chosen["method"]}': in_paragraphs([sentences[0], *others.told]),
+        'Every method beside the base': tag(
+            'div',
+            methods_html(differences, chosen['method']),
+            folded('In numbers (chosen by validation; test decides nothing)', methods_table(entries)),
+        ),
     }
     facts = {'methods': entries, 'recommended': chosen, 'gate': gate} | said
     found = dict(facts=facts, figures=figures, sentences=sentences, table=differences, recommended=chosen['method'])
@@ -298,6 +303,54 @@ def _histories(base, promax, config):
             histories.append(run.history.assign(run=name, seed=seed))
     return pd.concat(histories).reset_index(drop=True)
 
+# %% ../nbs/88_report.ipynb #5a7e0c12
+def caveats(
+    results: dict,  # 'base', 'ProMax' -> list of fit results, one per seed
+    audit_table,  # DataFrame of `audit`, or None
+    config,  # RunConfig
+) -> list:  # of str
+    """What a reader should know before believing the comparison."""
+    told = []
+    late = still_improving(results, config)
+    if late:
+        told.append(
+            f'STILL IMPROVING at the epoch limit: {", ".join(late)}. '
+            'Raise --epochs and run again before believing the comparison.'
+        )
+    if audit_table is not None and not audit_table.passed.astype(bool).all():
+        failed = audit_table[~audit_table.passed.astype(bool)].check
+        told.append(f'AUDIT FAILED: {"; ".join(failed)}. Something held out is known to the training.')
+    return told
+
+
+def _page(data, base, promax, config, out, use, warned, effort, numbers, files, scene) -> Path:
+    """report.html."""
+    from promax_nb.views import findings as show
+    from promax_nb.views.html import tag
+    from promax_nb.views.page import save_html
+    from promax_nb.views.plain import plain_style
+
+    table, lists = numbers['compare'], numbers['lists']
+    histories = {'base': base[0].history, 'ProMax': promax[0].history}
+    gate = use.facts['gate']
+    knows = [use.facts['cause'], gate and gate['sentence'], *use.facts['texts']]
+    told = warned + [sentence for sentence in knows if sentence]
+    beyond = [tag('p', lists_line(lists)), show.folded('Beyond accuracy, in numbers', lists_table(lists))]
+    parts = {'': tag('div', plain_style(), show.headline_html(verdict(table.loc['recall@20']), told))}
+    parts |= {
+        'Recall and NDCG': show.comparison_html(table),
+        'Whom it helped': show.helped_html(numbers['groups']),
+        'Six people': None if scene is None else show.six_html(scene),
+        **use.figures,
+        'Beyond accuracy': tag('div', beyond),
+        'Audit': show.audit_html(numbers['audit']),
+        'Training (first seed)': tag('div', tag('p', effort), show.training_html(histories)),
+        'All numbers': show.folded('Every metric', as_table(table, (5, 10, 20))),
+        'Protocol card': show.protocol_html(json.loads(files['card.json']), files),
+    }
+    there = {heading: part for heading, part in parts.items() if part is not None}
+    return save_html(there, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
+
 # %% ../nbs/88_report.ipynb #ab17749d
 def write_report(
     data,  # RecData
@@ -311,6 +364,7 @@ def write_report(
     tuning: dict | None = None,  # 'base' and 'promax' -> what was tried (`effort_record`); sides that were tuned
     others=None,  # Alternatives: what else could be used; None: not looked at
     faults=(),  # of str: what is wrong with the texts
+    scene=None,  # Scene of the run, for the people in the report; None: they are left out
 ) -> SimpleNamespace:  # base, promax, compare, groups, beyond, audit, tuning, use, folder, page
     """Compare, and write metrics.json, card.json, two tables as parquet, model.safetensors and report.html."""
     from promax_nb.models.beyond import beyond
@@ -318,8 +372,6 @@ def write_report(
     from promax_nb.models.evaluate import ranked
     from promax_nb.models.inference import by_sparsity, compare
     from promax_nb.models.train import save_tensors
-    from promax_nb.views.charts import beyond_plot, comparison_plot, loss_curves, sparsity_plot
-    from promax_nb.views.page import save_html
 
     before, after = (ranked(runs, data, mask=config.mask) for runs in (base, promax))
     table = compare(before, after, data, mask=config.mask)
@@ -327,25 +379,17 @@ def write_report(
     lists = beyond(before, after, data, vectors, mask=config.mask)
     effort = {'tuning': tuning or {}, 'effort': effort_sentence(tuning or {})}
     use = use_of(others, data, config, table, faults)
-    write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | effort | use.facts)
+    warned = {'caveats': caveats({'base': base, 'ProMax': promax}, audit_table, config)}
+    metrics = write_strict_json(out / 'metrics.json', _metrics(table, groups, lists) | warned | effort | use.facts)
     write_parquet(lists, out / 'beyond.parquet')
     told = _card(base, promax, audit_table, config, seconds, out, others.methods if others else ())
     card = write_strict_json(out / 'card.json', told | effort)
     write_parquet(_histories(base, promax, config), out / 'history.parquet')
     about = {'class': config.base, 'seed': config.seeds[0]}
     save_tensors(out / 'model.safetensors', promax[0].model.state_dict(), about)
-    figures = {
-        **use.figures,
-        verdict(table.loc['recall@20']): comparison_plot(table),
-        'Effort': effort['effort'],
-        'By sparsity': sparsity_plot(groups),
-        'Beyond accuracy': beyond_plot(lists),
-        'Beyond accuracy, in numbers': lists_table(lists),
-        'Training (first seed)': loss_curves({'base': base[0].history, 'ProMax': promax[0].history}),
-        'Numbers': as_table(table, (5, 10, 20)),
-        'Protocol card': card,
-    }
-    page = save_html(figures, out / 'report.html', f'{data.name}: {config.base} with and without ProMax')
+    numbers = {'compare': table, 'groups': groups, 'lists': lists, 'audit': audit_table}
+    files = {'card.json': card, 'metrics.json': metrics}
+    page = _page(data, base, promax, config, out, use, warned['caveats'], effort['effort'], numbers, files, scene)
     found = dict(compare=table, groups=groups, beyond=lists, audit=audit_table, tuning=tuning or {}, use=use)
     return SimpleNamespace(base=base, promax=promax, **found, folder=out, page=page)
 
@@ -373,7 +417,8 @@ def _what_texts_know(
         return {}
     noted = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
     gate, because = noted.get('gate'), noted.get('cause')
-    said = [gate['sentence']] * bool(gate) + [because] * bool(because)
+    said = [gate and gate['sentence'], because]
+    said = [sentence for sentence in said if sentence]
     return {'What the texts know': in_paragraphs(said)} if said else {}
 
 

@@ -135,6 +135,7 @@ def test_what_the_wheel_and_the_sdist_hold(built):
         'promax_nb/views/points.js',
         'promax_nb/views/explorer.js',
         'promax_nb/views/explorer.css',
+        'promax_nb/views/person.css',
         'promax_nb/lettingo/tiny_writer/model.safetensors',
     } <= mine
     assert {n for n in held if '.dist-info/' not in n} == mine and any(n.endswith('licenses/LICENSE') for n in held)

@@ -17,7 +17,7 @@ import pandas as pd
 from ..data.storage import write_atomic
 from ..models.distributions import kl
 from ..retrieval.vectors import unit_rows
-from .cards import Histories
+from .evidence import Histories
 from .html import Safe, grid, tag
 from .lookup import Lookup, check_node
 from .distributions import distributions, profile_distribution, temperatures

@@ -1,6 +1,7 @@
 // The map explorer: one page element that shows maps, cards and distributions of a scene.
 // Used twice: as an anywidget in notebooks (export default) and inside the HTML file that save_html writes.
-// Everything that comes from data reaches the page through textContent or fillText, never as HTML. points.js stands before this.
+// Everything that comes from data reaches the page through textContent or fillText, never as HTML; the one exception are the pieces of
+// views.person, which Python has built of escaped parts. points.js stands before this.
 
 const OKABE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#9B6B43', '#7F3C8D'];
 const DARK_OKABE = ['#4AA3DF', '#F07F3C', '#2CC59A', '#E39AC2', '#F2B53A', '#8ED0F5', '#C99A70', '#B57FC4'];
@@ -486,7 +487,7 @@ class Explorer {
   }
 
   async open(i) {  // what a card of a large scene needs beside the first picture
-    const wanted = [this.block(i), 'names', 'lists', 'reasons', ...this.parts.names('vectors-')].filter(k => this.parts.has(k) && !this.parts.get(k));
+    const wanted = [this.block(i), 'names', 'lists', 'people', ...this.parts.names('vectors-')].filter(k => this.parts.has(k) && !this.parts.get(k));
     if (!wanted.length) return;
     await Promise.all(wanted.map(k => this.parts.open(k)));
     if (this.state.picked === i) this.showCard(i);
@@ -504,7 +505,7 @@ class Explorer {
     parts.push(make('details', { open: facts.length <= 8 }, make('summary', { text: 'Facts' }), make('dl', {}, ...facts.flatMap(f => [make('dt', { text: f[0], title: f[2] ?? '' }), make('dd', {}, make('bdi', { text: f[1] }))]))));
     const group = (title, nodes, most = 12) => { if (nodes.length) parts.push(make('details', { open: true }, make('summary', { text: `${title} (${nodes.length})` }), make('ul', {}, ...nodes.slice(0, most).map(([j, m]) => make('li', {}, this.link(j, m)))),
       ...(nodes.length > most ? [make('div', { class: 'px-note', text: `and ${nodes.length - most} more` })] : []))); };
-    if (user && this.parts.get('reasons')) parts.push(this.reasonsOf(i));
+    if (user && this.parts.get('people')) parts.splice(3, 0, this.personOf(i));
     if (user) for (const [k, title] of [['train', 'History'], ['test', 'Held out'], ['added', 'Added interactions']]) group(title, [...rowOf(lists[k], i)].map(j => [j + s.n_users, '']));
     if (this.vectors()) {
       const c = cosines(this.vectors(), s.n, i), near = (a, b) => nearest(c, a, b, 6, i).map(j => [j, c[j].toFixed(2)]);
@@ -516,13 +517,18 @@ class Explorer {
     this.card.replaceChildren(...parts);
   }
 
-  reasonsOf(i) {  // the best items of a user after reshaping, and why: worked out when the scene was made
-    const s = this.s, reasons = this.parts.get('reasons'), rows = reasons.rows[i], item = j => make('bdi', { text: this.name(s.n_users + j) });
-    if (!rows) return make('div', { class: 'px-note', text: `Reasons stand here for ${count(reasons.users)} of ${count(s.n_users)} users.` });
-    const why = ([j, before, first, share, words]) => make('li', {}, this.link(s.n_users + j, before ? `before: rank ${before}` : ''),
-      ...(first < 0 ? [] : [make('div', { class: 'px-note px-why' }, make('span', { text: `${reasons.how}: ${share} % ` }), item(first))]),
-      ...(words ? [make('div', { class: 'px-note px-why', text: `meets: ${words}` })] : []));
-    return make('details', { open: true, class: 'px-reasons' }, make('summary', { text: `Shown, and why (${rows.length})` }), make('ol', {}, ...rows.map(why)));
+  personOf(i) {  // claims, the lists before and after, and why: made by views.person when the scene was made
+    const people = this.parts.get('people'), html = people.rows[i];
+    if (!html) return make('div', { class: 'px-note', text: `Claims and lists stand here for ${count(people.users)} of ${count(this.s.n_users)} users.` });
+    const box = make('div', { class: 'px-person' });
+    box.innerHTML = html;
+    for (const e of box.querySelectorAll('.pm-item')) {
+      const go = this.guard(() => this.pick(this.s.n_users + Number(e.dataset.item), true, true));
+      e.setAttribute('role', 'link'); e.tabIndex = 0;
+      e.addEventListener('click', go);
+      e.addEventListener('keydown', k => { if (k.key === 'Enter') go(); });
+    }
+    return box;
   }
 
   neighbours(i) {

@@ -21,7 +21,7 @@ from .colours import best_column, history_values, scale_of
 from .zooms import COMMON, values_of_nodes, labels_at_zooms
 from .maps import noise_told
 from .nodes import WHO, check_projection, colour_values, node_table
-from .reasons import packed_reasons
+from .person import packed_people
 from .regions import NodeWords
 from .texts import harmless, missing
 
@@ -109,9 +109,9 @@ def explorer_data(
     }
     parts: dict[str, dict | list] = {'scene': first_picture(scene, projection, table), 'names': names}
     parts['lists'] = {name: packed_lists(matrix) for name, matrix in lists.items() if matrix is not None}
-    reasons = packed_reasons(scene)
-    if reasons:
-        parts['reasons'] = reasons
+    people = packed_people(scene)
+    if people:
+        parts['people'] = people
     for name, pair in scene.spaces().items():
         parts[f'vectors-{name}'] = packed_vectors(*pair)
     for number, start in enumerate(range(0, len(texts), TEXTS_A_PART)):
@@ -200,6 +200,6 @@ def _moved(projection) -> str:
 def explorer_source() -> tuple:  # (JavaScript, CSS)
     """The explorer's own files: points.js and explorer.js make one module."""
     folder = files('promax_nb.views')
-    names = 'points.js', 'explorer.js', 'explorer.css'
-    drawing, explorer, look = ((folder / name).read_text(encoding='utf-8') for name in names)
-    return f'{drawing}\n{explorer}', look
+    names = 'points.js', 'explorer.js', 'explorer.css', 'person.css'
+    drawing, explorer, look, people = ((folder / name).read_text(encoding='utf-8') for name in names)
+    return f'{drawing}\n{explorer}', f'{look}\n{people}'

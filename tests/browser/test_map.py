@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from promax_nb.views.reasons import scene_recommender, top_reasons
+from promax_nb.views.person import lists_of
+from promax_nb.views.reasons import reasons_for, scene_recommender
 
 from .hostile import TEXTS, flat_maps, hostile_scene, small_scene
 from .lab import assert_clean, screenshot, unread
@@ -155,22 +156,31 @@ def test_page_search_lists_and_opens(small):
     assert m.search('no such text') == [] and m.search('') == []
 
 
-def test_page_a_card_says_what_is_shown_and_why(small):
+def test_page_a_card_shows_the_lists_the_claims_and_why(small):
     scene, m = small
     m.search('u007')
     m.root.locator('.px-results .px-link').first.press('Enter')
-    shown = m.card.locator('.px-reasons')
-    served = scene_recommender(scene)
-    reasons = top_reasons(served, 7)
-    names = [scene.name('item', reason['item']) for reason in reasons]
-    assert shown.locator('.px-link bdi').all_inner_texts() == names
-    first, text = reasons[0], shown.locator('li').first.inner_text()
-    assert f'before: rank {first["other"]}' in text and scene.name('item', first['first']) in text
+    shown, lists = m.card.locator('.px-person'), lists_of(scene, 7)
+    for column, side in enumerate(('before', 'after')):
+        names = shown.locator('.pm-list').nth(column).locator('.pm-item').all_inner_texts()
+        assert names == [scene.name('item', slot.item) for slot in lists[side]]
+        stars = shown.locator('.pm-list').nth(column).locator('.pm-star').count()
+        assert stars == sum(slot.hit for slot in lists[side])
+    kept = [slot for slot in lists['before'] if slot.other <= 10 or slot.hit]
+    entering = [slot for slot in lists['after'] if slot.other > 10 and slot.hit]
+    assert shown.locator('svg line').count() == len(kept) + len(entering)
+    shown.locator('.pm-why summary').click()
+    reasons = reasons_for(scene_recommender(scene), 7, [slot.item for slot in lists['after'][:5]])
+    first, text = reasons[0], shown.locator('.pm-why li').first.inner_text()
+    assert scene.name('item', first['first']) in text and all(word in text for word in first['words'])
     assert 'goes along with' in text and 'carried by' not in shown.inner_text()  # this scene holds vectors only
-    assert all(word in text for word in first['words'])
-    screenshot(m.card, 'map-page-reasons')
-    shown.locator('.px-link').first.click()
-    assert m.card.locator('h3').inner_text() == names[0] and not shown.count()
+    screenshot(m.card, 'map-page-person')
+    assert m.ask('e.state.picked') == 7
+    shown.locator('.pm-list .pm-item').last.press('Enter')
+    item = lists['after'][-1].item
+    assert m.card.locator('h3').inner_text() == scene.name('item', item) and not shown.count()
+    (x, y), box = m.spots([scene.data.n_users + item])[0], m.plot.bounding_box()
+    assert box['x'] < x < box['x'] + box['width'] and box['y'] < y < box['y'] + box['height'], 'the map flew there'
     assert_clean(m.watched)
 
 
