@@ -16,6 +16,7 @@ from browser.hostile import hostile_scene
 from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.words import content_words
+from promax_nb.methods import LINES
 from promax_nb.models.bases import GCCF, MF, LightGCN, SimGCL
 from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.results import load_fit
@@ -83,9 +84,7 @@ def ours(shop, places, added):
 @pytest.fixture(scope='module')
 def served(shop, base, ours, places, added):
     texts = [f'Enjoys {shop.items.text[row % shop.n_items][:60]} and more' for row in range(shop.n_users)]
-    return recommender(
-        shop, ours, base=base, profiles=(texts, [''] * shop.n_items), vectors=places, added=added
-    )
+    return recommender(shop, ours, base=base, profiles=(texts, [''] * shop.n_items), vectors=places, added=added)
 
 
 def pairs(served, n, seed=0, top=5):
@@ -259,9 +258,7 @@ def test_standings_are_those_of_lists_and_of_the_teacher(shop, served, ours, pla
     assert why.standings['profile'].probability == pytest.approx(float(among[place]), rel=1e-4)
     assert why.standings['profile'].rank == 1 + int((among > among[place]).sum())
     student = torch.nn.functional.cosine_similarity(torch.tensor(ours.users[[user]]), torch.tensor(ours.items)) / 0.2
-    assert why.standings['after'].probability == pytest.approx(
-        float(student[candidates].softmax(0)[place]), rel=1e-4
-    )
+    assert why.standings['after'].probability == pytest.approx(float(student[candidates].softmax(0)[place]), rel=1e-4)
 
 
 def test_without_a_profile_nothing_is_said_of_one(shop, served):
@@ -306,10 +303,15 @@ def test_added_and_known_events_are_told(shop, served, added):
         assert why.standings['after'].rank >= 1  # it takes part, or nothing could be said of it
 
 
-@pytest.mark.parametrize('user, item, sentence', [
-    ('r99999', None, 'no user is called'), (None, 'nothing', 'no item is called'),
-    (['r0001', 'r0002'], None, '2 user ids'), (None, [], '0 item ids'),
-])
+@pytest.mark.parametrize(
+    'user, item, sentence',
+    [
+        ('r99999', None, 'no user is called'),
+        (None, 'nothing', 'no item is called'),
+        (['r0001', 'r0002'], None, '2 user ids'),
+        (None, [], '0 item ids'),
+    ],
+)
 def test_what_cannot_be_explained_is_told(served, user, item, sentence):
     ids = served.users.user[1] if user is None else user, served.items.item[1] if item is None else item
     with pytest.raises(ValueError, match=sentence) as told:
@@ -366,8 +368,13 @@ def test_somebody_who_is_in_no_table_gets_reasons_too(shop, served, ours):
     history = np.array([3, 11, 20])
     gifts = ours.items[history] / 3
     guest = Somebody(
-        'a guest', {'ours': (gifts.sum(0) @ ours.items.T).astype(float)}, history, {'ours': gifts.sum(0)},
-        {'ours': gifts @ ours.items.T}, profile='likes harbour stories', place=served.vectors[0][0],
+        'a guest',
+        {'ours': (gifts.sum(0) @ ours.items.T).astype(float)},
+        history,
+        {'ours': gifts.sum(0)},
+        {'ours': gifts @ ours.items.T},
+        profile='likes harbour stories',
+        place=served.vectors[0][0],
     )
     why = explain_for(served, guest, 30)
     assert why.user == 'a guest' and why.exact and why.how['people'] == 'sum' and why.added is None
@@ -442,16 +449,24 @@ def test_the_command_says_what_the_library_says(odd_run, capsys):
     assert main(asked) == 0
     why = served.explain(user, item)
     assert capsys.readouterr().out.rstrip() == repr(why) and why.standings['before'].rank
-    assert why.standings['recommended'].rank == 1 and why.exact, 'a closed form with texts is a sum'
+    facts = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+    line = facts['methods'][facts['recommended']['method']]['line']
+    assert why.standings['recommended'].rank == 1
+    assert why.exact == (line.partition(' + ')[0] in LINES), 'a closed form with texts is a sum, a training is none'
     assert main([*asked, '--json', '--without', '0']) == 0
     line = capsys.readouterr().out
     assert json.loads(line) == json.loads(json.dumps(served.explain(user, item, without=0).as_dict()))
     assert line.isascii() and line.count('\n') == 1
 
 
-@pytest.mark.parametrize('user, item, told', [
-    ('nobody at all', None, 'no user is called'), (None, 'nothing', 'no item is called'), ('', None, 'no user'),
-])
+@pytest.mark.parametrize(
+    'user, item, told',
+    [
+        ('nobody at all', None, 'no user is called'),
+        (None, 'nothing', 'no item is called'),
+        ('', None, 'no user'),
+    ],
+)
 def test_the_command_refuses_in_one_sentence(odd_run, capsys, user, item, told):
     served = open_recommender(odd_run[0])
     ids = served.users.user[3] if user is None else user, served.items.item[3] if item is None else item
