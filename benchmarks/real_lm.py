@@ -618,7 +618,9 @@ def main(argv=None):
             write_json(o.work / 'result.json', json.loads(json.dumps(facts, default=float)))
     except Late as e:
         print(e)
-    facts['seconds'] = [json.loads(line) for line in (o.work / 'seconds.jsonl').read_text().splitlines()]
+    told = o.work / 'seconds.jsonl'
+    lines = told.read_text(encoding='utf-8').splitlines() if told.is_file() else []
+    facts['seconds'] = [json.loads(line) for line in lines]
     write_json(o.out or o.work / 'result.json', json.loads(json.dumps(facts, default=float)))
     for row in facts.get('against as is', []):
         if row['metric'] in ('judge accuracy', 'judge logp', 'rank', 'beside', 'precision', 'recall'):

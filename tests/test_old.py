@@ -124,11 +124,18 @@ def test_a_training_opens(old):
     assert {'bpr', 'sdr', 's2dr', 'reg'} <= set(fit.history) and fit.best_epoch == 3
 
 
+def of_then(data):
+    """The objective with the weight that was the default until 0.3."""
+    objective = make.objective(data)
+    objective.s2dr = 0.1
+    return objective
+
+
 def test_a_training_goes_on(old):
     """Three epochs of 0.1.0 and three of today are six of today."""
     data = find('load')(old / 'data')
     seconds = find('load_fit')(old / 'fit').history.seconds.tolist()
-    resumed, straight = (find('fit')(make.base(data), make.objective(data), data, folder=folder, epochs=6, **make.TRAIN)
+    resumed, straight = (find('fit')(make.base(data), of_then(data), data, folder=folder, epochs=6, **make.TRAIN)
                          for folder in (old / 'fit', None))
     assert resumed.history.seconds.tolist()[:3] == seconds and len(resumed.history) == 6  # these were not trained again
     np.testing.assert_allclose(resumed.users, straight.users, rtol=1e-4, atol=1e-6)
