@@ -1,12 +1,16 @@
-"""What reading the profiles of amazon-industrial costs, and what was tried to halve it on a processor with AVX2.
+"""What reading the profiles of amazon-industrial costs, and what was tried to halve it.
 
     python benchmarks/reading.py DATA_FOLDER [--collect benchmarks/results/reading.json] [--texts 240] [--only padding]
+        [--cache FOLDER]
 
 padding: tokens of all different texts, and how many are read with padding when batches of 16 are made by characters and
 by tokens (amazon-industrial, ml-100k; template profiles).
 speed: the same texts, longest first, one thread: processor seconds and agreement (cosine, and cosine of the vectors
 without their mean) of torch in float32, torch in 8 bits by tensor and by row (dynamic), and, where onnxruntime and onnx
 are installed, ONNX Runtime in float32 and in 8 bits; billions of operations beside them.
+halves: all profiles read in float32 and in bfloat16 (a processor that has it), one thread: processor seconds of a whole
+`encode`, cosine, recall@20 of profiles alone on validation, and how many of the 20 items are the same (ml-100k,
+amazon-industrial; with --cache it resumes, and what was read before is not timed).
 cut: recall@20 of profiles alone on validation when only the first tokens of a text are read (amazon-industrial; slow).
 """
 
@@ -24,6 +28,7 @@ from encoders import worlds
 from static import recall
 
 from promax_nb.models.results import versions
+from promax_nb.profiles.local import computes_bf16
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.write import write
 from promax_nb.retrieval.embed import encode
@@ -31,6 +36,7 @@ from promax_nb.retrieval.encoders import find_encoder, load_encoder, token_count
 from promax_nb.retrieval.vectors import unit_rows
 
 BATCH = 16
+PARTS = ['padding', 'speed', 'halves', 'cut']
 
 
 def profiles(data):
@@ -72,13 +78,13 @@ def pooled(states, mask):
     return unit_rows((states * mask[..., None]).sum(1) / mask.sum(1, keepdims=True))
 
 
-def torch_reader(model):
+def torch_reader(model, dtype=torch.float32):
     """Batch -> vectors."""
 
     def read(numbers, mask):
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
             found = model(input_ids=torch.from_numpy(numbers), attention_mask=torch.from_numpy(mask))
-        return pooled(found.last_hidden_state.numpy(), mask)
+        return pooled(found.last_hidden_state.float().numpy(), mask)
 
     return read
 
@@ -138,6 +144,8 @@ def speed(texts, how_many):
     settings = torch.ao.quantization
     kinds = {'by tensor': settings.default_dynamic_qconfig, 'by row': settings.per_channel_dynamic_qconfig}
     readers = {'torch, float32': torch_reader(inner)}
+    if computes_bf16('cpu'):
+        readers['torch, bfloat16'] = torch_reader(inner, torch.bfloat16)
     for name, kind in kinds.items():
         small = settings.quantize_dynamic(copy.deepcopy(inner), {torch.nn.Linear: kind})
         readers[f'torch, 8 bits {name}'] = torch_reader(small)
@@ -164,14 +172,33 @@ def speed(texts, how_many):
     return rows
 
 
+def halves(data, texts, cache, was):
+    """Processor seconds and what is found, of all profiles in float32 and in bfloat16."""
+    torch.set_num_threads(1)
+    found, rows = {}, {}
+    for dtype in ('float32', 'bfloat16'):
+        began = time.process_time()
+        found[dtype] = encode(texts, cache=cache, device='cpu', dtype=dtype)
+        seconds = round(time.process_time() - began, 1)
+        known = cache is not None and was.get(dtype, {}).get('seconds')
+        rows[dtype] = {'seconds': max(seconds, known or 0), 'recall@20': recall(data, found[dtype])}
+    directions = [unit_rows(vectors) for vectors in found.values()]
+    cosine = (directions[0] * directions[1]).sum(1)
+    sides = [np.split(each, [data.train.shape[0]]) for each in directions]
+    firsts = [np.argpartition(-users @ items.T, 20, axis=1)[:, :20].tolist() for users, items in sides]
+    same = np.mean([len(set(one) & set(other)) / 20 for one, other in zip(*firsts, strict=True)])
+    rows |= {'texts': len(set(texts)), 'cosine': round(float(cosine.mean()), 6), 'least': round(float(cosine.min()), 6)}
+    return rows | {'same of the first 20 items': round(float(same), 4)}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', type=Path, help='folder with ml-100k and amazon-industrial')
     p.add_argument('--collect', type=Path, help='JSON file to write; what was measured before and is not now stays')
     p.add_argument('--texts', type=int, default=240, help='texts whose reading is timed')
     p.add_argument('--cut', type=int, default=48, help='tokens of a text that are read')
-    p.add_argument('--only', nargs='+', default=['padding', 'speed', 'cut'], choices=['padding', 'speed', 'cut'])
-    p.add_argument('--cache', type=Path, help='where vectors of cut texts are kept')
+    p.add_argument('--only', nargs='+', default=PARTS, choices=PARTS)
+    p.add_argument('--cache', type=Path, help='where vectors are kept')
     args = p.parse_args()
     warnings.simplefilter('ignore')
     found = {name: data for name, data in worlds(args.data).items() if name != 'bookshop'}
@@ -183,7 +210,13 @@ def main():
         result['padding'] = {name: padding(each) for name, each in texts.items()}
         print(result['padding'])
     if 'speed' in args.only:
-        result['speed'] = {'processor': torch.backends.cpu.get_cpu_capability()} | speed(texts[shop], args.texts)
+        processor = torch.backends.cpu.get_cpu_capability() + (', bfloat16' if computes_bf16('cpu') else '')
+        result.setdefault('speed', {})[processor] = speed(texts[shop], args.texts)
+    if 'halves' in args.only:
+        was = result.setdefault('halves', {})
+        for name, each in texts.items():
+            was[name] = halves(found[name], each, args.cache, was.get(name, {}))
+            print(name, was[name], flush=True)
     if 'cut' in args.only:
         vectors = encode(texts[shop], max_length=args.cut, cache=args.cache, device='cpu')
         result['cut'] = {'tokens': args.cut, 'recall@20': recall(found[shop], vectors)}

@@ -260,6 +260,7 @@ def test_user_prompts_show_training_events_only(data):
 
 @pytest.mark.parametrize('size', [1, 64, 150, 10_000])
 def test_blocks_of_prompts_are_the_rows_of_the_whole(data, size):
+    data = data if size > 1 else small()
     for how in ({}, {'which': 'sample', 'max_items': 3, 'seed': 4}, {'max_chars': 300}):
         blocks = list(user_prompt_blocks(data, **how, size=size))
         assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1) and 0 < len(blocks[-1]) <= size

@@ -39,7 +39,7 @@ ALONE = """
 import sys
 from pathlib import Path
 import run
-run.LOG = Path(sys.argv[1], 'browser.log')
+run.LOG, run.PATIENCE = Path(sys.argv[1], 'browser.log'), 2
 endless = [[sys.executable, '-c', sys.argv[2], sys.argv[3], folder] for folder in sys.argv[4:]]
 sys.exit(run.main({'a': endless[0]}, endless[1]))
 """
@@ -69,6 +69,7 @@ def is_over(folder: Path) -> bool:
 @pytest.fixture(autouse=True)
 def log(tmp_path, monkeypatch):
     monkeypatch.setattr(run, 'LOG', tmp_path / 'cache' / 'browser.log')
+    monkeypatch.setattr(run, 'PATIENCE', 2)  # who ignores SIGINT, as what a background job starts does, is waited for
 
 
 def test_all_well_ends_with_the_summary_of_the_browser(capfd):

@@ -187,6 +187,7 @@ def _blocks_on_cluster(
     batch_size = batch_size or getattr(encoder.where, 'batch_size', None) or (128 if gpu else 16)
     settings = {'model': model_elsewhere(encoder), 'revision': encoder.revision, 'device': encoder.device}
     settings |= {'prompt': encoder.prompt, 'max_length': encoder.max_length, 'download': encoder.download}
+    settings |= {'dtype': encoder.dtype}
     settings |= {'known_by': encoder_id(encoder), 'batch_size': batch_size}
     rows = [{'key': key, 'text': text} for key, text in texts.items()]
     for block in spread_rows(rows, Reader, settings, batch_size * BATCHES, gpu):
@@ -262,6 +263,7 @@ def encode(
     max_length=None,  # int | None: tokens read of a text; None: as the model has it
     earlier=False,  # bool: use vectors of version 0.1.0, which did not note the revision of a hub model
     engine=None,  # None: in this process; 'ray': in the processes of a Ray cluster (the extra `ray`)
+    dtype=None,  # str | None: arithmetic in 'float32' or 'bfloat16'; None: bfloat16 on a processor that has it
 ) -> np.ndarray:  # (n, dim) float32, row i belongs to text i
     """Vectors of texts; equal texts are encoded once, cached ones not at all.
 
@@ -270,7 +272,7 @@ def encode(
         raise ValueError(f'batch_size={batch_size}: use 1 or more texts per pass.')
     check_engine(engine, 'cache', cache)
     texts = check_texts(texts, empty)
-    encoder = find_encoder(model, prompt, max_length, device, download, revision)
+    encoder = find_encoder(model, prompt, max_length, device, download, revision, dtype)
     keys = [text_key(text) for text in texts]
     different = {key: text for key, text in zip(keys, texts, strict=True) if text.strip()}
     different = different or {text_key('-'): '-'}  # all empty: one text to learn the width

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Encoder', 'find_encoder', 'local_revision', 'model_elsewhere', 'load_encoder', 'encoder_id', 'earlier_ids',
-           'token_counts', 'unread_tokens', 'read_texts']
+           'token_counts', 'unread_tokens', 'read_texts', 'arithmetic']
 
 # %% ../../nbs/retrieval/02_encoders.ipynb #fc4e02aa
 import hashlib
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..data.storage import Patched, identity
+from ..profiles.local import computes_bf16
 from ..profiles.questions import takes
 from .wordvectors import StaticEncoder
 
@@ -32,6 +33,7 @@ class Encoder(Patched):
     max_length: int | None = None  # tokens read of a text; None: as the model has it
     device: str | None = None
     download: bool = False
+    dtype: str | None = None  # of the arithmetic: 'float32', 'bfloat16'; None: bfloat16 on a processor that has it
     model: Any = None  # once it is loaded
 
 
@@ -42,11 +44,14 @@ def find_encoder(
     device=None,  # str | None: 'cpu', 'cuda', ...; None lets sentence-transformers choose
     download=False,  # bool: a name that is not on this machine may be fetched from the hub
     revision=None,  # str | None: branch, tag or commit of a hub name
+    dtype=None,  # str | None: arithmetic in 'float32' or 'bfloat16'; None: bfloat16 on a processor that has it
 ) -> Encoder:  # nothing is loaded yet
     """Where a text model is; raises OSError where it is nowhere."""
     if max_length is not None and max_length < 1:
         raise ValueError(f'max_length={max_length}: let the model read 1 token or more.')
-    options = dict(prompt=prompt, max_length=max_length, device=device, download=download)
+    if dtype not in (None, 'float32', 'bfloat16'):
+        raise ValueError(f"dtype={dtype!r}: use 'float32', 'bfloat16', or None for what the processor does fast.")
+    options = dict(prompt=prompt, max_length=max_length, device=device, download=download, dtype=dtype)
     if model is None:
         return Encoder(_built_in(), **options)
     if isinstance(model, str) and model == 'static':
@@ -163,7 +168,7 @@ def encoder_id(
     encoder,  # Encoder
 ) -> str:
     """What vectors of this model, used in this way, are kept under."""
-    use = {'prompt': encoder.prompt, 'max_length': encoder.max_length}
+    use = {'prompt': encoder.prompt, 'max_length': encoder.max_length, 'dtype': encoder.dtype}
     use = {name: value for name, value in use.items() if value is not None}
     if not use:
         return _model_id(encoder)
@@ -215,7 +220,7 @@ def earlier_ids(
     encoder,  # Encoder
 ) -> list:  # of str
     """What an earlier version may have kept vectors of this model under."""
-    if encoder.prompt is not None or encoder.max_length is not None:
+    if any(each is not None for each in (encoder.prompt, encoder.max_length, encoder.dtype)):
         return []
     if isinstance(encoder.where, str):
         return [f'name:{encoder.where}']
@@ -276,7 +281,7 @@ def read_texts(
         options['prompt'] = prompt  # some models leave the prompt out when they pool
     elif prompt:
         given = [prompt + text for text in texts]
-    with _reading(model, encoder.max_length):
+    with _reading(model, encoder.max_length), arithmetic(encoder):
         vectors = np.asarray(model.encode(given, **options), np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts):
         raise ValueError(
@@ -290,6 +295,24 @@ def read_texts(
             f'the first begins {texts[broken[0]][:60]!r}: use float32 weights or another model.'
         )
     return vectors
+
+
+def arithmetic(
+    encoder,  # Encoder
+):  # context
+    """What a model of float32 weights on a processor computes its matrix products in, for a while."""
+    weights = next(iter(load_encoder(encoder).parameters()), None) if _is_module(encoder.model) else None
+    if weights is None or weights.device.type != 'cpu' or encoder.dtype == 'float32':
+        return nullcontext()
+    import torch
+
+    small = weights.dtype == torch.float32 and (encoder.dtype == 'bfloat16' or computes_bf16('cpu'))
+    return torch.autocast('cpu', torch.bfloat16) if small else nullcontext()
+
+
+def _is_module(model) -> bool:
+    """Whether this is a model of torch."""
+    return callable(getattr(model, 'parameters', None)) and hasattr(model, 'state_dict')
 
 
 @contextmanager
