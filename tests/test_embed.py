@@ -646,3 +646,31 @@ def test_batches_are_made_by_tokens_not_by_characters():
     vectors = encode(texts, model, batch_size=1)
     assert [len(text.split()) for text in model.read] == [4, 3, 2, 2, 1]
     np.testing.assert_array_equal(vectors, np.array(Toy().encode(texts), np.float32))
+
+
+def test_short_numbers_read_alike_and_an_interrupted_reading_ends_at_the_same_vectors(tmp_path, monkeypatch):
+    words = ['slow', 'crime', 'stories', 'set', 'by', 'the', 'sea', 'trains', 'of', 'north']
+    texts = [' '.join(np.random.default_rng(seed).choice(words, 3 + seed % 30)) for seed in range(40)]
+    whole = encode(texts, dtype='float32')
+    short = encode(texts, dtype='bfloat16', batch_size=2)
+    assert (unit_rows(short) * unit_rows(whole)).sum(1).min() > 0.999 and not np.array_equal(short, whole)
+    assert len({encoder_id(find_encoder(dtype=dtype)) for dtype in (None, 'float32', 'bfloat16')}) == 3
+    monkeypatch.setattr(encoders, 'computes_bf16', lambda device: True)
+    np.testing.assert_array_equal(encode(texts, batch_size=2), short)  # what a processor that can does by itself
+    kept, read = [], embed.read_texts
+
+    def until_the_power_fails(*args):
+        if len(kept) == 1:
+            raise RuntimeError('power cut')
+        kept.append(args)
+        return read(*args)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(embed, 'read_texts', until_the_power_fails)
+        with pytest.raises(RuntimeError, match='power cut'):
+            encode(texts, batch_size=2, cache=tmp_path)
+    np.testing.assert_array_equal(encode(texts, batch_size=2, cache=tmp_path), short)
+    monkeypatch.setattr(encoders, 'computes_bf16', lambda device: False)
+    np.testing.assert_allclose(encode(texts), whole, atol=1e-6)
+    with pytest.raises(ValueError, match="use 'float32', 'bfloat16', or None"):
+        encode(texts, dtype='half')

@@ -142,15 +142,17 @@ def _blocks_here(
     batch_size,  # int | None
 ):  # yields dict key -> (vector, unread)
     """Read block by block in this process, most tokens first: neighbours in a batch are padded to one length."""
-    model, counts = load_encoder(encoder), token_counts(encoder, list(texts.values()))
-    tokens = {key: count[0] if count else 0 for key, count in zip(texts, counts, strict=True)}
-    keys = sorted(texts, key=lambda key: -tokens[key])  # where nobody can tell, they stay as they came
+    model = load_encoder(encoder)
+    counts = dict(zip(texts, token_counts(encoder, list(texts.values())), strict=True))
+    keys = sorted(texts, key=lambda key: -counts[key][0] if counts[key] else 0)  # unknown: they stay as they came
     on_gpu = getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda'
     batch_size = batch_size or getattr(model, 'batch_size', None) or (128 if on_gpu else 16)
     for start in range(0, len(keys), batch_size * BATCHES):
         part = keys[start : start + batch_size * BATCHES]
         batch = [texts[key] for key in part]
-        pairs = zip(read_texts(encoder, batch, batch_size), unread_tokens(encoder, batch), strict=True)
+        told = [counts[key] and counts[key][1] for key in part]
+        unread = unread_tokens(encoder, batch) if None in told else told
+        pairs = zip(read_texts(encoder, batch, batch_size), unread, strict=True)
         yield dict(zip(part, pairs, strict=True))
 
 # %% ../../nbs/retrieval/03_embed.ipynb #9a2210a1
