@@ -10,7 +10,7 @@ import pytest
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.retrieval.vectors import unit_rows
-from promax_nb.views.layout import umap_class
+from promax_nb.views.layout import placed_among, umap_class
 from promax_nb.views.maps import Projection, project, project_scene
 from promax_nb.views.neighbours import nearest, neighbours_kept, procrustes, trustworthiness
 from promax_nb.views.regions import clusters
@@ -250,14 +250,14 @@ def test_a_large_map_is_chosen_on_a_sample(monkeypatch):
 
     drawn, n = [], 5200
 
-    def quick(method, x, y, near, how, tell):
-        drawn.append((method, len(x)))
+    def quick(method, x, y, near, how, tell, start=None):
+        drawn.append((method, len(x)) if start is None else (method, len(x), [len(xy) for xy in start]))
         return (x[:, :2], y[:, :2]) if method == 'started' else (x[:, :2], x[::-1, :2])
 
     monkeypatch.setattr(layout_room, 'both_layouts', quick)
     x = np.random.default_rng(8).normal(size=(n, 4)).astype(np.float32)
     p = project({'base': (x[:3000], x[3000:]), 'reshaped': (x[:3000] + 0.01, x[3000:])}, progress=False)
-    assert drawn == [('common', 2000), ('started', 2000), ('started', n)]
+    assert drawn == [('common', 2000), ('started', 2000), ('started', n, [n, n])]
     a = p.record['agreement']
     assert (
         a['rows'] == 2000
@@ -265,6 +265,35 @@ def test_a_large_map_is_chosen_on_a_sample(monkeypatch):
         and p.record['queries'] == 2000
         and 'asked about 2,000 nodes' in p.describe()
     )
+
+
+def test_a_sample_is_drawn_and_the_others_are_put_among_it(monkeypatch):
+    from promax_nb.views import layout as layout_room
+
+    for name, value in (('_LARGE', 200), ('_TRIAL', 100), ('_HUGE', 400), ('_DRAWN', 250)):
+        monkeypatch.setattr(layout_room, name, value)
+    rng = np.random.default_rng(0)
+    group = np.arange(600) % 4
+    x = (rng.normal(size=(4, 8))[group] * 3 + rng.normal(size=(600, 8)) * 0.3).astype(np.float32)
+    two = {'base': halves(x), 'reshaped': halves(x @ np.linalg.qr(rng.normal(size=(8, 8)))[0])}
+    p = project(two | {'profiles': halves(x)}, progress=False)
+    told = p.record['agreement']
+    assert told['placed'] == 350 and told['trust of the placed'] > 0.85, told
+    assert '350 nodes were put among the others, trust 0.' in p.describe() and p.record['parameters']['settle'] == 0
+    for name in ('base', 'profiles'):
+        middles = np.array([p.coords[name][group == g].mean(0) for g in range(4)])
+        far = np.linalg.norm(p.coords[name][:, None] - middles, axis=2)
+        assert (far.argmin(1) == group).mean() > 0.97, f'{name}: groups are mixed up'
+    monkeypatch.setattr(layout_room, '_HUGE', 10_000)
+    q = project(two, progress=False)
+    assert 'epochs of a sample, then 100 of all' in q.describe() and 'placed' not in q.record['agreement']
+    assert np.abs(q.coords['base'] - project(two, progress=False).coords['base']).max() == 0, 'same vectors, same map'
+
+
+def test_places_among_others_by_hand():
+    x = np.array([[0.0, 0], [1, 0], [0, 1], [0.9, 0]])
+    xy = placed_among(x, np.array([0, 1, 2]), np.array([[0.0, 0], [10, 0], [0, 10]]), seed=0)
+    assert xy[:3].tolist() == [[0, 0], [10, 0], [0, 10]] and np.linalg.norm(xy[3] - [10, 0]) < 1
 
 
 def test_one_space_alone_and_one_with_another_width(spaces):
@@ -426,7 +455,7 @@ def no_umap(monkeypatch):
         def never(*a, **k):
             raise AssertionError('UMAP was asked again')
 
-        monkeypatch.setattr(maps_room, 'umap_layout', never)
+        monkeypatch.setattr(maps_room, 'layout_alone', never)
         monkeypatch.setattr(layout_room, 'umap_layout', never)
 
     return forbid

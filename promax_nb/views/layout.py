@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'MapSettings', 'Layout', 'umap_class', 'first_positions', 'squared', 'umap_layout', 'portions', 'named',
-           'both_layouts', 'spread', 'frame_quality', 'shared_frame']
+           'both_layouts', 'spread', 'frame_quality', 'placed_among', 'layout_alone', 'shared_frame']
 
 # %% ../../nbs/views/04_layout.ipynb #74e465d5
 from dataclasses import dataclass, replace
@@ -19,6 +19,8 @@ from .scene import is_whole
 
 # %% ../../nbs/views/04_layout.ipynb #bfe5b39c
 METHODS = 'common', 'started'  # of drawing two spaces in one frame
+_LARGE, _TRIAL = 5000, 2000  # nodes from which a sample is drawn first, and how many it has
+_HUGE, _DRAWN = 50_000, 20_000  # nodes from which so many are drawn and the others are put among them
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Layout(MapSettings):
     """The settings of a map with so many points."""
 
     epochs: int = 500  # of UMAP
+    settle: int = 0  # epochs of all, once a sample has been drawn; 0: all are drawn at once
     queries: int | None = None  # points that trustworthiness asks about; None: all
     k: int = 15  # neighbours in the figures that keep a map honest
 
@@ -66,7 +69,7 @@ class Layout(MapSettings):
     ):
         """What is asked for, as far as n points can give it."""
         neighbours = min(settings.neighbours, n - 1)
-        large = n > 5000
+        large = n > _LARGE
         return cls(
             settings.seed,
             neighbours,
@@ -74,6 +77,7 @@ class Layout(MapSettings):
             settings.method,
             settings.sample,
             epochs=200 if large else 500,
+            settle=100 if _LARGE < n <= _HUGE else 0,
             queries=2000 if large else None,
             k=max(1, min(neighbours, (n - 1) // 2)),
         )
@@ -226,6 +230,19 @@ def named(
     return tell_named
 
 # %% ../../nbs/views/04_layout.ipynb #b78b49ef
+def _together(x, y, near, k, tell):
+    """The k nearest of all points of two spaces: whom each space knows by itself, and whom a look across finds."""
+    here, there = portions(tell, 1, 1)
+    (ids, far), (other_ids, other_far) = near
+    across, across_far = nearest(x, min(ids.shape[1], len(y)), here, among=y)
+    back, back_far = nearest(y, min(ids.shape[1], len(x)), there, among=x)
+    n = len(x)
+    found = np.vstack([np.hstack([ids, across + n]), np.hstack([other_ids + n, back])])
+    distances = np.vstack([np.hstack([far, across_far]), np.hstack([other_far, back_far])])
+    order = np.argsort(distances, 1, kind='stable')[:, :k]
+    return np.take_along_axis(found, order, 1), np.take_along_axis(distances, order, 1)
+
+
 def both_layouts(
     method: str,  # one of METHODS
     x,  # (n, d) the base space, rows of length 1
@@ -233,16 +250,17 @@ def both_layouts(
     near,  # neighbours in both, from `nearest`
     how: Layout,  # as for `umap_layout`
     tell,  # callable(fraction)
+    start=None,  # ((n, 2), (n, 2)) positions of both to settle from; None: the main directions
 ) -> tuple:  # (n, 2) base, (n, 2) reshaped
     """The maps of two spaces in one frame."""
+    x = widened(x, y.shape[1])
     if method == 'common':
         look, draw = portions(tell, 1, 3)
-        both = np.vstack([widened(x, y.shape[1]), y])
-        k = min(how.neighbours * 3 // 2, len(both) - 1)
-        xy = umap_layout(both, nearest(both, k, look), how, draw)
+        close = _together(x, y, near, how.neighbours * 3 // 2, look)
+        xy = umap_layout(np.vstack([x, y]), close, how, draw, start and np.vstack(start))
         return xy[: len(x)], xy[len(x) :]
     first, second, third = portions(tell, 4, 1, 1)
-    start = umap_layout(x, near[0], how, first)
+    start = umap_layout(x, near[0], how, first, start and start[0])
     less = replace(how, epochs=how.epochs // 4)
     base = umap_layout(x, near[0], less, second, start, rate=0.05)
     reshaped = umap_layout(y, near[1], less, third, start, rate=0.05)
@@ -279,7 +297,41 @@ def frame_quality(
     return {'order': order, 'drift': drift, 'trust': trust, 'agreement': order + trust - drift}
 
 # %% ../../nbs/views/04_layout.ipynb #b07a4089
-_LARGE, _TRIAL = 5000, 2000  # nodes from which the methods are compared on a sample, and how many it has
+def placed_among(
+    x,  # (n, d) points
+    rows,  # (m,) int: those that have a place
+    xy,  # (m, 2) their places
+    seed: int,  # of a grain that keeps equal points apart
+) -> np.ndarray:  # (n, 2) float32
+    """Places for all points: in the middle of their five nearest that have one, the nearer the heavier."""
+    ids, far = nearest(x, min(5, len(rows)), among=x[rows])
+    weights = np.exp(-5 * (np.square(far) - np.square(far[:, :1])))
+    middle = np.einsum('nk,nkd->nd', weights / weights.sum(1, keepdims=True), xy[ids])
+    middle += np.random.default_rng(seed).normal(scale=0.01, size=middle.shape)
+    middle[rows] = xy
+    return middle.astype(np.float32)
+
+
+def _some(n, m, seed):
+    """m of n numbers, in order."""
+    return np.sort(np.random.default_rng(seed).choice(n, m, replace=False))
+
+
+def layout_alone(
+    x,  # (n, d) float32 points
+    near: tuple,  # their neighbours and distances, from `nearest`
+    how: Layout,  # seed, min_dist, epochs
+    tell,  # callable(fraction)
+) -> np.ndarray:  # (n, 2) float32
+    """The map of one space: a large one begins with a sample, in a huge one a sample is drawn and the rest put in."""
+    n = len(x)
+    if n <= _LARGE:
+        return umap_layout(x, near, how, tell)
+    first, then = portions(tell, 1, 3)
+    rows = _some(n, _DRAWN if n > _HUGE else _TRIAL, how.seed)
+    small = layout_alone(x[rows], nearest(x[rows], how.neighbours), how, first)
+    start = placed_among(x, rows, small, how.seed)
+    return start if n > _HUGE else umap_layout(x, near, replace(how, epochs=how.settle), then, start)
 
 
 def shared_frame(
@@ -290,21 +342,31 @@ def shared_frame(
     tell,  # callable(fraction, text)
 ) -> tuple:  # (base (n, 2), reshaped (n, 2)), record of how the method was chosen
     """The maps of base and reshaped space in one frame, by the method that agrees more with the spaces."""
-    if how.method != 'auto':
-        return _best((how.method,), x, y, near, how, tell)
-    if len(x) <= _LARGE:
-        return _best(METHODS, x, y, near, how, tell)
+    n, methods = len(x), METHODS if how.method == 'auto' else (how.method,)
+    if n <= _LARGE:
+        return _best(methods, x, y, near, how, tell)
     trial, final = portions(tell, 1, 3)
-    rng = np.random.default_rng(how.seed)
-    rows = np.sort(rng.choice(len(x), _TRIAL, replace=False))
-    near_rows = nearest(x[rows], how.neighbours), nearest(y[rows], how.neighbours)
-    _, record = _best(METHODS, x[rows], y[rows], near_rows, how, trial)
-    maps = _in_one_frame(record['chosen'], x, y, near, how, final)
+    rows = _some(n, _DRAWN if n > _HUGE else _TRIAL, how.seed)
+    sample = x[rows], y[rows], tuple(nearest(space[rows], how.neighbours) for space in (x, y)), how, trial
+    small, record = shared_frame(*sample) if n > _HUGE else _best(methods, *sample)
+    maps = tuple(placed_among(space, rows, xy, how.seed) for space, xy in zip((x, y), small, strict=True))
+    if n > _HUGE:
+        record |= _of_the_placed(maps, x, y, rows, how)
+    else:
+        maps = _in_one_frame(record['chosen'], x, y, near, replace(how, epochs=how.settle), final, maps)
     return maps, record | {'all rows': frame_quality(maps, x, y, near, how)}
 
 
-def _in_one_frame(method, x, y, near, how, tell):
-    return both_layouts(method, x, y, near, how, named(tell, f'base and reshaped, {method}'))
+def _of_the_placed(maps, x, y, rows, how) -> dict:
+    """How many points were put among the others, and how far the maps can be trusted about them."""
+    others = np.setdiff1d(np.arange(len(x)), rows)
+    asked = others[_some(len(others), min(len(others), how.queries or len(others)), how.seed)]
+    trusts = [trustworthiness(space, xy, how.k, asked) for space, xy in zip((x, y), maps, strict=True)]
+    return {'placed': len(others), 'trust of the placed': float(np.mean(trusts))}
+
+
+def _in_one_frame(method, x, y, near, how, tell, start=None):
+    return both_layouts(method, x, y, near, how, named(tell, f'base and reshaped, {method}'), start)
 
 
 def _best(methods, x, y, near, how, tell) -> tuple:

@@ -27,7 +27,7 @@ from promax_nb.views.layout import (
     shared_frame,
     spread,
     umap_class,
-    umap_layout,
+    layout_alone,
 )
 from .neighbours import nearest, procrustes, shared, trustworthiness, turned_onto
 from .zooms import COMMON, values_of_nodes, region_names
@@ -98,7 +98,9 @@ def _what_is_drawn(record: dict) -> str:
     sample = ', a random sample' if record['sampled'] else ''
     umap = f'UMAP {record["versions"]["umap-learn"]}, seed {record["seed"]}'
     asked = '{neighbours} neighbours, min_dist {min_dist:g}, {epochs} epochs'.format(**record['parameters'])
-    return f'{nodes}{sample}; {umap}, {asked}.'
+    settle = record['parameters'].get('settle')
+    then = f' of a sample, then {settle} of all' if settle else ''
+    return f'{nodes}{sample}; {umap}, {asked}{then}.'
 
 
 def _how_honest(name: str, figures: dict, record: dict) -> str:
@@ -116,7 +118,11 @@ def _which_frame(agreement: dict) -> str:
     score = f'agreement {scores.pop(best):.2f} ({agreement["rows"]:,} nodes)'
     others = [f'{value:.2f} by {method!r}' for method, value in scores.items()]
     against = f', against {", ".join(others)}' if others else ''
-    return f'base and reshaped share one frame, method {best!r}: {score}{against}.'
+    told = f'base and reshaped share one frame, method {best!r}: {score}{against}.'
+    if agreement.get('placed'):
+        trust = agreement['trust of the placed']
+        told += f' {agreement["placed"]:,} nodes were put among the others, trust {trust:.2f}.'
+    return told
 
 
 def _what_changed(before_after: dict) -> str:
@@ -257,7 +263,7 @@ def drawn(
         places, agreement = shared_frame(x['base'], reshaped, both_near, how, next(parts))
         maps = dict(zip(pair, places, strict=True))
     for name, part in zip(alone, parts, strict=True):
-        xy = umap_layout(x[name], near[name], how, named(part, harmless(name, 40)))
+        xy = layout_alone(x[name], near[name], how, named(part, harmless(name, 40)))
         maps[name] = turned_onto(xy, next(iter(maps.values()))) if maps else xy
     return {name: maps[name] for name in x}, agreement
 
@@ -326,6 +332,7 @@ def projected(
             'neighbours': how.neighbours,
             'min_dist': how.min_dist,
             'epochs': how.epochs,
+            'settle': how.settle,
             'sample': how.sample,
             'asked for': how.method,
             'metric': 'euclidean on rows of length 1',

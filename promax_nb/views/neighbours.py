@@ -19,21 +19,28 @@ def nearest(
     x,  # (n, d) points
     k: int = 15,  # neighbours per point
     tell=None,  # callable(fraction), called now and then
+    among=None,  # (m, d) points that are looked at; None: the other points of x
 ) -> tuple:  # ids (n, k) int64; distances (n, k) float32
-    """The k nearest other points of every point, by straight-line distance, nearest first: exact."""
+    """The k nearest points of every point, by straight-line distance, nearest first: exact."""
     x = np.ascontiguousarray(x, np.float32)
+    pool = x if among is None else np.ascontiguousarray(among, np.float32)
     n = len(x)
-    if not 1 <= k < n:
-        raise ValueError(f'{n} points have no {k} neighbours each: ask for 1 to {n - 1}.')
-    search = cKDTree(x).query if x.shape[1] < 4 else _faiss_search(x)  # a tree is exact and fast on the plane
+    most = n - 1 if among is None else len(pool)
+    if not 1 <= k <= most:
+        raise ValueError(f'{len(pool)} points have no {k} neighbours each: ask for 1 to {most}.')
+    search = cKDTree(pool).query if x.shape[1] < 4 else _faiss_search(pool)  # a tree is exact and fast on the plane
     ids = np.empty((n, k), np.int64)
     distances = np.empty((n, k), np.float32)
     for start in range(0, n, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, n))
-        far, found = search(x[rows], k + 1)
-        others = _others(found, rows)
-        ids[rows] = found[others].reshape(-1, k)
-        distances[rows] = far[others].reshape(-1, k)
+        if among is None:
+            far, found = search(x[rows], k + 1)
+            others = _others(found, rows)
+            far, found = far[others], found[others]
+        else:
+            far, found = search(x[rows], k)
+        ids[rows] = found.reshape(-1, k)
+        distances[rows] = far.reshape(-1, k)
         if tell:
             tell(float(rows[-1] + 1) / n)
     return ids, distances
@@ -64,23 +71,27 @@ def trustworthiness(
     x,  # (n, d) points in the original space
     y,  # (n, 2) the same points on the map; rows with NaN are left out
     k: int = 15,  # neighbours
-    queries: int | None = None,  # ask about this many points, drawn at random; None: about all
+    queries=None,  # int: ask about so many points, drawn at random; array of int: about these rows; None: about all
     seed: int = 0,  # of the draw
 ) -> float:  # 1: no neighbour on the map is invented
     """Whether neighbours on the map are neighbours in the space (Venna and Kaski 2001), by straight-line distance."""
-    x, y, _ = _in_both(x, y)
+    x, y, good = _in_both(x, y)
     n = len(x)
     if not 1 <= k < n / 2:
         raise ValueError(
             f'k={k} does not suit {n} points: trustworthiness is defined for k from 1 to less than half of the points.'
         )
     asked = np.arange(n)
-    if queries is not None and queries < n:
+    if np.ndim(queries):
+        place = np.cumsum(good) - 1  # of a row among those that are left
+        asked = place[queries]
+        asked = asked[good[queries]]
+    elif queries is not None and queries < n:
         rng = np.random.default_rng(seed)
         asked = np.sort(rng.choice(n, queries, replace=False))
     on_map = nearest(y, k)[0]
     cost = 0.0
-    for rows in np.array_split(asked, max(1, len(asked) // 256)):
+    for rows in np.array_split(asked, max(1, len(asked) // 32)):  # distances of so many rows stay in the cache
         ranks = _ranks_in_space(x, rows, on_map[rows])
         cost += np.maximum(ranks - k, 0).sum()
     worst = len(asked) * k * (2 * n - 3 * k - 1)
