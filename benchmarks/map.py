@@ -3,12 +3,18 @@
     python benchmarks/map.py --out runs/map                             # pages of generated points
     python benchmarks/map.py --out runs/map --against 2fdf191 --only pages
     python benchmarks/map.py --out runs/map --only projection           # time of the projection, cold process
+    python benchmarks/map.py --out runs/map --only methods              # ways to draw two spaces, side by side
 
 Writes pages of generated points with texts, lists, ten columns and vectors of three spaces, opens each in a headless
 Chromium with the network off and software WebGL, and times what a person does there, twenty times each: from the
 call, or the mouse, until the second frame after it with the graphics' work finished. `--against
 COMMIT` does the same with the explorer of that version (from git) on the same points, in turn. Numbers go to
 benchmarks/results/map.json.
+
+methods: base and reshaped vectors of ml-100k (from PROMAX_DATA) and of a generated shop of 20,000 nodes, drawn in one
+frame by what `promax map` does, and space by space by UMAP, PaCMAP and openTSNE (where they are installed), the second
+map turned onto the first. Each in a process of its own: seconds of all, imports and compilation included, and what
+`frame_quality` says of the maps.
 """
 
 import argparse
@@ -37,6 +43,37 @@ spaces = {k: v for k, v in scene.spaces().items() if k != 'profiles'}
 began = time.time()
 p = project(spaces)
 print(json.dumps({'seconds': time.time() - began, 'record': p.record}, default=str))"""
+METHOD = """import json, sys, time
+began = time.time()
+import numpy as np
+from promax_nb.retrieval.vectors import unit_rows
+from promax_nb.views.layout import Layout, MapSettings, frame_quality, umap_layout
+from promax_nb.views.maps import project
+from promax_nb.views.neighbours import nearest, procrustes, turned_onto
+file, way = sys.argv[1:]
+kept = np.load(file)
+pairs = {'base': (kept['bu'], kept['bi']), 'reshaped': (kept['ou'], kept['oi'])}
+x, y = (unit_rows(np.vstack(pair)) for pair in pairs.values())
+y = procrustes(y, x)
+how, quiet = Layout.of(MapSettings(), len(x)), lambda *told: None
+def alone(space):
+    if way == 'UMAP':
+        return umap_layout(space, nearest(space, how.neighbours), how, quiet)
+    if way == 'PaCMAP':
+        from pacmap import PaCMAP
+        return PaCMAP(n_neighbors=how.neighbours, random_state=0).fit_transform(space)
+    from openTSNE import TSNE
+    return np.asarray(TSNE(random_state=0, n_jobs=2).fit(space))
+if way == 'one frame':
+    made = project(pairs, progress=False)
+    maps = made.coords['base'], made.coords['reshaped']
+else:
+    maps = alone(x), alone(y)
+    maps = maps[0], turned_onto(maps[1], maps[0])
+seconds = round(time.time() - began, 1)
+near = nearest(x, how.neighbours), nearest(y, how.neighbours)
+print(json.dumps({'seconds': seconds, 'nodes': len(x)} | frame_quality(maps, x, y, near, how)))"""
+WAYS = ('one frame', 'UMAP', 'PaCMAP', 'openTSNE')
 START = """() => {
   const root = document.querySelector('.px-root'), e = document.querySelector('.px-mount').explorer;
   window.__e = e;
@@ -281,6 +318,44 @@ def pages(out: Path, sizes, against, times: int) -> dict:
     return rows
 
 
+def trained_spaces(out: Path, name: str) -> Path:
+    """A file with vectors of a base and of ProMax, trained briefly."""
+    from encoders import worlds
+
+    from promax_nb.all import BPR, LightGCN, ProMax, encode, fit, toy_data, whiten
+
+    if (file := out / f'{name}.npz').exists():
+        return file
+    folder, quick = Path(os.environ.get('PROMAX_DATA', '../shared/data')), name == 'ml-100k'
+    data = worlds(folder)[name] if quick else toy_data(17_000, 3_000)
+    su, si = whiten(*(encode(list(texts), 'static') for texts in written(data)), dim=64)
+    how = dict(epochs=60 if quick else 6, batch=2048 if quick else 8192, lr=5e-3, min_steps=10**6, progress=False)
+    base, ours = (fit(LightGCN(data), goal, data, **how) for goal in (BPR(), ProMax(su, si, sdr=1.0, s2dr=0.0)))
+    np.savez(file, bu=base.users, bi=base.items, ou=ours.users, oi=ours.items)
+    return file
+
+
+def written(data):
+    """Template profiles of users and of items."""
+    from promax_nb.all import item_prompts, user_prompts, write
+
+    items = write(None, item_prompts(data), progress=False)
+    return write(None, user_prompts(data, items), progress=False).profile, items.profile
+
+
+def methods(out: Path) -> dict:
+    """World -> way to draw -> seconds and figures."""
+    found = {}
+    for name in ('ml-100k', 'generated'):
+        file = trained_spaces(out, name)
+        for way in WAYS:
+            done = subprocess.run([sys.executable, '-c', METHOD, str(file), way], capture_output=True, text=True)
+            row = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {'not run': done.stderr[-90:]}
+            found.setdefault(name, {})[way] = row
+            print(name, way, row, flush=True)
+    return found
+
+
 def projection(out: Path, users: int, items: int) -> dict:
     from promax_nb.data.bookshop import toy_data
     from promax_nb.experiment import experiment
@@ -312,16 +387,18 @@ def main():
     p.add_argument('--times', type=int, default=20)
     p.add_argument('--users', type=int, default=17000)
     p.add_argument('--items', type=int, default=3000)
-    p.add_argument('--only', choices=('pages', 'projection'))
+    p.add_argument('--only', choices=('pages', 'projection', 'methods'))
     a = p.parse_args()
     from promax_nb.models.train import versions
 
     a.out.mkdir(parents=True, exist_ok=True)
     found = json.loads(TARGET.read_text()) if TARGET.exists() else {}
-    if a.only != 'projection':
+    if a.only in (None, 'pages'):
         sizes = [int(n) for n in a.sizes.split(',')]
         found['pages'] = found.get('pages', {}) | pages(a.out, sizes, a.against, a.times)
-    if a.only != 'pages':
+    if a.only in (None, 'methods'):
+        found['methods'] = methods(a.out)
+    if a.only in (None, 'projection'):
         found |= projection(a.out, a.users, a.items)
     found |= {'cores': os.cpu_count(), 'versions': versions()}
     TARGET.write_text(json.dumps(found, indent=1))
