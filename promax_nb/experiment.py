@@ -485,7 +485,7 @@ def experiment(
 ) -> SimpleNamespace:  # base, promax (lists of results, one per seed), compare, groups, beyond, audit, folder, page
     """Data to compared result: profiles, vectors, added interactions, base and ProMax over seeds, report, lists."""
     from promax_nb.data.audit import audit
-    from promax_nb.data.splits import split_in_words
+    from promax_nb.data.splits import left_out_in_words, split_in_words
     from promax_nb.models.effort import effort_sentence
     from promax_nb.recommend.runs import ship
     from promax_nb.views.scene import Scene
@@ -498,6 +498,8 @@ def experiment(
 
     claim(out, data, config)
     step(f'{data!r}; split {split_in_words(data.meta)}')
+    if gone := left_out_in_words(data.meta):
+        step(gone)
     save_parts(data, out)
     with open_purse(config, out) as purse:
         with settings_named(patience='failures_in_a_row'):
@@ -545,6 +547,7 @@ def experiment(
     texts = dict(users=users, items=items, vectors=None if known is None else (su, si), added=added)
     scene = Scene(data, before=base, after=promax, settings=_looked_at(config), **texts)
     about = dict(vectors=known, tuning=tuning, others=others, faults=faults, scene=scene)
+    step('comparing, and writing the report')
     result = write_report(data, base, promax, checks, config, out, time.monotonic() - began, **about)
     step(f'recommender and recommendations.parquet: {ship(out)}')
     if config.final:

@@ -232,8 +232,11 @@ def cheap_methods(
 
 def _with_texts(methods: list, found: Alternatives, data, metric: str) -> list:
     """Each of these with texts."""
+    from tqdm.auto import tqdm
+
     space = {found.gate.chosen['space']: found.space}
-    return [text_method(method, space, data, metric) for method in methods]
+    with_bar = tqdm(methods, desc='texts at score level', unit='line', disable=None, leave=False)
+    return [text_method(method, space, data, metric) for method in with_bar]
 
 
 def with_trainings(

@@ -325,6 +325,7 @@ def caveats(
 
 def _page(data, base, promax, config, out, use, warned, effort, numbers, files, scene) -> Path:
     """report.html."""
+    from promax_nb.data.splits import left_out_in_words
     from promax_nb.views import findings as show
     from promax_nb.views.html import tag
     from promax_nb.views.page import save_html
@@ -333,7 +334,8 @@ def _page(data, base, promax, config, out, use, warned, effort, numbers, files, 
     table, lists = numbers['compare'], numbers['lists']
     histories = {'base': base[0].history, 'ProMax': promax[0].history}
     gate = use.facts['gate']
-    knows = [use.facts['cause'], gate and gate['sentence'], *use.facts['texts']]
+    gone = left_out_in_words(data.meta)
+    knows = [use.facts['cause'], gate and gate['sentence'], *use.facts['texts'], gone and f'L{gone[1:]}.']
     told = warned + [sentence for sentence in knows if sentence]
     beyond = [tag('p', lists_line(lists)), show.folded('Beyond accuracy, in numbers', lists_table(lists))]
     parts = {'': tag('div', plain_style(), show.headline_html(verdict(table.loc['recall@20']), told))}

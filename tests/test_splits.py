@@ -289,6 +289,20 @@ def test_the_first_line_says_it_and_cold_users_run_through(files, tmp_path):
     quick = dict(epochs=2, batch=64, dim=8, width=8, min_steps=0, base='MF', encoder='static')
     done = experiment(data, tmp_path / 'run', RunConfig(**quick), say=said.append)
     assert said[0].endswith('split one cut in time for all users') and 0 <= done.compare.loc['recall@20', 'base'] <= 1
+    assert not any('left out' in line for line in said), 'nobody was'
+
+
+def test_a_run_says_whom_the_core_left_out_and_how_to_keep_them(files, tmp_path):
+    said, events = [], pd.read_csv(files['events'])
+    rare = pd.DataFrame({'user': ['once', 'twice', 'twice'], 'item': ['i0', 'i1', 'i2'], 'time': 9**9})
+    pd.concat([events, rare]).to_csv(tmp_path / 'more.csv', index=False)
+    data = load_data(DataConfig(events=str(tmp_path / 'more.csv'), items=files['items'], kcore=3, threshold=None))
+    quick = dict(epochs=1, batch=64, dim=8, width=8, min_steps=0, base='MF', encoder='static', methods=False)
+    experiment(data, tmp_path / 'run', RunConfig(**quick), say=said.append)
+    users, items, dropped = (data.meta[f'{what}_dropped'] for what in ('users', 'items', 'events'))
+    gone = f'left out: {users} users and {items} items with fewer than 3 positives, {dropped} events with them'
+    assert users >= 2 and sum(f'{gone}; a kcore of 0 keeps all' in line for line in said) == 1
+    assert f'L{gone[1:]}' in (tmp_path / 'run' / 'report.html').read_text(encoding='utf-8')
 
 
 def test_a_folder_of_a_random_split_says_how_it_goes_on(files, tmp_path):

@@ -534,6 +534,15 @@ def test_fewer_epochs_than_the_folder_holds_are_refused(tmp_path):
         fit(MF(data, dim=4), BPR(), data, QUICK, tmp_path, epochs=4)
 
 
+def test_the_bar_of_an_early_stop_is_full(capsys):
+    """A notebook shows a bar that ends before its end in red, as if something had failed."""
+    data = world()
+    fitted = fit(MF(data, dim=4), BPR(), data, QUICK, epochs=500, eval_every=1, patience=2, progress=True)
+    assert len(fitted.history) < 500, 'it was to stop early'
+    last = capsys.readouterr().err.strip().splitlines()[-1].split('\r')[-1]
+    assert '100%' in last and f'{len(fitted.history)}/{len(fitted.history)}' in last
+
+
 def test_a_plateau_keeps_the_epoch_that_patience_counts_from(monkeypatch):
     data = world()
     scores = iter([0.1, 0.3, 0.3, 0.2, 0.3, 0.3, 0.3])

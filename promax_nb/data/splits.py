@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLIT_WAYS', 'PART_NAMES', 'are_positions', 'check_way', 'choose_way', 'rank_within', 'check_ratios', 'split_numbers',
-           'split_events', 'names_parts', 'read_parts', 'keep_earliest', 'cut_valid', 'split_in_words']
+           'split_events', 'names_parts', 'read_parts', 'keep_earliest', 'cut_valid', 'split_in_words',
+           'left_out_in_words']
 
 # %% ../../nbs/data/04_splits.ipynb #83e9b019
 import numpy as np
@@ -319,3 +320,16 @@ def split_in_words(
         cut = {'random': 'at random', 'temporal': 'in time'}.get(meta.get('valid_cut'))
         return f'{words}, valid cut from train {cut} within each user' if cut else words
     return _IN_WORDS.get(way, 'as it came')
+
+
+def left_out_in_words(
+    meta,  # dict: of RecData
+) -> str:  # '' where everybody stayed
+    """Who is not in the data because there is too little of them, and how to keep them."""
+    users, items, events = (meta.get(f'{what}_dropped', 0) for what in ('users', 'items', 'events'))
+    if not users and not items:
+        return ''
+    liked = '' if meta.get('threshold') is None else f' (ratings from {meta["threshold"]:g})'
+    who = f'{users:,} users and {items:,} items with fewer than {meta.get("kcore")} positives{liked}'
+    return f'left out: {who}, {events:,} events with them; a kcore of 0 keeps all, a lower threshold counts more'
+

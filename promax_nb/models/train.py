@@ -385,6 +385,8 @@ def fit(
                         run.save(path)
                         saved = time.monotonic()
                 bar.update()
+            bar.total = run.epoch  # stopped early is stopped well: a full bar, where a notebook would show a red one
+            bar.refresh()
         if path is not None:
             run.save(path)
         if not validate:
