@@ -261,6 +261,8 @@ def test_a_model_without_what_it_needs_gets_a_sentence(tiny, pairs, tmp_path):
         align(folder, pairs, **SHORT)
     with pytest.raises(FileNotFoundError, match='cannot be loaded'):
         align(tmp_path / 'nowhere', pairs, **SHORT)
+    with pytest.raises(ValueError, match='the writer is a DataFrame: pass a folder, a name'):
+        align(pairs, tiny, **SHORT)
     (tmp_path / 'lora').mkdir()
     (tmp_path / 'lora' / 'adapter_config.json').write_text('{}')
     with pytest.raises(ValueError, match='adapter'):

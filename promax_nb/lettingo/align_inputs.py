@@ -61,6 +61,9 @@ def load_writer(
         return _writer_in_memory(source.model, source.tok)
     if isinstance(source, (tuple, list)):
         return _writer_in_memory(*source)
+    if not isinstance(source, (str, Path)):
+        kind = type(source).__name__
+        raise ValueError(f'the writer is a {kind}: pass a folder, a name or (model, tokenizer), and the texts after it')
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
