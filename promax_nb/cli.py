@@ -16,12 +16,14 @@ import inspect
 import json
 import os
 import re
+import shlex
 import sqlite3
 import sys
 import warnings
 from pathlib import Path
 
 from .data import settings
+from .data.texts import harmless
 from .counter import add_explain, add_recommend, add_serve, add_similar
 from .experiment import DEMO, DataConfig, RunConfig, experiment, load_data
 from .models.effort import effort_sentence
@@ -216,8 +218,8 @@ def _doctor(args) -> int:
     return 0 if found['core']['ready'] else 1
 
 # %% ../nbs/91_cli.ipynb #ebce060d
-def _report(result):
-    """What a person reads at the end of a run."""
+def _report(result, data):
+    """What a person reads at the end of a run, and what to type next."""
     print('\n' + as_table(result.compare, (5, 10, 20)) + '\n')
     about = result.compare.attrs
     counted = f'{about["users"]:,} users with test items, {about["seeds"][0]} seed(s)'
@@ -228,6 +230,8 @@ def _report(result):
     print(lists_line(result.beyond))
     print('\n' + '\n'.join(result.use.sentences))
     print(f'\nLook at it: {result.page}\nEverything else: {result.folder}')
+    run, somebody = shlex.quote(str(result.folder)), shlex.quote(harmless(str(data.users.user[0]), 60))
+    print(f'Ask it: promax recommend {run} --user={somebody}\nDraw it: promax map {run}')
 
 
 def _say(text):
@@ -240,7 +244,8 @@ def _demo(args) -> int:
 
     chosen = {name: getattr(args, name) for name in ('seeds', 'base', 'encoder') if hasattr(args, name)}
     print('A generated bookshop; profiles by the built-in template; no network, no key, no GPU.')
-    _report(experiment(toy_data(seed=args.world), args.out, RunConfig(**{**DEMO, **chosen}), say=_say))
+    data = toy_data(seed=args.world)
+    _report(experiment(data, args.out, RunConfig(**{**DEMO, **chosen}), say=_say), data)
     return 0
 
 
@@ -249,7 +254,8 @@ def _run(args) -> int:
     if not given.get('out'):
         raise ValueError('no run folder is given: add --out RUN.')
     config = settings.fill(given, RunConfig)
-    _report(experiment(load_data(settings.fill(given, DataConfig)), given['out'], config, say=_say))
+    data = load_data(settings.fill(given, DataConfig))
+    _report(experiment(data, given['out'], config, say=_say), data)
     return 0
 
 

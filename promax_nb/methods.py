@@ -174,7 +174,7 @@ def recommended(
     means = table.mean().sort_values(ascending=False, kind='stable')
     best, *others = means.index
     alike = [name for name in others if not paired_p(table[best].to_numpy(), table[name].to_numpy()) < 0.05]
-    told = f'{best} is first on validation data, {metric} {means[best]:.4f}'
+    told = f'first on validation data, {metric} {means[best]:.4f}'
     if others:
         told += f'; next is {others[0]}, {means[others[0]]:.4f}'
     if alike:
