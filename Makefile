@@ -4,7 +4,7 @@ BIN := .venv/bin
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-full test-outside install docs docs-readme measure-lessons execute clean
+.PHONY: demo test test-full test-outside install docs docs-readme pictures measure-lessons execute clean
 
 install: .venv/installed
 
@@ -42,6 +42,11 @@ test-outside: install
 # the site in _docs: by Quarto where it is installed, else by Sphinx; pages of the latter need no network
 docs: install
 	$(BIN)/python docs/make_site.py
+
+# the pictures of the front page and what the three questions are answered, from the demo
+pictures: install
+	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python tests/frame.py --write-readme
 
 # README.md from nbs/index.ipynb
 docs-readme: install

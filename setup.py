@@ -24,11 +24,15 @@ extras = {
     'dev': wanted('align', 'serve', 'all', 'dev'),  # make test, make docs
 }
 
+# pages that show the text elsewhere have no docs/ beside it
+pictures = 'https://raw.githubusercontent.com/promax-nb/promax_nb/main/docs/pictures/'
+readme = (here / 'README.md').read_text(encoding='utf-8').replace('docs/pictures/', pictures)
+
 setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=(here / 'README.md').read_text(encoding='utf-8'),
+    long_description=readme,
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'],

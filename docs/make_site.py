@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -247,6 +248,53 @@ def enliven(proc: Path, root: Path = ROOT):
                 o.data = {'text/html': figure_html(figure, png, '../' * (len(path.relative_to(proc).parts) - 1), first)}
                 first = False
         nbformat.write(nb, path)
+
+
+# the front page
+# ------------------------------------------------------------------------------------------------------------
+
+PICTURE = re.compile(r'<picture>.*?</picture>', re.S)
+LIVE_MAP = 'bookshop.html'
+
+
+def enliven_front(proc: Path):
+    """The picture of the map becomes a frame that shows it until somebody clicks, and then the map itself."""
+    path = proc / 'index.ipynb'
+    nb = read(path)
+    for c in nb.cells:
+        if c.cell_type == 'markdown':
+            c.source = PICTURE.sub(framed, c.source)
+    nbformat.write(nb, path)
+
+
+def framed(picture: re.Match) -> str:
+    """A frame around a still picture, which leads to the live map."""
+    still = re.sub(r'\s+', ' ', picture[0]).replace('<img ', '<img style="width:100%" ')
+    style = (
+        'body{margin:0;position:relative;font:16px sans-serif}a{display:block;color:#fff}'
+        'b{position:absolute;inset:42% 0 auto;margin:auto;width:12em;padding:.7em;border-radius:2em;'
+        'background:#0072b2;text-align:center}'
+    )
+    poster = f'<style>{style}</style><a href="{LIVE_MAP}#map">{still}<b>▶ open the live map</b></a>'
+    return (
+        f'<iframe class="live-map" title="Map of the bookshop" srcdoc="{html.escape(poster)}" '
+        'style="width:100%;aspect-ratio:1280/826;border:0"></iframe>'
+    )
+
+
+def with_live_map(out: Path, page: Path | None, root: Path = ROOT):
+    """The map itself beside the front page, `page` or that of a demo run now, and the pictures of it."""
+    shutil.copytree(root / 'docs' / 'pictures', out / 'docs' / 'pictures', dirs_exist_ok=True)
+    if page is not None:
+        shutil.copy(page, out / LIVE_MAP)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for words in (['demo'], ['map', 'demo-run']):
+            command = [sys.executable, '-c', 'import sys; from promax_nb.cli import main; sys.exit(main())', *words]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(f'promax {" ".join(words)}, for the map on the front page, failed: {done.stderr[-500:]}')
+        shutil.copy(Path(folder) / 'demo-run' / 'map.html', out / LIVE_MAP)
 
 
 # with Quarto
@@ -491,6 +539,9 @@ def main(argv=None):
         action='store_true',
         help='keep the figures of these notebooks in docs/figures, for sites built without running them',
     )
+    p.add_argument(
+        '--map', type=Path, help='the page of a map for the front page (default: the bookshop of the demo, run now)'
+    )
     args = p.parse_args(argv)
     out = args.out.resolve()
     proc = process()
@@ -499,9 +550,11 @@ def main(argv=None):
     if args.keep_figures:
         drop_figures()
     enliven(proc)
+    enliven_front(proc)
     quarto = None if args.offline else shutil.which('quarto')
     (with_quarto if quarto else with_sphinx)(proc, out)
     llms(proc, out)
+    with_live_map(out, args.map and args.map.resolve())
     by = 'Quarto' if quarto else 'Sphinx' if args.offline else 'Sphinx (Quarto is not on PATH)'
     print(f"{len(list(out.rglob('*.html')))} pages by {by}: {out / 'index.html'}")
 

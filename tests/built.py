@@ -46,9 +46,10 @@ import make_site
 proc = make_site.process()  # once for both
 shutil.copytree(proc, 'processed')
 make_site.process = lambda: Path(shutil.copytree('processed', proc, dirs_exist_ok=True))
-make_site.main(['--out', 'offline', '--offline'])
+Path('live.html').write_text('<!DOCTYPE html><title>live</title><p id=map>a map</p>')  # the demo's takes half a minute
+make_site.main(['--out', 'offline', '--offline', '--map', 'live.html'])
 os.environ['PATH'] = str(Path('bin').resolve()) + os.pathsep + os.environ['PATH']
-make_site.main(['--out', 'quarto'])
+make_site.main(['--out', 'quarto', '--map', 'live.html'])
 """
 
 

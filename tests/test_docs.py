@@ -6,10 +6,12 @@ import re
 import shutil
 import sys
 
+import nbformat
 import pytest
 from built import ROOT, Page, broken, hostile_site, sites
 
 sys.path.insert(0, str(ROOT / 'docs'))
+import make_pictures  # noqa: E402
 import make_site  # noqa: E402
 
 
@@ -83,9 +85,9 @@ def check_offline(folder):
         re.M,
     )
     assert len(named) == sum(map(len, make_site.navigation().values())) and len({*named}) == len(named)
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob('*.html')} - {'search.html', 'genindex.html'} == set(
-        named
-    )
+    more = {'search.html', 'genindex.html', make_site.LIVE_MAP}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob('*.html')} - more == set(named)
+    assert {'map-light.png', 'map-dark.png'} <= {p.name for p in (folder / 'docs' / 'pictures').iterdir()}
     assert broken(folder) == []
     bases = (folder / 'models' / 'bases.html').read_text(encoding='utf-8')
     assert (
@@ -121,3 +123,27 @@ def test_outputs_stay_text(tmp_path):
         and '&lt;script&gt;__hit(1)' in text
     )
     assert text.count('class="math') == 0 and (out / 'sub' / 'b.html').read_text().count('class="math') == 1
+
+
+def test_the_front_page_shows_what_was_seen_and_is_short():
+    """What `make pictures` made of the demo stands in the README, and at most 700 words before the reference part."""
+    answers = json.loads((ROOT / 'docs' / 'pictures' / 'answers.json').read_text(encoding='utf-8'))
+    told = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert make_pictures.questions_cell(answers) in told, 'make pictures'
+    for name in ('map-light.png', 'map-dark.png'):
+        size = (ROOT / 'docs' / 'pictures' / name).stat().st_size
+        assert f'docs/pictures/{name}' in told and 20_000 < size < 250_000
+    assert 'alt="A map of readers' in told
+    order = [told.index(part) for part in ('<picture>', '## Three questions', '## Two commands', '## A session')]
+    assert order == sorted(order) and len(told[: order[-1]].split()) <= 700
+
+
+def test_the_picture_of_the_front_page_becomes_a_frame_with_the_live_map(tmp_path):
+    picture = '<picture>\n<img src="docs/pictures/x.png" alt="a &lt;map&gt;">\n</picture>'
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f'{picture}\n\nText.')])
+    nbformat.write(book, tmp_path / 'index.ipynb')
+    make_site.enliven_front(tmp_path)
+    (seen,) = nbformat.read(tmp_path / 'index.ipynb', 4).cells
+    frame, rest = seen.source.split('</iframe>')
+    assert frame.startswith('<iframe') and frame.count('"') == frame.count('="') * 2 and 'Text.' in rest
+    assert 'bookshop.html#map' in frame and '&lt;picture&gt;' in frame and '<img' not in frame

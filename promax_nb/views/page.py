@@ -7,6 +7,7 @@ __all__ = ['html_part', 'save_html']
 
 # %% ../../nbs/views/16_page.ipynb #27a7184e
 import base64
+import re
 from pathlib import Path
 
 from fastcore.xml import Safe
@@ -60,7 +61,8 @@ def save_html(
         raise ValueError('there is nothing to write: give at least one figure, text or (scene, projection).')
     body = [tag('h1', title, limit=200)]
     for number, (heading, part) in enumerate(parts.items()):
-        body += [tag('h2', heading) if heading else None, html_part(part, number)]
+        place = re.sub(r'\W+', '-', heading.lower()).strip('-')
+        body += [tag('h2', heading, id=place) if heading else None, html_part(part, number)]
     explores = any(isinstance(part, tuple) for part in parts.values())
     draws = any(hasattr(part, 'to_plotly_json') for part in parts.values())
     style = _STYLE % (1500 if explores else 1000)

@@ -114,6 +114,13 @@ def test_light_dark_and_phone(open_file, folder):
     ):
         watched.page.goto((folder / f'{page}.html').as_uri())
         screenshot(watched, f'site-{name}')
+    light.page.goto((folder / 'index.html').as_uri())
+    framed = light.page.frame_locator('iframe.live-map')
+    seen = "img => img.complete && img.naturalWidth > 500"
+    framed.locator('img').wait_for()
+    assert framed.locator('img').evaluate(seen), 'the still picture'
+    framed.get_by_role('link').click()
+    framed.locator('#map').wait_for()
     light.page.locator('.theme-toggle:visible').first.click()  # auto -> the other one
     light.page.locator('.theme-toggle:visible').first.click()
     assert light.page.evaluate('() => document.body.dataset.theme') in ('light', 'dark')
