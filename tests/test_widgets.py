@@ -1197,3 +1197,21 @@ def test_pair_browser_refuses_the_wrong_tables(lettingo):
         PairBrowser(data, past, texts, scores.drop(columns='logp'), pairs)
     with pytest.raises(ValueError, match='profiles is empty'):
         PairBrowser(data, past, texts.iloc[:0], scores, pairs)
+
+
+def test_ids_stand_wherever_a_user_or_an_item_is_asked_for(scene, browser):
+    user, item = str(scene.data.users.user[3]), str(scene.data.items.item[5])
+    browser.show('user', user)
+    assert browser.picked == ('user', 3)
+    browser.picked = 'item', item
+    assert browser.picked == ('item', 5) and scene.row('item', 5) == scene.row('item', item) == 5
+    explorer = DistributionExplorer(scene)
+    explorer.user = user
+    assert explorer.user == 3 and distributions(scene, user).equals(distributions(scene, 3))
+    near = user[:-1]
+    such = f"an id such as '{scene.data.users.user[0]}'"
+    for wrong, said in ((near, 'no user is called'), (True, such), (10**6, 'a whole number')):
+        with pytest.raises(ValueError, match=said):
+            scene.row('user', wrong)
+    with pytest.raises(Exception, match='no item is called'):
+        browser.show('item', 'nothing like it')

@@ -182,7 +182,7 @@ class ProfileBrowser(Explorer):
     def show(
         self,
         kind: str,  # 'user' or 'item'
-        row: int,  # which one
+        row,  # int: which one | str: its id
     ):
         """Open a card."""
         self.picked = kind, row

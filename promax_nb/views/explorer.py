@@ -25,7 +25,7 @@ class Picked(traitlets.TraitType):
 
     def validate(self, obj, value):
         if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise ValueError("picked is a pair: set it to ('user', row) or ('item', row).")
+            raise ValueError("picked is a pair: set it to ('user', id or row) or ('item', id or row).")
         return check_node(obj.scene, *value)
 
 
@@ -67,7 +67,7 @@ class Explorer(VBox):
         place = getattr(self, self.follows)
         return ('user', place) if self.follows == 'user' and place is not None else place
 
-    def visit(self, kind: str, row: int):
+    def visit(self, kind: str, row):
         """Show another user or item; what this explorer cannot show is ignored."""
         if self.follows == 'picked':
             self.picked = kind, row

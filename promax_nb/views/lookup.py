@@ -15,7 +15,7 @@ import pandas as pd
 from ..retrieval.vectors import unit_rows
 from ..data.words import STOP, words_in
 from .parts import sentence
-from .scene import Scene, is_whole
+from .scene import Scene
 from .texts import harmless
 
 # %% ../../nbs/views/21_lookup.ipynb #c0b8ce5c
@@ -25,17 +25,12 @@ KINDS = 'user', 'item'
 def check_node(
     scene: Scene,
     kind: str,  # 'user' or 'item'
-    row: int,  # which one
+    row,  # int: which one | str: its id
 ) -> tuple:  # (kind, row) as plain values
     """A user or an item that is there; ValueError says what is wrong with it."""
     if kind not in KINDS:
         raise ValueError(f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'.")
-    n = scene.data.n_users if kind == 'user' else scene.data.n_items
-    if not n:
-        raise ValueError(f'there are no {kind}s in this data.')
-    if not is_whole(row, 0, n - 1):
-        raise ValueError(f'{harmless(row, 60)} is not a row of the {kind}s: use a whole number from 0 to {n - 1}.')
-    return kind, int(row)
+    return kind, scene.row(kind, row)
 
 # %% ../../nbs/views/21_lookup.ipynb #5cbdb19f
 MOST = 200  # most nodes of one search, and most entries of a list

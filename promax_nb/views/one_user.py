@@ -187,7 +187,7 @@ def user_facts(
 # %% ../../nbs/views/12_one_user.ipynb #5c98468d
 def distribution_plot(
     scene,  # Scene with profile vectors
-    user: int,  # row of the user
+    user,  # str: id of the user | int: row
     top: int | None = None,  # show only so many items; None: all
     order: str = 'p',  # what items are sorted by: 'p', 'before' or 'after'
     **how,  # as for `distributions`: tau, teacher_tau, floor, shared
@@ -195,6 +195,7 @@ def distribution_plot(
     """One user's distributions p, q and q' over sorted items, with training, held-out and added items marked."""
     from plotly.subplots import make_subplots
 
+    user = scene.row('user', user)
     table = distributions(scene, user, **how)
     items = sorted_items(table, order, top)
     names = [harmless(scene.name('item', i), 100) for i in items.index]

@@ -187,13 +187,14 @@ def history_line(
 # %% ../../nbs/views/12_person.ipynb #f043ad8b
 def person_html(
     scene: Scene,
-    user: int,  # row
+    user,  # str: id | int: row
     past: Histories | None = None,  # of this scene; None: made here
     profile: bool = True,  # with the text of the profile
     history: bool = True,  # with the history
     texts: dict | None = None,  # what `item_text` has found already; filled
 ) -> Safe:
     """One user: the profile and its claims, the lists before and after, why, the history."""
+    user = scene.row('user', user)
     events = (past or Histories(scene.data)).of('user', user)
     lists = lists_of(scene, user)
     text = scene.users['profile'].iloc[user] if profile and scene.users is not None else ''

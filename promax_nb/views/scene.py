@@ -21,6 +21,7 @@ from ..data.bookshop import toy_data
 from ..data.interactions import RecData
 from ..data.saved import load
 from ..models.scorers import Scorer, as_scorer, is_table
+from ..recommend.people import IdTable
 from ..retrieval.vectors import check_vectors
 from .texts import harmless
 
@@ -230,6 +231,26 @@ class Scene:
         for part in parts:
             if not self.has(part):
                 raise ValueError(f'this scene has {_CURES[part]} to as_scene.')
+
+    def row(
+        self,
+        kind: str,  # 'user' or 'item'
+        who,  # str: id | int: row
+    ) -> int:
+        """The row of a user or an item; ValueError for one that is not there, with ids that are spelled alike."""
+        n = self.data.n_users if kind == 'user' else self.data.n_items
+        if not n:
+            raise ValueError(f'there are no {kind}s in this data.')
+        facts = self.data.users if kind == 'user' else self.data.items
+        if isinstance(who, str):
+            return self.remembered(('ids', kind), (facts,), lambda: IdTable(facts[kind], kind)).row(who)
+        if not is_whole(who, 0, n - 1):
+            named = f'an id such as {harmless(facts[kind].iloc[0], 40)!r}'
+            raise ValueError(
+                f'{harmless(who, 60)} is neither an id nor a row of the {kind}s: use {named}, '
+                f'or a whole number from 0 to {n - 1}.'
+            )
+        return int(who)
 
     def spaces(self) -> dict:
         """Name -> (user vectors, item vectors) of every space there is: profiles, base, reshaped (first seed)."""

@@ -27,7 +27,7 @@ from .scene import Scene
 # %% ../../nbs/views/28_whatif.ipynb #b504344a
 def recommendations(
     scene: Scene,
-    user: int,  # row of the user
+    user,  # str: id of the user | int: row
     most: int = 10,  # length of each list
     seen=None,  # (M, N) items left out; None: as the scene's settings say
 ) -> pd.DataFrame:  # side ('before' or 'after'), rank, item, title, hit (held out for the user)
@@ -35,6 +35,7 @@ def recommendations(
     from promax_nb.models.evaluate import topk
     from promax_nb.models.scorers import as_scorer
 
+    user = scene.row('user', user)
     if seen is None:
         _, seen = scene.held_out()
     held = scene.data.test[[user]].indices
