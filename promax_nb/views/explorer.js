@@ -1,7 +1,7 @@
 // The map explorer: one page element that shows maps, cards and distributions of a scene.
 // Used twice: as an anywidget in notebooks (export default) and inside the HTML file that save_html writes.
 // Everything that comes from data reaches the page through textContent or fillText, never as HTML; the one exception are the pieces of
-// views.person, which Python has built of escaped parts. points.js stands before this.
+// views.person, which Python has built of escaped parts. points.js and cohorts.js stand before this.
 
 const OKABE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#9B6B43', '#7F3C8D'];
 const DARK_OKABE = ['#4AA3DF', '#F07F3C', '#2CC59A', '#E39AC2', '#F2B53A', '#8ED0F5', '#C99A70', '#B57FC4'];
@@ -208,10 +208,11 @@ class Explorer {
     this.dist = make('div', { class: 'px-dist', hidden: true });
     this.distNote = make('div', { class: 'px-note px-distnote' });
     this.picks = make('div', { class: 'px-selection', 'aria-label': 'Selection' });
+    this.groups = new Groups(this);
     this.honest = make('details', { class: 'px-honest' }, make('summary', { text: 'How far to trust these maps' }), make('pre', { text: s.honesty }));
     const root = make('div', { class: 'px-root' }, this.alert, this.bar, make('div', { class: 'px-found' }, this.live, this.results),
       make('div', { class: 'px-main' }, make('div', { class: 'px-maps' }, this.legend, make('div', { class: 'px-plots' }, this.plot, this.plot2), this.caption, this.tip), this.card),
-      make('div', { class: 'px-lower' }, make('div', { class: 'px-distbox' }, this.dist, this.distNote), this.picks), this.honest);
+      make('div', { class: 'px-lower' }, make('div', { class: 'px-distbox' }, this.dist, this.distNote), this.picks), this.groups.box, this.honest);
     this.root = root; root.explorer = this;
     this.el.replaceChildren(root);
     root.addEventListener('keydown', on(e => { if (e.key === 'Escape') this.clear(); }));
@@ -575,28 +576,33 @@ class Explorer {
   setSelected(ids, told = false, list = true) {
     this.state.selected = ids && ids.length ? ids : null;
     this.recolour();
-    if (list) this.showSelection();
+    this.showSelection(list);
+    this.guard(() => this.groups.show(), true)();
     if (!told) this.hooks.onSelect?.(this.state.selected ?? new Int32Array(0));
   }
 
-  showSelection() {
+  showSelection(list = true) {
     const ids = this.state.selected;
     if (!ids) { this.picks.replaceChildren(); return; }
-    const users = ids.filter(i => isUser(this.s, i)).length;
-    const rows = [...ids.slice(0, 100)].map(i => make('li', {}, this.link(i)));
+    const users = ids.filter(i => isUser(this.s, i)).length, button = (look, text, press) => make('button', { type: 'button', class: look, text, onclick: this.guard(press) });
+    const rows = list ? [...ids.slice(0, 100)].map(i => make('li', {}, this.link(i))) : [];
     this.picks.replaceChildren(make('h3', { text: `Selected: ${count(users)} users, ${count(ids.length - users)} items` }),
-      make('button', { type: 'button', class: 'px-csv', text: 'save as CSV', onclick: this.guard(() => this.csv(ids)) }), make('ul', {}, ...rows),
-      ...(ids.length > 100 ? [make('div', { class: 'px-note', text: `and ${count(ids.length - 100)} more, all in the CSV` })] : []));
+      make('div', { class: 'px-actions' }, button('px-keep px-keepA', 'keep as A', () => this.groups.keep('A', ids)), button('px-keep px-keepB', 'keep as B', () => this.groups.keep('B', ids)),
+        button('px-csv', 'save as CSV', () => this.csv(ids)), button('px-copy', 'copy ids', () => this.copyIds(ids))), make('ul', {}, ...rows),
+      ...(list && ids.length > 100 ? [make('div', { class: 'px-note', text: `and ${count(ids.length - 100)} more, all in the CSV` })] : []));
+  }
+
+  async copyIds(ids) {
+    await this.parts.open('names');
+    await copyText(Array.from(ids, i => this.id(i)).join('\n'));
+    this.say(`${count(ids.length)} ids are copied, one a line.`);
   }
 
   async csv(ids) {
     await Promise.all([...new Set(Array.from(ids, i => this.block(i)))].filter(k => this.parts.has(k)).map(k => this.parts.open(k)));
-    const q = v => { const t = String(v ?? ''); return `"${(/^[=+\-@\t]/.test(t) && Number.isNaN(Number(t)) ? "'" + t : t).replaceAll('"', '""')}"`; };
-    const lines = [['kind', 'id', 'name', ...this.s.columns.map(c => c.name), 'profile'].map(q).join(',')];
-    for (const i of ids) lines.push([isUser(this.s, i) ? 'user' : 'item', this.id(i), this.name(i), ...this.s.columns.map(c => c.labels ? c.labels[c.values[i]] : Number.isFinite(c.values[i]) ? c.values[i] : ''), this.text(i)].map(q).join(','));
-    const url = URL.createObjectURL(new Blob([lines.join('\r\n')], { type: 'text/csv' }));
-    make('a', { href: url, download: 'selection.csv' }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10000);
+    const lines = [['kind', 'id', 'name', ...this.s.columns.map(c => c.name), 'profile']];
+    for (const i of ids) lines.push([isUser(this.s, i) ? 'user' : 'item', this.id(i), this.name(i), ...this.s.columns.map(c => c.labels ? c.labels[c.values[i]] : Number.isFinite(c.values[i]) ? c.values[i] : ''), this.text(i)]);
+    saveCsv('selection.csv', lines);
   }
 
   walk(e) {  // arrow keys: the nearest point in that direction
@@ -666,11 +672,11 @@ async function explore(el, packed, hooks) {  // an explorer whose first picture 
 function render({ model, el }) {
   const note = make('div', { class: 'px-note', role: 'status', text: 'Loading the map …' });
   el.replaceChildren(note);
-  let explorer = null, quiet = false;
+  let explorer = null, quiet = false, made = Promise.resolve();
   const send = (kind, more = {}, buffers) => model.send({ kind, ...more }, undefined, buffers);
   const set = (k, v) => { quiet = true; model.set(k, v); model.save_changes(); quiet = false; };
   const problem = e => { el.prepend(make('div', { class: 'px-alert', role: 'alert', text: `The map cannot be shown: ${e?.message ?? e}` })); send('error', { text: String(e?.stack ?? e) }); };
-  const hooks = { onPick: i => set('picked', i), onSelect: ids => send('select', {}, [ids.buffer]), onState: (k, v) => set(k, v), onError: text => send('error', { text }) };
+  const hooks = { onPick: i => set('picked', i), onSelect: ids => send('select', {}, [ids.buffer]), onKeep: (name, ids) => send('keep', { name }, [ids.buffer]), onState: (k, v) => set(k, v), onError: text => send('error', { text }) };
   const show = async (names, buffers) => {
     if (model.get('svg')) hooks.webgl = false;
     explorer?.destroy();
@@ -683,8 +689,10 @@ function render({ model, el }) {
     el.dataset.ready = 'yes';
   };
   const onMessage = (m, buffers) => {
-    if (m.kind === 'parts') show(m.names, buffers).catch(problem);
-    if (m.kind === 'select') explorer?.setSelected(new Int32Array(buffers[0].buffer.slice(buffers[0].byteOffset, buffers[0].byteOffset + buffers[0].byteLength)), true);
+    if (m.kind === 'parts') made = show(m.names, buffers).catch(problem);
+    const nodes = () => new Int32Array(buffers[0].buffer.slice(buffers[0].byteOffset, buffers[0].byteOffset + buffers[0].byteLength));
+    if (m.kind === 'select') made.then(() => explorer?.setSelected(nodes(), true));
+    if (m.kind === 'keep') made.then(() => explorer?.groups.keep(m.name, nodes(), true)).catch(problem);
   };
   model.on('msg:custom', onMessage);
   const react = { picked: v => explorer?.pick(v, false, true), colour: v => v && explorer?.setColour(v, true), blend: v => explorer?.setBlend(v, true), map: v => v && explorer?.setMap(v, true) };

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MANY_NODES', 'TEXTS_A_PART', 'LOOKED_AT', 'packed', 'packed_lists', 'packed_places', 'packed_vectors',
-           'packed_column', 'explorer_data', 'first_picture', 'movers', 'zoom_labels', 'explorer_source']
+           'packed_column', 'explorer_data', 'first_picture', 'movers', 'zoom_labels', 'packed_gains',
+           'explorer_source']
 
 # %% ../../nbs/views/15_packing.ipynb #21a59286
 import base64
@@ -19,6 +20,7 @@ import scipy.sparse as sp
 from ..retrieval.vectors import unit_rows
 from .colours import best_column, history_values, scale_of
 from .zooms import COMMON, values_of_nodes, labels_at_zooms
+from .gains import gains_of_users
 from .maps import noise_told
 from .nodes import WHO, check_projection, colour_values, node_table
 from .person import packed_people
@@ -109,6 +111,7 @@ def explorer_data(
     }
     parts: dict[str, dict | list] = {'scene': first_picture(scene, projection, table), 'names': names}
     parts['lists'] = {name: packed_lists(matrix) for name, matrix in lists.items() if matrix is not None}
+    parts['groups'] = packed_gains(scene)
     people = packed_people(scene)
     if people:
         parts['people'] = people
@@ -188,6 +191,20 @@ def _label(region) -> dict:
     return place | {'level': region.level, 'from': region.start, 'until': region.end}
 
 
+def packed_gains(
+    scene,  # Scene
+) -> dict:  # stop, and gains where there are two sides
+    """What groups of users are compared on, for a browser, and the words that say nothing."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    found = gains_of_users(scene)
+    part: dict = {'stop': sorted(ENGLISH_STOP_WORDS)}
+    if len(found):
+        every = found.reindex(range(scene.data.n_users))
+        part['gains'] = {name: packed(every[name], '<f4') for name in every}
+    return part
+
+
 def _moved(projection) -> str:
     """What reshaping changed, beside what another seed would have changed."""
     both = getattr(projection, 'record', {}).get('before_after')
@@ -198,8 +215,8 @@ def _moved(projection) -> str:
 
 
 def explorer_source() -> tuple:  # (JavaScript, CSS)
-    """The explorer's own files: points.js and explorer.js make one module."""
+    """The explorer's own files: points.js, cohorts.js and explorer.js make one module."""
     folder = files('promax_nb.views')
-    names = 'points.js', 'explorer.js', 'explorer.css', 'person.css'
-    drawing, explorer, look, people = ((folder / name).read_text(encoding='utf-8') for name in names)
-    return f'{drawing}\n{explorer}', f'{look}\n{people}'
+    names = 'points.js', 'cohorts.js', 'explorer.js', 'explorer.css', 'person.css'
+    drawing, groups, explorer, look, people = ((folder / name).read_text(encoding='utf-8') for name in names)
+    return f'{drawing}\n{groups}\n{explorer}', f'{look}\n{people}'

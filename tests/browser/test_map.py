@@ -259,6 +259,39 @@ def test_page_lasso_selects_and_saves(small, tmp_path):
     assert_clean(m.watched)
 
 
+def test_page_groups_stand_side_by_side(small, tmp_path):
+    """Kept by hand, compared by the browser as `cohort` does it."""
+    from promax_nb.views.cohorts import cohort
+
+    scene, m = small
+    m.drag('lasso', 0.6)
+    m.root.locator('.px-keepA').click()
+    m.root.locator('.px-clear').click()
+    m.root.locator('.px-groups').get_by_text('rest').first.wait_for()
+    group = [i for i in m.ask('Array.from(e.groups.kept.A)') if i < scene.data.n_users]
+    seen, made = m.ask('e.groups.compare("user")'), cohort(scene, group)
+    assert [g[1] for g in seen['groups']] == [made.groups['A'].tolist(), made.groups['rest'].tolist()]
+    for table, mine, said in ((made.attributes, seen['attributes'], 'value'), (made.words, seen['words'], 'word')):
+        assert len(mine) == len(table)
+        there = {(row.get('attribute'), row[said]): row for row in mine}
+        for row in table.to_dict('records'):
+            other = there[row.get('attribute'), row[said]]
+            assert other['counts'] == [row['A count'], row['rest count']] and abs(other['z'] - row['z']) < 1e-9
+    if len(made.gains):
+        cells = [cell for gain in seen['gains'] for cell in gain['cells'][:2]]
+        for cell, row in zip(cells, made.gains[made.gains.group != 'A - rest'].to_dict('records'), strict=True):
+            assert abs(cell['middle'] - row['middle']) < 1e-5 and cell['users'] == row['users']
+            assert abs(cell['low'] - row['low']) < 0.02, 'other draws, the same interval'
+    screenshot(m.root, 'map-page-groups')
+    with m.page.expect_download() as got:
+        m.root.locator('.px-savegroups').click()
+    got.value.save_as(tmp_path / 'groups.csv')
+    assert (tmp_path / 'groups.csv').read_text().startswith('"what","value","group","count"')
+    m.root.get_by_role('button', name='let go of A').first.click()
+    m.root.locator('.px-groups').wait_for(state='hidden')
+    assert_clean(m.watched)
+
+
 def test_page_a_new_selection_replaces_the_drawn_one(small):
     """A lasso inside an earlier box is a new lasso, and a search after it shows what was found."""
     _, m = small
@@ -378,6 +411,9 @@ def test_lab_lasso_and_box_give_a_frame(book, lab_map, mode):
     assert 0 < len(frame) < 120 and [sum(r['kind'] == k for r in frame) for k in ('user', 'item')] == [users, items]
     assert {'node', 'kind', 'row', 'id', 'name', 'profile'} <= set(frame[0])
     screenshot(m.root, f'map-lab-{mode}')
+    m.root.locator('.px-keepB').click()
+    assert book.until('len(explorer.cohorts.get("B", []))', lambda n: n == users + items)
+    book.run('explorer.keep("B", [])')
     m.root.locator('.px-clear').click()
     assert book.until('explorer.selected', lambda f: f == []) == []
     assert_clean(book)
