@@ -1210,7 +1210,7 @@ def test_ids_stand_wherever_a_user_or_an_item_is_asked_for(scene, browser):
     assert explorer.user == 3 and distributions(scene, user).equals(distributions(scene, 3))
     near = user[:-1]
     such = f"an id such as '{scene.data.users.user[0]}'"
-    for wrong, said in ((near, 'no user is called'), (True, such), (10**6, 'a whole number')):
+    for wrong, said in ((near, 'no user is called'), (True, such), (10**6, 'a row number')):
         with pytest.raises(ValueError, match=said):
             scene.row('user', wrong)
     with pytest.raises(Exception, match='no item is called'):

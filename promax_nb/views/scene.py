@@ -248,7 +248,7 @@ class Scene:
             named = f'an id such as {harmless(facts[kind].iloc[0], 40)!r}'
             raise ValueError(
                 f'{harmless(who, 60)} is neither an id nor a row of the {kind}s: use {named}, '
-                f'or a whole number from 0 to {n - 1}.'
+                f'or a row number from 0 to {n - 1}.'
             )
         return int(who)
 
