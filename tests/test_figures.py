@@ -977,7 +977,7 @@ def no_test(scene):
         (lambda s: distributions(s, M), f'from 0 to {M - 1}'),
         (lambda s: distributions(s, -1), 'row number'),
         (lambda s: distributions(s, True), 'row number'),
-        (lambda s: distribution_plot(s, 'r0001'), 'row number'),
+        (lambda s: distribution_plot(s, 'nobody'), 'no user is called'),
         (lambda s: distributions(s, 0, tau=0), 'above 0'),
         (lambda s: distributions(s, 0, teacher_tau=-0.1), 'teacher_tau'),
         (lambda s: distributions(s, 0, tau=float('nan')), 'above 0'),
