@@ -83,6 +83,7 @@ from promax_nb.views.whatif import DistributionExplorer
 from promax_nb.views.candidates import CandidateExplorer
 from promax_nb.views.pairs import PairBrowser
 from promax_nb.views.tastebox import TasteBox
+from promax_nb.views.workbench import Workbench
 
 # the whole chain, and teaching
 from promax_nb.experiment import experiment, load_data

@@ -1,6 +1,7 @@
 """Lessons: each keeps its form, runs as a learner finds it, meets typical mistakes with a helpful word, and accepts
 the model answers."""
 
+import ast
 import json
 import os
 import re
@@ -88,16 +89,17 @@ def test_head(path):
 def test_prompts_exercises_and_notes(path):
     book = read(path)
     source = '\n'.join(c.source for c in code(book))
-    assert re.search(r'^predict\(', source, re.M) and not re.search(r'^#\|', source, re.M), (
-        'a prediction; no nbdev directive'
-    )
+    assert re.search(r'^guess_1 = predict\(', source, re.M) and '.met(' in source, 'a prediction, and it is met again'
+    assert not re.search(r'^#\|', source, re.M), 'no nbdev directive'
     found, notes = exercises(book), book.cells[-1]
     assert (
         len(found) >= 2
         and list(found) == list(range(1, len(found) + 1))
         and all(a is not None for a, _ in found.values())
     )
-    assert all('hint=' in c.source for _, c in found.values())
+    hints = [re.search(r'(?s)^hints = (\(.*?\n\))$', c.source, re.M) for _, c in found.values()]
+    assert all(len(ast.literal_eval(hint[1])) == 2 for hint in hints), 'two hints'
+    assert all(c.metadata['jupyter']['source_hidden'] for _, c in found.values()), 'a check is folded'
     assert (
         notes.cell_type == 'markdown'
         and notes.source.startswith('<details>')

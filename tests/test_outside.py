@@ -382,7 +382,7 @@ def test_vectors_of_implicit_are_explained(shop, theirs):
 def test_vectors_of_implicit_are_mapped(shop, theirs, monkeypatch):
     """A scene of arrays, without a fit of ours. UMAP, slow to start and tested elsewhere, is two directions here."""
     for room in (maps, layout):
-        monkeypatch.setattr(room, 'umap_layout', lambda vectors, *_, **__: np.asarray(vectors)[:, :2])
+        monkeypatch.setattr(room, 'layout_alone', lambda vectors, *_, **__: np.asarray(vectors)[:, :2])
     data, rng = shop.data, np.random.default_rng(0)
     profiles = rng.normal(size=(data.n_users, 4)), rng.normal(size=(data.n_items, 4))
     turn = np.linalg.qr(rng.normal(size=(theirs.pair[0].shape[1],) * 2))[0]

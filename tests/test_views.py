@@ -106,8 +106,9 @@ class Card:
 def test_pieces_of_html_go_in_as_they_are(tmp_path):
     parts = {'one': tag('p', 'a ', tag('i', 'piece')), 'two': Card(), 'three': '<i>a text</i>'}
     page = save_html(parts, tmp_path / 'a.html').read_text(encoding='utf-8')
-    assert '<h2>one</h2><p>a <i>piece</i></p>' in page and '<h2>two</h2><p>a <b>&lt;card&gt;</b></p>' in page
-    assert '<h2>three</h2><pre>&lt;i&gt;a text&lt;/i&gt;</pre>' in page
+    assert '<h2 id="one">one</h2><p>a <i>piece</i></p>' in page
+    assert '<h2 id="two">two</h2><p>a <b>&lt;card&gt;</b></p>' in page
+    assert '<h2 id="three">three</h2><pre>&lt;i&gt;a text&lt;/i&gt;</pre>' in page
 
 
 def test_what_is_no_data_gets_a_sentence():

@@ -32,14 +32,28 @@ def lifts(
     of_there,  # how many others there are, one number or (n,)
 ) -> pd.DataFrame:  # n rows: lift (ratio of shares), low, high (95 %), z
     """How many times as frequent values are in a group as among others, with Katz's interval."""
-    here, of_here, there, of_there = (np.asarray(x, float) for x in (here, of_here, there, of_there))
+    here, of_here, there, of_there = (
+        np.asarray(x, float) for x in (here, of_here, there, of_there)
+    )
     with np.errstate(divide='ignore', invalid='ignore'):
         lift = (here / of_here) / (there / of_there)
-    log = np.log((here + 0.5) / (of_here + 0.5)) - np.log((there + 0.5) / (of_there + 0.5))
-    variance = 1 / (here + 0.5) - 1 / (of_here + 0.5) + 1 / (there + 0.5) - 1 / (of_there + 0.5)
+    log = np.log((here + 0.5) / (of_here + 0.5)) - np.log(
+        (there + 0.5) / (of_there + 0.5)
+    )
+    variance = (
+        1 / (here + 0.5)
+        - 1 / (of_here + 0.5)
+        + 1 / (there + 0.5)
+        - 1 / (of_there + 0.5)
+    )
     error = np.sqrt(np.maximum(variance, 0))
-    z = np.divide(log, error, out=np.zeros_like(log + error), where=error > 0)
-    ends = {'low': np.exp(log - 1.96 * error), 'high': np.exp(log + 1.96 * error)}
+    z = np.divide(
+        log, error, out=np.zeros_like(log + error), where=error > 0
+    )
+    ends = {
+        'low': np.exp(log - 1.96 * error),
+        'high': np.exp(log + 1.96 * error),
+    }
     return pd.DataFrame({'lift': lift} | ends | {'z': z})
 
 # %% ../../nbs/views/16_cohorts.ipynb #02c73d60
@@ -53,9 +67,13 @@ def rows_of(
     given = [who] if isinstance(who, str) else list(who)
     if given and all(isinstance(each, (bool, np.bool_)) for each in given):
         if len(given) != n:
-            raise ValueError(f'the mask has {len(given)} values but there are {n} {kind}s: give one each.')
+            raise ValueError(
+                f'the mask has {len(given)} values but there are {n} {kind}s: give one each.'
+            )
         return np.flatnonzero(given)
-    return np.unique(np.array([scene.row(kind, each) for each in given], np.int64))
+    return np.unique(
+        np.array([scene.row(kind, each) for each in given], np.int64)
+    )
 
 
 def _groups(scene, users, against, kind, names) -> dict:
@@ -66,7 +84,9 @@ def _groups(scene, users, against, kind, names) -> dict:
         groups[names[1]] = rows_of(scene, against, kind)
     for name, rows in groups.items():
         if not len(rows):
-            raise ValueError(f'group {harmless(name, 60)} has no {kind}s: name at least one.')
+            raise ValueError(
+                f'group {harmless(name, 60)} has no {kind}s: name at least one.'
+            )
     inside = np.concatenate(list(groups.values()))
     return groups | {'rest': np.setdiff1d(np.arange(n), inside)}
 
@@ -84,14 +104,24 @@ def _counted(has, groups: dict, sizes: dict) -> dict:
 def _apart(first: pd.DataFrame, groups: dict, sizes: dict) -> pd.DataFrame:
     """The table with the lift of the first group against the second one."""
     one, other = list(groups)[:2]
-    ratio = lifts(first[f'{one} count'], sizes[one], first[f'{other} count'], sizes[other])
+    ratio = lifts(
+        first[f'{one} count'],
+        sizes[one],
+        first[f'{other} count'],
+        sizes[other],
+    )
     return pd.concat([first, ratio], axis=1)
 
 
 def _surest(table: pd.DataFrame, groups: dict) -> pd.DataFrame:
     """What at least three of the groups that are compared have, the surest difference first, in either direction."""
     often = sum(table[f'{name} count'] for name in list(groups)[:2]) >= 3
-    order = table.loc[often, 'z'].abs().sort_values(ascending=False, kind='stable').index
+    order = (
+        table.loc[often, 'z']
+        .abs()
+        .sort_values(ascending=False, kind='stable')
+        .index
+    )
     return table.loc[order].reset_index(drop=True)
 
 
@@ -107,17 +137,28 @@ def _attributes(columns: pd.DataFrame, groups: dict) -> pd.DataFrame:
             continue
         codes, texts = pd.factorize(values)
         has = codes[:, None] == np.arange(len(texts))
-        sizes = {group: int(known[rows].sum()) for group, rows in groups.items()}
-        table = pd.DataFrame({'attribute': name, 'value': texts} | _counted(has, groups, sizes))
+        sizes = {
+            group: int(known[rows].sum()) for group, rows in groups.items()
+        }
+        table = pd.DataFrame(
+            {'attribute': name, 'value': texts}
+            | _counted(has, groups, sizes)
+        )
         tables.append(_apart(table, groups, sizes))
-    return _surest(pd.concat(tables, ignore_index=True), groups) if tables else pd.DataFrame()
+    return (
+        _surest(pd.concat(tables, ignore_index=True), groups)
+        if tables
+        else pd.DataFrame()
+    )
 
 
 def _words(texts, groups: dict) -> pd.DataFrame:
     """Every word of the profiles that the writer does not put everywhere."""
     words = NodeWords(texts, np.zeros(len(texts), int))
     sizes = {name: len(rows) for name, rows in groups.items()}
-    table = pd.DataFrame({'word': words.vocabulary} | _counted(words.has, groups, sizes))
+    table = pd.DataFrame(
+        {'word': words.vocabulary} | _counted(words.has, groups, sizes)
+    )
     return _surest(_apart(table, groups, sizes)[~words.furniture], groups)
 
 # %% ../../nbs/views/16_cohorts.ipynb #51555b62
@@ -136,7 +177,11 @@ def _difference_row(one: tuple, other: tuple) -> dict:
     if first_draws is None or second_draws is None:
         return {'middle': np.nan, 'low': np.nan, 'high': np.nan}
     low, high = interval(first_draws - second_draws)
-    return {'middle': first['middle'] - second['middle'], 'low': low, 'high': high}
+    return {
+        'middle': first['middle'] - second['middle'],
+        'low': low,
+        'high': high,
+    }
 
 
 def _gains(found: pd.DataFrame, groups: dict) -> pd.DataFrame:
@@ -144,20 +189,34 @@ def _gains(found: pd.DataFrame, groups: dict) -> pd.DataFrame:
     rows: list = []
     if not len(found):
         return pd.DataFrame()
-    measures = {f'gain in {metric}': found[f'{metric} after'] - found[f'{metric} before'] for metric in GAINED}
+    measures = {
+        f'gain in {metric}': found[f'{metric} after']
+        - found[f'{metric} before']
+        for metric in GAINED
+    }
     measures['lists in common'] = found['lists in common']
     for name, values in measures.items():
         made: list = []
         for number, (group, members) in enumerate(groups.items()):
             mine = found.index.intersection(members)
             made.append(_mean_row(values.loc[mine].to_numpy(), number))
-            row = {'measure': name, 'group': group, 'users': len(mine)} | made[-1][0]
+            row = {
+                'measure': name,
+                'group': group,
+                'users': len(mine),
+            } | made[-1][0]
             if name.startswith('gain in '):
                 metric = name.removeprefix('gain in ')
-                row |= {side: found.loc[mine, f'{metric} {side}'].mean() for side in ('before', 'after')}
+                row |= {
+                    side: found.loc[mine, f'{metric} {side}'].mean()
+                    for side in ('before', 'after')
+                }
             rows.append(row)
         first, second = list(groups)[:2]
-        rows.append({'measure': name, 'group': f'{first} - {second}'} | _difference_row(*made[:2]))
+        rows.append(
+            {'measure': name, 'group': f'{first} - {second}'}
+            | _difference_row(*made[:2])
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/views/16_cohorts.ipynb #0b3a682a
@@ -172,7 +231,10 @@ class Cohort:
     gains: pd.DataFrame  # measure, group, users, middle, low, high, before, after; empty for items, without two sides
 
     def __repr__(self):
-        sizes = [f'{harmless(name, 40)}: {len(rows):,} {self.kind}s' for name, rows in self.groups.items()]
+        sizes = [
+            f'{harmless(name, 40)}: {len(rows):,} {self.kind}s'
+            for name, rows in self.groups.items()
+        ]
         return f'Cohort of {", ".join(sizes)}'
 
     def _repr_html_(self):
@@ -185,18 +247,30 @@ def cohort(
     against=None,  # the group to compare it with; None: everybody else
     kind: str = 'user',  # or 'item': then `users` and `against` are items
     names: tuple = ('A', 'B'),  # of the groups
-    table: pd.DataFrame | None = None,  # from `node_table`, where it is known
+    table: pd.DataFrame
+    | None = None,  # from `node_table`, where it is known
 ) -> Cohort:
     """A group beside another one, or the rest: attributes, words of profiles, gains, how much of the lists stayed."""
     if kind not in ('user', 'item'):
-        raise ValueError(f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'.")
+        raise ValueError(
+            f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'."
+        )
     groups = _groups(scene, users, against, kind, names)
-    columns, _ = history_values(scene, node_table(scene, neighbours=None) if table is None else table)
+    columns, _ = history_values(
+        scene,
+        node_table(scene, neighbours=None) if table is None else table,
+    )
     mine = columns[columns['kind'] == kind].reset_index(drop=True)
     gains = pd.DataFrame()
     if kind == 'user':
         gains = _gains(gains_of_users(scene), groups)
-    return Cohort(kind, groups, _attributes(mine, groups), _words(mine['profile'].tolist(), groups), gains)
+    return Cohort(
+        kind,
+        groups,
+        _attributes(mine, groups),
+        _words(mine['profile'].tolist(), groups),
+        gains,
+    )
 
 # %% ../../nbs/views/16_cohorts.ipynb #f4f1b5d7
 _NOTE = (
@@ -207,15 +281,30 @@ _NOTE = (
 
 def _share_cell(count: int, share: float, place: int) -> Safe:
     """A share as a bar and in words."""
-    bar = tag('span', tag('i', style=f'width:{100 * share:.1f}%'), class_=f'pm-share pm-group{place}')
+    bar = tag(
+        'span',
+        tag('i', style=f'width:{100 * share:.1f}%'),
+        class_=f'pm-share pm-group{place}',
+    )
     return tag('td', bar, f'{share:.0%} ', tag('small', f'{count:,}'))
 
 
 def _lift_cell(row) -> Safe:
     """How many times as frequent."""
-    words = 'only here' if np.isinf(row.lift) else '' if np.isnan(row.lift) else f'× {row.lift:.2f}'
+    words = (
+        'only here'
+        if np.isinf(row.lift)
+        else ''
+        if np.isnan(row.lift)
+        else f'× {row.lift:.2f}'
+    )
     ends = tag('small', f' {row.low:.2f} to {row.high:.2f}')
-    return tag('td', words, ends, class_='pm-sure' if abs(row.z) > SURE else 'pm-unsure')
+    return tag(
+        'td',
+        words,
+        ends,
+        class_='pm-sure' if abs(row.z) > SURE else 'pm-unsure',
+    )
 
 
 def _value_rows(table: pd.DataFrame, groups: list, most: int) -> list:
@@ -223,9 +312,25 @@ def _value_rows(table: pd.DataFrame, groups: list, most: int) -> list:
     lines = []
     for row in table.head(most).itertuples():
         values = table.loc[row.Index]
-        said = f'{row.attribute}: {row.value}' if 'attribute' in table else row.word
-        cells = [_share_cell(values[f'{name} count'], values[f'{name} share'], place) for place, name in groups]
-        lines.append(tag('tr', tag('th', said, scope='row', limit=80), cells, _lift_cell(row)))
+        said = (
+            f'{row.attribute}: {row.value}'
+            if 'attribute' in table
+            else row.word
+        )
+        cells = [
+            _share_cell(
+                values[f'{name} count'], values[f'{name} share'], place
+            )
+            for place, name in groups
+        ]
+        lines.append(
+            tag(
+                'tr',
+                tag('th', said, scope='row', limit=80),
+                cells,
+                _lift_cell(row),
+            )
+        )
     return lines
 
 
@@ -234,13 +339,24 @@ def _mean_cell(row, scale: tuple, percent: bool) -> Safe:
     if not np.isfinite(row['middle']):
         return tag('td', '')
     form = '{:.0%}' if percent else '{:+.4f}'
-    middle, low, high = (form.format(row[name]) for name in ('middle', 'low', 'high'))
+    middle, low, high = (
+        form.format(row[name]) for name in ('middle', 'low', 'high')
+    )
     ends = f' {low} to {high}' if np.isfinite(row['low']) else ''
     known = row['before'] if 'before' in row else np.nan
-    whole = f'{known:.4f} → {row["after"]:.4f}' if np.isfinite(known) else ''
+    whole = (
+        f'{known:.4f} → {row["after"]:.4f}' if np.isfinite(known) else ''
+    )
     decided = not row['low'] <= 0 <= row['high']
-    beam = beam_html(dict(row, decided=decided, said=f'{middle}{ends} {whole}'), *scale)
-    return tag('td', beam, tag('b', middle) if decided else middle, tag('small', ends))
+    beam = beam_html(
+        dict(row, decided=decided, said=f'{middle}{ends} {whole}'), *scale
+    )
+    return tag(
+        'td',
+        beam,
+        tag('b', middle) if decided else middle,
+        tag('small', ends),
+    )
 
 
 def _gain_rows(gains: pd.DataFrame) -> list:
@@ -248,9 +364,17 @@ def _gain_rows(gains: pd.DataFrame) -> list:
     lines = []
     for measure in dict.fromkeys(gains['measure']):
         mine = gains[gains['measure'] == measure].to_dict('records')
-        ends = [row[name] for row in mine for name in ('low', 'high', 'middle') if np.isfinite(row[name])]
+        ends = [
+            row[name]
+            for row in mine
+            for name in ('low', 'high', 'middle')
+            if np.isfinite(row[name])
+        ]
         reach = max([abs(end) for end in ends] or [1.0]) or 1.0
-        cells = [_mean_cell(row, (-reach, reach), measure == 'lists in common') for row in mine]
+        cells = [
+            _mean_cell(row, (-reach, reach), measure == 'lists in common')
+            for row in mine
+        ]
         lines.append(tag('tr', tag('th', measure, scope='row'), cells))
     return lines
 
@@ -264,15 +388,41 @@ def cohort_html(
     one, other = list(made.groups)[:2]
     heads = []
     for name, rows in made.groups.items():
-        heads.append(tag('th', tag('b', name), tag('small', f' {len(rows):,} {made.kind}s')))
+        heads.append(
+            tag(
+                'th',
+                tag('b', name),
+                tag('small', f' {len(rows):,} {made.kind}s'),
+            )
+        )
     ratio_of = f'{one} / {other}'
-    titles = ('Gain by reshaping', f'{one} − {other}'), ('Attributes', ratio_of), ('Words of profiles', ratio_of)
+    titles = (
+        ('Gain by reshaping', f'{one} − {other}'),
+        ('Attributes', ratio_of),
+        ('Words of profiles', ratio_of),
+    )
     parts = _gain_rows(made.gains) if len(made.gains) else []
-    bodies = parts, _value_rows(made.attributes, groups, most), _value_rows(made.words, groups, most)
+    bodies = (
+        parts,
+        _value_rows(made.attributes, groups, most),
+        _value_rows(made.words, groups, most),
+    )
     rows = []
     for (title, ratio), lines in zip(titles, bodies, strict=True):
         if lines:
-            first = tag('tr', tag('th', tag('b', title), scope='rowgroup'), heads, tag('th', ratio), class_='pm-part')
+            first = tag(
+                'tr',
+                tag('th', tag('b', title), scope='rowgroup'),
+                heads,
+                tag('th', ratio),
+                class_='pm-part',
+            )
             rows.append(tag('tbody', first, lines))
     table = tag('table', rows)
-    return tag('div', plain_style(), table, tag('p', _NOTE.format(sure=SURE)), class_='pm-groups')
+    return tag(
+        'div',
+        plain_style(),
+        table,
+        tag('p', _NOTE.format(sure=SURE)),
+        class_='pm-groups',
+    )

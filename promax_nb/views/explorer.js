@@ -702,12 +702,29 @@ function render({ model, el }) {
 }
 
 // ---------- in a file (save_html): <div class="px-mount" data-scene="1">, and its parts in <script data-scene="1" data-part="...">
+function addressed() {  // what is looked at stands in the address, so that a link leads there: hooks, and what to do at first
+  const at = new URLSearchParams(location.hash.slice(1));
+  let waiting = 0;
+  const write = () => { try { history.replaceState(null, '', `#${at}`); } catch { /* a page in a frame may not */ } };
+  const note = (k, v) => { if (v === '' || v === null) at.delete(k); else at.set(k, v); clearTimeout(waiting); waiting = setTimeout(write, 300); };
+  const begin = async e => {
+    const whole = k => /^\d{1,9}$/.test(at.get(k) ?? '') ? Number(at.get(k)) : -1, blend = Number.parseFloat(at.get('blend'));
+    if (e.column(at.get('colour'))) e.setColour(at.get('colour'), true);
+    if ([...e.map.options].some(o => o.value === at.get('map'))) e.setMap(at.get('map'), true);
+    if (blend >= 0 && blend <= 1) e.setBlend(blend, true);
+    if (whole('node') >= 0 && whole('node') < e.s.n) e.pick(whole('node'), false, true);
+  };
+  return [{ onPick: i => note('node', i < 0 ? null : i), onState: (k, v) => note(k, typeof v === 'number' ? Math.round(v * 1000) / 1000 : v) }, begin];
+}
+
 async function mountAll() {
-  for (const el of document.querySelectorAll('.px-mount')) {
+  for (const [k, el] of document.querySelectorAll('.px-mount').entries()) {
     try {
       const packed = {};
       for (const part of document.querySelectorAll('script[data-part]')) if (part.dataset.scene === el.dataset.scene) packed[part.dataset.part] = () => bytes(part.textContent.trim());
-      el.explorer = await explore(el, packed, {});
+      const [hooks, begin] = k ? [{}, () => {}] : addressed();  // the first map of a page has the address
+      el.explorer = await explore(el, packed, hooks);
+      await begin(el.explorer);
       el.dataset.ready = 'yes';
     } catch (e) { el.replaceChildren(make('div', { class: 'px-alert', role: 'alert', text: `The map cannot be shown: ${e?.message ?? e}` })); }
   }

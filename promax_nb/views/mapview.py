@@ -239,6 +239,15 @@ class MapExplorer(Explorer):
         self.canvas.blend = float(to)
         return self
 
+    def show_map(self, name: str):  # self
+        """Show another map: 'recommender', or a space such as 'profiles'."""
+        self._need_map()
+        known = ['recommender', *(name for name in self.projection.coords if name not in ('base', 'reshaped'))]
+        if name not in known:
+            raise ValueError(f'there is no map {harmless(name, 60)!r}: use one of {", ".join(known)}.')
+        self.canvas.map = name
+        return self
+
     def draw(self):
         """Mark the picked point."""
         if self.canvas is not None:

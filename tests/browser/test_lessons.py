@@ -3,6 +3,7 @@
 The first lesson in every run, all of them with PROMAX_FULL=1 (each takes a kernel of its own).
 """
 
+import ast
 import os
 import re
 from pathlib import Path
@@ -43,6 +44,17 @@ class Lesson(Notebook):
         place.wait_for()
         return place
 
+    def run(self, k: int):
+        """Run a cell that may be folded, and wait for it."""
+        before = self.page.evaluate(f'() => {RAN.format(k)}')
+        self.cell(k)
+        self.page.evaluate(f'k => {{ {PANEL}.content.activeCellIndex = k; }}', k)
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+        self._until(
+            f"() => {RAN.format(k)} > {before} && {PANEL}.sessionContext.session.kernel.status === 'idle'",
+            f'cell {k} to run',
+        )
+
     def type_into(self, k: int, source: str):
         """Click into a code cell, replace what stands there, and run it with Shift+Enter, as a person does."""
         before = self.page.evaluate(f'() => {RAN.format(k)}')
@@ -73,9 +85,12 @@ def opened(browser, lab):
 
 @pytest.mark.parametrize('path', LESSONS if os.environ.get('PROMAX_FULL') else LESSONS[:1], ids=lambda p: p.stem)
 def test_a_class_works_through_a_lesson(opened, path):
+    """As a mediocre student does: a guess by click, two wrong answers, the hints they bring, then the right one."""
     lesson = opened(path)
     assert lesson.failures() == []
-    cells, filled = lesson.book.cells, fill_answers(lesson.book).cells
+    guess_and_meet(lesson)
+    cells = lesson.book.cells
+    filled = {kind: fill_answers(lesson.book, kind).cells for kind in ('mistake', 'answer')}
     exercises = {
         k: re.match(r'(?s).*^exercise\(\s*(\d+),\s*answer_', c.source, re.M)
         for k, c in enumerate(cells)
@@ -84,15 +99,37 @@ def test_a_class_works_through_a_lesson(opened, path):
     exercises = {k: int(m[1]) for k, m in exercises.items() if m}
     assert len(exercises) >= 2
     for k, n in exercises.items():
-        box = lesson.cell(k).get_by_role('note').filter(has_text=f'○ Exercise {n}: not answered yet.')
-        box.wait_for()
-        assert re.search(r'not answered yet\. \S+ \S+', box.inner_text()), 'a hint stands behind it'
+        lesson.cell(k).get_by_role('note').filter(has_text=f'○ Exercise {n}: not answered yet. Hints come').wait_for()
     screenshot(lesson, f'lesson-{path.stem}-open')
     for k, n in exercises.items():
         at = next(j for j, c in enumerate(cells) if c.source.startswith(f'answer_{n} = None'))
-        lesson.type_into(at, filled[at].source)
-        lesson.type_into(k, cells[k].source)
+        first, second = ast.literal_eval(re.search(r'(?s)^hints = (\(.*?\n\))', cells[k].source, re.M)[1])
+        tries = (filled['mistake'][at].source, first, second), (f'answer_{n} = -1e99', second, None)
+        for wrong, seen, hidden in tries:
+            lesson.type_into(at, wrong)
+            lesson.run(k)
+            box = lesson.cell(k).get_by_role('note').filter(has_text=f'↻ Exercise {n}: not yet.')
+            box.filter(has_text=seen).wait_for()
+            assert hidden is None or hidden not in box.inner_text()
+        screenshot(lesson, f'lesson-{path.stem}-wrong-{n}')
+        lesson.type_into(at, filled['answer'][at].source)
+        lesson.run(k)
         lesson.cell(k).get_by_role('note').filter(has_text=f'✓ Exercise {n}: right.').wait_for()
-        screenshot(lesson, f'lesson-{path.stem}-right-{n}')
     assert lesson.failures() == []
     assert_clean(lesson)
+
+
+def guess_and_meet(lesson):
+    """Click a wrong choice of the first prediction, and meet it beside the result."""
+    sources = [c.source for c in lesson.book.cells]
+    asked = next(k for k, source in enumerate(sources) if source.startswith('guess_1 = predict('))
+    met = next(k for k, source in enumerate(sources) if re.search(r'^guess_1\.met\(', source, re.M))
+    choices = lesson.cell(asked).get_by_role('radio')
+    right = lesson.cell(met).get_by_role('note').filter(has_text='Your guess: none was made. It is: ').inner_text()
+    labels = [text.strip() for text in lesson.cell(asked).locator('label').all_inner_texts() if text.strip()]
+    wrong = next(k for k, label in enumerate(labels) if f'It is: {label}' not in right)
+    lesson.cell(asked)
+    choices.nth(wrong).check()
+    lesson.run(met)
+    lesson.cell(met).get_by_role('note').filter(has_text=f'Your guess: {labels[wrong]}. It is: ').wait_for()
+    screenshot(lesson, f'lesson-{lesson.name}-guess')

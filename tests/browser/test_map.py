@@ -22,13 +22,14 @@ waiting.add_class('t-wait')
 waiting'''
 CELLS = [
     'from browser.hostile import flat_maps, hostile_scene, small_scene\n'
-    'from promax_nb.all import CandidateExplorer, MapExplorer, ProfileBrowser',
+    'from promax_nb.all import CandidateExplorer, MapExplorer, ProfileBrowser, Workbench',
     'scene, hostile = small_scene(), hostile_scene()',
     "explorer = MapExplorer(scene, flat_maps(scene))\nexplorer.add_class('t-map')\nexplorer",
     "browser, cand = ProfileBrowser(scene), CandidateExplorer(scene)\nbrowser.add_class('t-browser')\n"
     'explorer.link(browser, cand)\nbrowser',
     SLOW,
     "bad = MapExplorer(hostile, flat_maps(hostile, True))\nbad.add_class('t-bad')\nbad",
+    "desk = Workbench(scene, flat_maps(scene))\ndesk.add_class('t-desk')\ndesk",
 ]
 
 # Press every second button of the selection's list, and read the card that it opens: names hold the texts of even
@@ -292,6 +293,26 @@ def test_page_groups_stand_side_by_side(small, tmp_path):
     assert_clean(m.watched)
 
 
+def test_page_its_address_leads_back(exported):
+    """What is looked at is in the address; another page opens there; a made-up address does no harm."""
+    _, m = exported(small_scene())
+    m.click(m.alone(range(60)))
+    node = m.ask('e.state.picked')
+    m.root.locator('.px-colour').select_option('interactions')
+    m.root.locator('.px-blend').press('End')
+    m.page.wait_for_function('() => location.hash.includes("blend=1") && location.hash.includes("node=")')
+    address = m.page.url
+    assert f'node={node}' in address and 'colour=interactions' in address
+    bad = '#node=1e9&colour=<img src=x onerror=__hit(1)>&map=__proto__&blend=9'
+    for given, there in ((address, node), (address.split('#')[0] + bad, -1)):
+        m.page.goto('about:blank')
+        m.page.goto(given)
+        seen = Map(m.watched)
+        seen.page.wait_for_function('() => document.querySelector(".px-mount").dataset.ready')
+        assert seen.ask('e.state.picked') == there and seen.ask('e.state.blend') == (there >= 0)
+    assert_clean(m.watched)
+
+
 def test_page_a_new_selection_replaces_the_drawn_one(small):
     """A lasso inside an earlier box is a new lasso, and a search after it shows what was found."""
     _, m = small
@@ -486,3 +507,24 @@ def test_lab_follows_the_dark_theme(book, lab_map):
 
 def test_lab_hostile_texts_stay_texts(book):
     see_everything_hostile(Map(book, '.t-bad'), 'map-lab-hostile')
+
+
+def test_lab_the_workbench_follows(book):
+    """Picked in the list, shown on the map; clicked on the map, shown in the middle and behind the tabs."""
+    desk = book.page.locator('.t-desk')
+    book.page.set_viewport_size({'width': 1720, 'height': 1000})
+    desk.scroll_into_view_if_needed()
+    m = Map(book, '.t-desk')
+    assert not m.card.is_visible(), 'the person stands beside the map, once'
+    desk.get_by_role('listbox', name='Results').select_option(index=4)
+    assert book.until('desk.map.picked', lambda p: p == ['user', 4])
+    m.page.wait_for_function('e => e.explorer.state.picked === 4', arg=m.root.element_handle())
+    node = m.alone(range(60))
+    m.page.mouse.click(*m.spots([node])[0])
+    kind, row = ('user', node) if node < 60 else ('item', node - 60)
+    assert book.until('desk.picked', lambda p: p == [kind, row])
+    desk.get_by_role('tab', name='distribution').click()
+    assert book.until('[desk.tab, desk.distribution.user]', lambda seen: seen == ['distribution', row])
+    desk.get_by_role('tab', name='person').click()
+    screenshot(desk, 'workbench')
+    assert_clean(book)
