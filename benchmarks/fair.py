@@ -384,7 +384,8 @@ def main(arguments=None):
         return
     from fair_table import collected  # reads what is there
 
-    write_json(options.collect, collected(options))
+    before = json.loads(options.collect.read_text(encoding='utf-8')) if options.collect.exists() else {}
+    write_json(options.collect, before | collected(options))  # cells that were trained in another folder stay
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from promax_nb.data.interactions import RecData
 from promax_nb.models.scorers import as_scorer
 from promax_nb.views.cohorts import SURE, cohort, cohort_html, lifts, rows_of
 from promax_nb.views.gains import gains_of_users
+from promax_nb.views.regions import NodeWords
 from promax_nb.views.scene import Scene, as_scene
 
 M, N = 60, 30
@@ -102,3 +103,10 @@ def test_hostile_texts_are_texts_and_one_side_has_no_gains(scene):
     assert cohort(alone, range(20)).gains.empty and 'Gain by' not in cohort_html(cohort(alone, range(20)))
     items = cohort(scene, [f'i{k:02}' for k in range(0, N, 3)], kind='item')
     assert items.gains.empty and items.attributes.iloc[0]['value'] == 'tea'
+
+
+def test_a_phrase_with_a_word_of_the_template_is_the_templates():
+    texts = [f'enjoys {"green tea" if k % 4 == 0 else f"thing{chr(97 + k % 7)}"} daily' for k in range(40)]
+    words = NodeWords(texts, np.zeros(40, int), phrases=True)
+    told = dict(zip(words.vocabulary, words.furniture, strict=True))
+    assert told['enjoys'] and told['enjoys green'] and told['tea daily'] and not told['green tea'] and not told['tea']

@@ -40,7 +40,9 @@ class NodeWords:
         except ValueError:  # no words at all
             self.has, self.vocabulary = sp.csr_matrix((len(self.texts), 0)), np.array([], object)
         kinds = [self.share(groups == kind) for kind in np.unique(groups)]
-        self.furniture = np.max(kinds, 0) > common
+        often = np.max(kinds, 0) > common
+        worn = set(self.vocabulary[often])  # a phrase with such a word in it is the writer's too
+        self.furniture = np.array([not worn.isdisjoint(phrase.split()) for phrase in self.vocabulary], bool)
 
     def share(self, rows) -> np.ndarray:
         """(v,) share of some texts that have each word."""
