@@ -4,7 +4,7 @@ BIN := .venv/bin
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-full test-outside install docs docs-readme pictures measure-lessons execute clean
+.PHONY: demo test test-full test-outside install docs docs-readme pictures class measure-lessons execute clean
 
 install: .venv/installed
 
@@ -51,6 +51,10 @@ pictures: install
 # README.md from nbs/index.ipynb
 docs-readme: install
 	$(BIN)/python tests/frame.py --write-readme
+
+# every lesson twice, for a class: lessons-for-class/student without answers, lessons-for-class/teacher with them
+class: install
+	$(BIN)/python docs/class_copies.py lessons-for-class
 
 # time and memory of every lesson, into its badge
 measure-lessons: install

@@ -118,6 +118,26 @@ def test_outputs_are_stored(path):
     assert not [o for c in code(book) for o in c.outputs if o.output_type == 'error' or o.get('name') == 'stderr']
 
 
+def test_a_class_gets_lessons_without_answers_and_the_teacher_with_them(tmp_path, capsys):
+    import class_copies
+
+    assert class_copies.main([str(tmp_path)]) == 0 and f'{len(LESSONS)} lessons each' in capsys.readouterr().out
+    for path in LESSONS:
+        lesson = read(path)
+        student, teacher = (read(tmp_path / name / path.name) for name in ('student', 'teacher'))
+        assert len(student.cells) == len(lesson.cells) - 1 and 'Instructor notes' not in str(student)
+        assert all(a.source.startswith(f'answer_{n} = None') for n, (a, _) in exercises(student).items())
+        for number, answer in teach.model_answers(lesson).items():
+            assert answer in [c.source for c in code(teacher)], f'answer {number} is not in its place'
+            assert answer not in str([c.source for c in student.cells])
+        assert 'Instructor notes' in teacher.cells[-1].source
+        assert not [c for c in code(teacher) if c.metadata.get('jupyter')], 'the checks are open'
+    filled = (tmp_path / 'student' / LESSONS[0].name).read_bytes()
+    assert class_copies.main([str(tmp_path)]) == 2 and 'is there already' in capsys.readouterr().err
+    assert (tmp_path / 'student' / LESSONS[0].name).read_bytes() == filled
+    assert class_copies.main([str(tmp_path), '--overwrite']) == 0
+
+
 def test_badges_say_what_was_measured(tmp_path):
     known = json.loads((FOLDER / 'measured.json').read_text(encoding='utf-8'))
     assert sorted(known) == [p.stem for p in LESSONS]
