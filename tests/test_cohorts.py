@@ -105,6 +105,11 @@ def test_hostile_texts_are_texts_and_one_side_has_no_gains(scene):
     assert items.gains.empty and items.attributes.iloc[0]['value'] == 'tea'
 
 
+def test_who_is_in_both_groups_is_told(scene):
+    assert '5 users are in both groups' in cohort_html(cohort(scene, range(20), range(15, 40)))
+    assert 'in both' not in cohort_html(cohort(scene, range(20), range(20, 40)))
+
+
 def test_a_phrase_with_a_word_of_the_template_is_the_templates():
     texts = [f'enjoys {"green tea" if k % 4 == 0 else f"thing{chr(97 + k % 7)}"} daily' for k in range(40)]
     words = NodeWords(texts, np.zeros(40, int), phrases=True)

@@ -146,7 +146,14 @@ class Groups {
     const [one, other] = made.groups.map(g => g[0]), values = (list, said) => list.slice(0, 10).map(f => make('tr', {}, make('th', { scope: 'row' }, make('bdi', { text: said(f) })), ...f.counts.map((n, k) => this.share(n, f.sizes[k], k)), this.ratio(f)));
     this.box.replaceChildren(make('div', { class: 'px-grouphead' }, make('h3', { text: 'Groups side by side' }), ...switches, make('button', { type: 'button', class: 'px-savegroups', text: 'save as CSV', onclick: e.guard(() => this.csv()) })),
       make('table', {}, ...body('Gain by reshaping', `${one} − ${other}`, made.gains.map(g => this.means(g))), ...body('Attributes', `${one} / ${other}`, values(made.attributes, f => `${f.attribute}: ${f.value}`)), ...body('Words of profiles', `${one} / ${other}`, values(made.words, f => f.word))),
+      ...this.bothNote(made),
       make('p', { text: `Bold: more than ${SURE} standard errors from 1 (many values are looked at). Ratio of shares with a 95 % interval; gains with a 95 % bootstrap interval over users with held-out items.` }));
+  }
+
+  bothNote({ groups, kind }) {  // who is in two groups counts in both
+    if (groups.length < 3) return [];
+    const first = new Set(groups[0][1]), both = groups[1][1].filter(r => first.has(r)).length;
+    return both ? [make('p', { class: 'px-both', text: `${count(both)} ${kind}s are in both groups and count in each: the groups differ more than the table can show, and the interval of the difference is too wide.` })] : [];
   }
 
   head([name, rows], place, kind) {

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SURE', 'lifts', 'rows_of', 'Cohort', 'cohort', 'cohort_html']
 
-# %% ../../nbs/views/16_cohorts.ipynb #88a83a15
+# %% ../../nbs/views/16_cohorts.ipynb #d1e829a0
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from .regions import NodeWords
 from .scene import Scene
 from .texts import harmless
 
-# %% ../../nbs/views/16_cohorts.ipynb #6c3663e3
+# %% ../../nbs/views/16_cohorts.ipynb #66016b74
 SURE = 3.0  # standard errors from which a ratio is told in bold: many are looked at
 
 
@@ -56,7 +56,7 @@ def lifts(
     }
     return pd.DataFrame({'lift': lift} | ends | {'z': z})
 
-# %% ../../nbs/views/16_cohorts.ipynb #02c73d60
+# %% ../../nbs/views/16_cohorts.ipynb #fa4185ad
 def rows_of(
     scene: Scene,
     who,  # rows, ids as text, or a bool for each user (item)
@@ -90,7 +90,7 @@ def _groups(scene, users, against, kind, names) -> dict:
     inside = np.concatenate(list(groups.values()))
     return groups | {'rest': np.setdiff1d(np.arange(n), inside)}
 
-# %% ../../nbs/views/16_cohorts.ipynb #fd818c1b
+# %% ../../nbs/views/16_cohorts.ipynb #72b75d2d
 def _counted(has, groups: dict, sizes: dict) -> dict:
     """For each group how many have a value, and their share; `has` is (n nodes, n values)."""
     columns = {}
@@ -161,7 +161,7 @@ def _words(texts, groups: dict) -> pd.DataFrame:
     )
     return _surest(_apart(table, groups, sizes)[~words.furniture], groups)
 
-# %% ../../nbs/views/16_cohorts.ipynb #51555b62
+# %% ../../nbs/views/16_cohorts.ipynb #10e740b3
 def _mean_row(values: np.ndarray, seed: int = 0) -> tuple:
     """A mean with its bootstrap interval, and the draws."""
     if not len(values):
@@ -219,7 +219,7 @@ def _gains(found: pd.DataFrame, groups: dict) -> pd.DataFrame:
         )
     return pd.DataFrame(rows)
 
-# %% ../../nbs/views/16_cohorts.ipynb #0b3a682a
+# %% ../../nbs/views/16_cohorts.ipynb #013024e2
 @dataclass(repr=False)
 class Cohort:
     """Groups side by side; the first is compared with the second."""
@@ -272,7 +272,7 @@ def cohort(
         gains,
     )
 
-# %% ../../nbs/views/16_cohorts.ipynb #f4f1b5d7
+# %% ../../nbs/views/16_cohorts.ipynb #fc875d5b
 _NOTE = (
     'Bold: more than {sure:g} standard errors from 1 (many values are looked at). '
     'Ratio of shares with a 95 % interval; gains with a 95 % bootstrap interval over users with held-out items.'
@@ -379,6 +379,21 @@ def _gain_rows(gains: pd.DataFrame) -> list:
     return lines
 
 
+def _both_words(made: Cohort) -> str:
+    """Who is in two groups counts in both, and is told."""
+    if len(made.groups) < 3:
+        return ''
+    first, second = list(made.groups.values())[:2]
+    both = len(np.intersect1d(first, second))
+    if not both:
+        return ''
+    return (
+        f'{both:,} {made.kind}s are in both groups and count in each: '
+        'the groups differ more than the table can show, '
+        'and the interval of the difference is too wide.'
+    )
+
+
 def cohort_html(
     made: Cohort,
     most: int = 10,  # values of attributes, and words
@@ -419,10 +434,12 @@ def cohort_html(
             )
             rows.append(tag('tbody', first, lines))
     table = tag('table', rows)
+    both = _both_words(made)
     return tag(
         'div',
         plain_style(),
         table,
+        tag('p', both) if both else None,
         tag('p', _NOTE.format(sure=SURE)),
         class_='pm-groups',
     )

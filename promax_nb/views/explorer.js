@@ -17,6 +17,7 @@ function make(tag, attributes = {}, ...children) {
   for (const [k, v] of Object.entries(attributes)) {
     if (k === 'text') e.textContent = v;
     else if (k.startsWith('on')) e.addEventListener(k.slice(2), v);
+    else if (typeof v === 'boolean' && k.startsWith('aria-')) e.setAttribute(k, String(v));  // false is a state there
     else if (v !== false && v !== null && v !== undefined) e.setAttribute(k, v === true ? '' : v);
   }
   e.append(...children);

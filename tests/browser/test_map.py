@@ -208,6 +208,9 @@ def test_page_the_legend_filters_and_escape_clears(small):
     shown = 'e.rgba.filter((v, k) => (k & 3) === 3 && v > 0).length'
     m.root.locator('.px-colour').select_option('item: genre')
     m.root.locator('.px-legend .px-chip', has_text='poetry').click()
+    chips = m.root.locator('.px-legend .px-chip')
+    pressed = {chip.inner_text().strip(): chip.get_attribute('aria-pressed') for chip in chips.all()}
+    assert set(pressed.values()) == {'true', 'false'}, 'what is hidden says so'
     poetry = m.ask(shown)
     assert 0 < poetry < 120 and f'{poetry} of 120' in m.live.inner_text()
     m.root.locator('.px-legend .px-chip', has_text='users').click()
@@ -288,6 +291,10 @@ def test_page_groups_stand_side_by_side(small, tmp_path):
         m.root.locator('.px-savegroups').click()
     got.value.save_as(tmp_path / 'groups.csv')
     assert (tmp_path / 'groups.csv').read_text().startswith('"what","value","group","count"')
+    m.ask('e.groups.keep("B", given[0])', [*range(5), *group[:3]])
+    both = len({*range(5), *group[:3]} & set(group))
+    m.root.locator('.px-both').filter(has_text=f'{both} users are in both groups').wait_for()
+    m.ask('e.groups.keep("B", null)')
     m.root.get_by_role('button', name='let go of A').first.click()
     m.root.locator('.px-groups').wait_for(state='hidden')
     assert_clean(m.watched)
