@@ -235,8 +235,8 @@ def _with_texts(methods: list, found: Alternatives, data, metric: str) -> list:
     from tqdm.auto import tqdm
 
     space = {found.gate.chosen['space']: found.space}
-    with_bar = tqdm(methods, desc='texts at score level', unit='line', disable=None, leave=False)
-    return [text_method(method, space, data, metric) for method in with_bar]
+    bar = tqdm(methods, desc='texts at score level', unit='line', disable=None, leave=False)
+    return [text_method(method, space, data, metric) for method in bar]
 
 
 def with_trainings(

@@ -276,17 +276,25 @@ def test_a_sample_is_drawn_and_the_others_are_put_among_it(monkeypatch):
     group = np.arange(600) % 4
     x = (rng.normal(size=(4, 8))[group] * 3 + rng.normal(size=(600, 8)) * 0.3).astype(np.float32)
     two = {'base': halves(x), 'reshaped': halves(x @ np.linalg.qr(rng.normal(size=(8, 8)))[0])}
-    p = project(two | {'profiles': halves(x)}, progress=False)
+    drawn, draw = [], layout_room.umap_layout
+
+    def watched(x, near, how, *args, **more):
+        drawn.append((len(x), how.epochs))
+        return draw(x, near, how, *args, **more)
+
+    monkeypatch.setattr(layout_room, 'umap_layout', watched)
+    p = project(two | {'profiles': halves(x)}, progress=False, method='common')
     told = p.record['agreement']
+    assert drawn == [(200, 200), (500, 100), (100, 200), (250, 100)], 'the pair, then profiles: a sample, and more settle'
     assert told['placed'] == 350 and told['trust of the placed'] > 0.85, told
-    assert '350 nodes were put among the others, trust 0.' in p.describe() and p.record['parameters']['settle'] == 0
+    assert '350 nodes were put among the others, trust 0.' in p.describe() and 'then 100 of 250 nodes' in p.describe()
     for name in ('base', 'profiles'):
         middles = np.array([p.coords[name][group == g].mean(0) for g in range(4)])
         far = np.linalg.norm(p.coords[name][:, None] - middles, axis=2)
         assert (far.argmin(1) == group).mean() > 0.97, f'{name}: groups are mixed up'
     monkeypatch.setattr(layout_room, '_HUGE', 10_000)
     q = project(two, progress=False)
-    assert 'epochs of a sample, then 100 of all' in q.describe() and 'placed' not in q.record['agreement']
+    assert 'epochs of a sample, then 100 of 600 nodes' in q.describe() and 'placed' not in q.record['agreement']
     assert np.abs(q.coords['base'] - project(two, progress=False).coords['base']).max() == 0, 'same vectors, same map'
 
 

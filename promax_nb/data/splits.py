@@ -329,7 +329,8 @@ def left_out_in_words(
     users, items, events = (meta.get(f'{what}_dropped', 0) for what in ('users', 'items', 'events'))
     if not users and not items:
         return ''
-    liked = '' if meta.get('threshold') is None else f' (ratings from {meta["threshold"]:g})'
-    who = f'{users:,} users and {items:,} items with fewer than {meta.get("kcore")} positives{liked}'
-    return f'left out: {who}, {events:,} events with them; a kcore of 0 keeps all, a lower threshold counts more'
+    who, cure = f'{users:,} users and {items:,} items with fewer than {meta.get("kcore")} positives', ''
+    if meta.get('threshold') is not None:
+        who, cure = f'{who} (ratings from {meta["threshold"]:g})', ', a lower threshold counts more'
+    return f'left out: {who}, {events:,} events with them; a kcore of 0 keeps all{cure}'
 

@@ -50,7 +50,8 @@ def resampled(
     if measure is None:
         table = np.reshape(contributions, (n, -1))
         if n * n_boot <= KEPT_DRAWS:
-            means = _kept_draws(n, n_boot, seed) @ table / n
+            kept = _kept_draws(n, n_boot, seed)  # in pieces: as floats it is four times as large
+            means = np.concatenate([some @ table / n for some in np.array_split(kept, 1 + kept.size // 2**19)])
         else:
             means = [counts @ table / n for counts in _times_drawn(n, n_boot, seed)]
         return np.reshape(means, (n_boot, *np.shape(contributions)[1:]))

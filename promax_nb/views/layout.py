@@ -57,7 +57,8 @@ class Layout(MapSettings):
     """The settings of a map with so many points."""
 
     epochs: int = 500  # of UMAP
-    settle: int = 0  # epochs of all, once a sample has been drawn; 0: all are drawn at once
+    settle: int = 0  # epochs in which more nodes settle, once a sample has been drawn; 0: all are drawn at once
+    settled: int = 0  # how many nodes these are
     queries: int | None = None  # points that trustworthiness asks about; None: all
     k: int = 15  # neighbours in the figures that keep a map honest
 
@@ -77,7 +78,8 @@ class Layout(MapSettings):
             settings.method,
             settings.sample,
             epochs=200 if large else 500,
-            settle=100 if _LARGE < n <= _HUGE else 0,
+            settle=100 if large else 0,
+            settled=0 if not large else _DRAWN if n > _HUGE else n,
             queries=2000 if large else None,
             k=max(1, min(neighbours, (n - 1) // 2)),
         )

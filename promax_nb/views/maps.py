@@ -98,8 +98,9 @@ def _what_is_drawn(record: dict) -> str:
     sample = ', a random sample' if record['sampled'] else ''
     umap = f'UMAP {record["versions"]["umap-learn"]}, seed {record["seed"]}'
     asked = '{neighbours} neighbours, min_dist {min_dist:g}, {epochs} epochs'.format(**record['parameters'])
-    settle = record['parameters'].get('settle')
-    then = f' of a sample, then {settle} of all' if settle else ''
+    then = ''
+    if record['parameters'].get('settle'):
+        then = ' of a sample, then {settle} of {settled:,} nodes'.format(**record['parameters'])
     return f'{nodes}{sample}; {umap}, {asked}{then}.'
 
 
@@ -333,6 +334,7 @@ def projected(
             'min_dist': how.min_dist,
             'epochs': how.epochs,
             'settle': how.settle,
+            'settled': how.settled,
             'sample': how.sample,
             'asked for': how.method,
             'metric': 'euclidean on rows of length 1',
