@@ -37,19 +37,10 @@ def lifts(
     )
     with np.errstate(divide='ignore', invalid='ignore'):
         lift = (here / of_here) / (there / of_there)
-    log = np.log((here + 0.5) / (of_here + 0.5)) - np.log(
-        (there + 0.5) / (of_there + 0.5)
-    )
-    variance = (
-        1 / (here + 0.5)
-        - 1 / (of_here + 0.5)
-        + 1 / (there + 0.5)
-        - 1 / (of_there + 0.5)
-    )
+    log = np.log((here + 0.5) / (of_here + 0.5)) - np.log((there + 0.5) / (of_there + 0.5))
+    variance = 1 / (here + 0.5) - 1 / (of_here + 0.5) + 1 / (there + 0.5) - 1 / (of_there + 0.5)
     error = np.sqrt(np.maximum(variance, 0))
-    z = np.divide(
-        log, error, out=np.zeros_like(log + error), where=error > 0
-    )
+    z = np.divide(log, error, out=np.zeros_like(log + error), where=error > 0)
     ends = {
         'low': np.exp(log - 1.96 * error),
         'high': np.exp(log + 1.96 * error),
@@ -71,9 +62,7 @@ def rows_of(
                 f'the mask has {len(given)} values but there are {n} {kind}s: give one each.'
             )
         return np.flatnonzero(given)
-    return np.unique(
-        np.array([scene.row(kind, each) for each in given], np.int64)
-    )
+    return np.unique(np.array([scene.row(kind, each) for each in given], np.int64))
 
 
 def _groups(scene, users, against, kind, names) -> dict:
@@ -84,9 +73,7 @@ def _groups(scene, users, against, kind, names) -> dict:
         groups[names[1]] = rows_of(scene, against, kind)
     for name, rows in groups.items():
         if not len(rows):
-            raise ValueError(
-                f'group {harmless(name, 60)} has no {kind}s: name at least one.'
-            )
+            raise ValueError(f'group {harmless(name, 60)} has no {kind}s: name at least one.')
     inside = np.concatenate(list(groups.values()))
     return groups | {'rest': np.setdiff1d(np.arange(n), inside)}
 
@@ -116,12 +103,7 @@ def _apart(first: pd.DataFrame, groups: dict, sizes: dict) -> pd.DataFrame:
 def _surest(table: pd.DataFrame, groups: dict) -> pd.DataFrame:
     """What at least three of the groups that are compared have, the surest difference first, in either direction."""
     often = sum(table[f'{name} count'] for name in list(groups)[:2]) >= 3
-    order = (
-        table.loc[often, 'z']
-        .abs()
-        .sort_values(ascending=False, kind='stable')
-        .index
-    )
+    order = table.loc[often, 'z'].abs().sort_values(ascending=False, kind='stable').index
     return table.loc[order].reset_index(drop=True)
 
 
@@ -137,28 +119,17 @@ def _attributes(columns: pd.DataFrame, groups: dict) -> pd.DataFrame:
             continue
         codes, texts = pd.factorize(values)
         has = codes[:, None] == np.arange(len(texts))
-        sizes = {
-            group: int(known[rows].sum()) for group, rows in groups.items()
-        }
-        table = pd.DataFrame(
-            {'attribute': name, 'value': texts}
-            | _counted(has, groups, sizes)
-        )
+        sizes = {group: int(known[rows].sum()) for group, rows in groups.items()}
+        table = pd.DataFrame({'attribute': name, 'value': texts} | _counted(has, groups, sizes))
         tables.append(_apart(table, groups, sizes))
-    return (
-        _surest(pd.concat(tables, ignore_index=True), groups)
-        if tables
-        else pd.DataFrame()
-    )
+    return _surest(pd.concat(tables, ignore_index=True), groups) if tables else pd.DataFrame()
 
 
 def _words(texts, groups: dict) -> pd.DataFrame:
     """Every word of the profiles that the writer does not put everywhere."""
     words = NodeWords(texts, np.zeros(len(texts), int))
     sizes = {name: len(rows) for name, rows in groups.items()}
-    table = pd.DataFrame(
-        {'word': words.vocabulary} | _counted(words.has, groups, sizes)
-    )
+    table = pd.DataFrame({'word': words.vocabulary} | _counted(words.has, groups, sizes))
     return _surest(_apart(table, groups, sizes)[~words.furniture], groups)
 
 # %% ../../nbs/views/16_cohorts.ipynb #10e740b3
@@ -190,8 +161,7 @@ def _gains(found: pd.DataFrame, groups: dict) -> pd.DataFrame:
     if not len(found):
         return pd.DataFrame()
     measures = {
-        f'gain in {metric}': found[f'{metric} after']
-        - found[f'{metric} before']
+        f'gain in {metric}': found[f'{metric} after'] - found[f'{metric} before']
         for metric in GAINED
     }
     measures['lists in common'] = found['lists in common']
@@ -208,15 +178,11 @@ def _gains(found: pd.DataFrame, groups: dict) -> pd.DataFrame:
             if name.startswith('gain in '):
                 metric = name.removeprefix('gain in ')
                 row |= {
-                    side: found.loc[mine, f'{metric} {side}'].mean()
-                    for side in ('before', 'after')
+                    side: found.loc[mine, f'{metric} {side}'].mean() for side in ('before', 'after')
                 }
             rows.append(row)
         first, second = list(groups)[:2]
-        rows.append(
-            {'measure': name, 'group': f'{first} - {second}'}
-            | _difference_row(*made[:2])
-        )
+        rows.append({'measure': name, 'group': f'{first} - {second}'} | _difference_row(*made[:2]))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/views/16_cohorts.ipynb #013024e2
@@ -226,9 +192,13 @@ class Cohort:
 
     kind: str  # 'user' or 'item'
     groups: dict  # name -> rows, 'rest' is the last
-    attributes: pd.DataFrame  # attribute, value, 'GROUP count', 'GROUP share', lift, low, high, z; surest first
+    attributes: (
+        pd.DataFrame
+    )  # attribute, value, 'GROUP count', 'GROUP share', lift, low, high, z; surest first
     words: pd.DataFrame  # word, the same
-    gains: pd.DataFrame  # measure, group, users, middle, low, high, before, after; empty for items, without two sides
+    gains: (
+        pd.DataFrame
+    )  # measure, group, users, middle, low, high, before, after; empty for items, without two sides
 
     def __repr__(self):
         sizes = [
@@ -247,14 +217,11 @@ def cohort(
     against=None,  # the group to compare it with; None: everybody else
     kind: str = 'user',  # or 'item': then `users` and `against` are items
     names: tuple = ('A', 'B'),  # of the groups
-    table: pd.DataFrame
-    | None = None,  # from `node_table`, where it is known
+    table=None,  # DataFrame from `node_table`, where it is known
 ) -> Cohort:
     """A group beside another one, or the rest: attributes, words of profiles, gains, how much of the lists stayed."""
     if kind not in ('user', 'item'):
-        raise ValueError(
-            f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'."
-        )
+        raise ValueError(f"kind={harmless(kind, 60)!r} is unknown: use 'user' or 'item'.")
     groups = _groups(scene, users, against, kind, names)
     columns, _ = history_values(
         scene,
@@ -291,13 +258,7 @@ def _share_cell(count: int, share: float, place: int) -> Safe:
 
 def _lift_cell(row) -> Safe:
     """How many times as frequent."""
-    words = (
-        'only here'
-        if np.isinf(row.lift)
-        else ''
-        if np.isnan(row.lift)
-        else f'× {row.lift:.2f}'
-    )
+    words = 'only here' if np.isinf(row.lift) else '' if np.isnan(row.lift) else f'× {row.lift:.2f}'
     ends = tag('small', f' {row.low:.2f} to {row.high:.2f}')
     return tag(
         'td',
@@ -312,15 +273,9 @@ def _value_rows(table: pd.DataFrame, groups: list, most: int) -> list:
     lines = []
     for row in table.head(most).itertuples():
         values = table.loc[row.Index]
-        said = (
-            f'{row.attribute}: {row.value}'
-            if 'attribute' in table
-            else row.word
-        )
+        said = f'{row.attribute}: {row.value}' if 'attribute' in table else row.word
         cells = [
-            _share_cell(
-                values[f'{name} count'], values[f'{name} share'], place
-            )
+            _share_cell(values[f'{name} count'], values[f'{name} share'], place)
             for place, name in groups
         ]
         lines.append(
@@ -339,18 +294,12 @@ def _mean_cell(row, scale: tuple, percent: bool) -> Safe:
     if not np.isfinite(row['middle']):
         return tag('td', '')
     form = '{:.0%}' if percent else '{:+.4f}'
-    middle, low, high = (
-        form.format(row[name]) for name in ('middle', 'low', 'high')
-    )
+    middle, low, high = (form.format(row[name]) for name in ('middle', 'low', 'high'))
     ends = f' {low} to {high}' if np.isfinite(row['low']) else ''
     known = row['before'] if 'before' in row else np.nan
-    whole = (
-        f'{known:.4f} → {row["after"]:.4f}' if np.isfinite(known) else ''
-    )
+    whole = f'{known:.4f} → {row["after"]:.4f}' if np.isfinite(known) else ''
     decided = not row['low'] <= 0 <= row['high']
-    beam = beam_html(
-        dict(row, decided=decided, said=f'{middle}{ends} {whole}'), *scale
-    )
+    beam = beam_html(dict(row, decided=decided, said=f'{middle}{ends} {whole}'), *scale)
     return tag(
         'td',
         beam,
@@ -371,10 +320,7 @@ def _gain_rows(gains: pd.DataFrame) -> list:
             if np.isfinite(row[name])
         ]
         reach = max([abs(end) for end in ends] or [1.0]) or 1.0
-        cells = [
-            _mean_cell(row, (-reach, reach), measure == 'lists in common')
-            for row in mine
-        ]
+        cells = [_mean_cell(row, (-reach, reach), measure == 'lists in common') for row in mine]
         lines.append(tag('tr', tag('th', measure, scope='row'), cells))
     return lines
 

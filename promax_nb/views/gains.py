@@ -49,14 +49,10 @@ def gains_of_users(
 
 def _measured(scene) -> pd.DataFrame:
     """What `gains_of_users` gives, anew."""
-    from promax_nb.models.evaluate import user_metrics
-
-    data, table = scene.data, {}
-    for side in ('before', 'after'):
-        lists = scene.ranked(side, 20)
-        runs = user_metrics(lists, data, 'test', (20,), scene.settings['mask'])
-        means = mean_of_runs(runs)
-        table |= {f'{metric} {side}': means[metric] for metric in GAINED}
+    table = {}
+    for metric in GAINED:
+        for side, runs in zip(('before', 'after'), both_sides(scene, metric), strict=True):
+            table[f'{metric} {side}'] = mean_of_runs(runs)[metric]
     first, second = (scene.ranked(side, 20)[0].lists for side in ('before', 'after'))
     shared = shared_to_depth(first, second)[:, -1]
     lengths = np.maximum(list_lengths(first), 1)

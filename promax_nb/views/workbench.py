@@ -41,21 +41,13 @@ class Workbench(Explorer):
         projection=None,  # from `project_scene`; None: made in the background
         **how,  # of the map: colour, svg, project; or parts, as in `as_scene`
     ):
-        own = {
-            name: how.pop(name)
-            for name in ('colour', 'svg', 'project')
-            if name in how
-        }
+        own = {name: how.pop(name) for name in ('colour', 'svg', 'project') if name in how}
         super().__init__(data, **how)
         self.browser = ProfileBrowser(self.scene)
         self.map = MapExplorer(self.scene, projection, **own)
-        self.distribution = (
-            DistributionExplorer(self.scene) if self.scene.has('vectors') else None
-        )
+        self.distribution = DistributionExplorer(self.scene) if self.scene.has('vectors') else None
         self.candidates = (
-            CandidateExplorer(self.scene)
-            if self.scene.provenance is not None
-            else None
+            CandidateExplorer(self.scene) if self.scene.provenance is not None else None
         )
         self.groups = HTML()
         self.map.add_class('px-desk')  # the person stands beside the map, not in it
@@ -64,17 +56,13 @@ class Workbench(Explorer):
         self.link(self.browser, self.map)
         self.map.observe(lambda _: self._refresh('groups'), ['nodes', 'kept'])
         for explorer in filter(None, (self.distribution, self.candidates)):
-            explorer.observe(
-                lambda change: self.visit('user', change['new']), explorer.follows
-            )
+            explorer.observe(lambda change: self.visit('user', change['new']), explorer.follows)
         self.picked = self.browser.picked
 
     def _make_tabs(self) -> Tab:
         """What there is to show of somebody; names of those that there are stay in order."""
         browser = self.browser
-        person = VBox(
-            [browser.card, browser.shown.out, browser.near.out, browser.editing.out]
-        )
+        person = VBox([browser.card, browser.shown.out, browser.near.out, browser.editing.out])
         shown = dict(
             zip(
                 TABS,
@@ -82,9 +70,7 @@ class Workbench(Explorer):
                 strict=True,
             )
         )
-        self._open = {
-            name: part for name, part in shown.items() if part is not None
-        }
+        self._open = {name: part for name, part in shown.items() if part is not None}
         tabs = Tab(children=list(self._open.values()), titles=list(self._open))
         tabs.observe(lambda _: self._refresh(self.tab), 'selected_index')
         return tabs
@@ -111,15 +97,11 @@ class Workbench(Explorer):
         seen = {'picked': None, 'query': self.browser.query.value, 'tab': self.tab}
         if self.picked is not None:
             kind, row = self.picked
-            facts = (
-                self.scene.data.users if kind == 'user' else self.scene.data.items
-            )
+            facts = self.scene.data.users if kind == 'user' else self.scene.data.items
             seen['picked'] = kind, str(facts[kind].iloc[row])
         canvas = self.map.canvas
         return seen | (
-            {name: getattr(canvas, name) for name in ('colour', 'blend', 'map')}
-            if canvas
-            else {}
+            {name: getattr(canvas, name) for name in ('colour', 'blend', 'map')} if canvas else {}
         )
 
     @state.setter
@@ -177,8 +159,6 @@ class Workbench(Explorer):
             ('user', lambda nodes: nodes < m),
             ('item', lambda nodes: nodes >= m),
         ):
-            if self.map.canvas is not None and all(
-                there(nodes).any() for nodes in kept
-            ):
+            if self.map.canvas is not None and all(there(nodes).any() for nodes in kept):
                 return cohort_html(self.map.cohort(kind))
         return tag('p', _NO_GROUP)
