@@ -285,7 +285,7 @@ def test_a_sample_is_drawn_and_the_others_are_put_among_it(monkeypatch):
     monkeypatch.setattr(layout_room, 'umap_layout', watched)
     p = project(two | {'profiles': halves(x)}, progress=False, method='common')
     told = p.record['agreement']
-    assert drawn == [(200, 200), (500, 100), (100, 200), (250, 100)], 'the pair, then profiles: a sample, and more settle'
+    assert drawn == [(200, 200), (500, 100), (100, 200), (250, 100)], 'a sample, and more settle'
     assert told['placed'] == 350 and told['trust of the placed'] > 0.85, told
     assert '350 nodes were put among the others, trust 0.' in p.describe() and 'then 100 of 250 nodes' in p.describe()
     for name in ('base', 'profiles'):
