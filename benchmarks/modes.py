@@ -1,9 +1,9 @@
 """A bookshop writer whose likeliest text is not the most useful: what SFT, DPO, KTO and GRPO teach it, greedy too.
 
-    python benchmarks/modes.py --work FOLDER [--seeds 0] [--users 300] [--unseen 200] [--out FILE]
+    python benchmarks/modes.py --work FOLDER [--seeds 0,1,2] [--users 300] [--unseen 400] [--out FILE]
 
-The small writer is taught mostly texts that name likes only, some that say nothing, and few that are full and true: its
-likeliest text leaves half of the truth out, as those of real models do. Trained on the first judge; the second shares
+The small writer, which can read, was then taught how often a pretrained model that is asked plainly writes in which
+style (`styles.COUNTED`): mostly what is popular, whoever is asked about. Trained on the first judge; the second shares
 neither features nor texts nor users with it. Every writer writes greedily and, at temperature 1, twice; beside them
 stand the best of four drawn texts by its claims, and the untrained writer at the temperature that gives it the entropy
 of the one after DPO. Seconds and tokens of each training stand beside; trainings and texts are kept in FOLDER.
@@ -29,12 +29,11 @@ from promax_nb.lettingo.histories import history_prompts, split_history
 from promax_nb.lettingo.judge import judge, predictions
 from promax_nb.lettingo.pairs import best_profiles, make_pairs, shuffle_preferences, single_texts
 from promax_nb.lettingo.panel import no_profile
-from promax_nb.lettingo.rewards import claims_reward, judge_reward
-from promax_nb.lettingo.styles import styled
-from promax_nb.lettingo.tiny import tiny_lm, writer
+from promax_nb.lettingo.rewards import claims_reward, judge_reward, length_reward, with_rewards
+from promax_nb.lettingo.styles import COUNTED, styled
+from promax_nb.lettingo.tiny import tiny_lm, with_habits, writer
 from promax_nb.models.inference import interval, resampled
 
-STYLES = ('likes', 'likes', 'likes', 'vague', 'true')
 MEASURES = ('accuracy', 'second', 'precision', 'recall')
 TEMPERATURES = (0.2, 0.35, 0.5, 0.65, 0.8)
 
@@ -61,6 +60,7 @@ def entropy(net, tok, table) -> float:
     import torch
 
     total = count = 0.0
+    table = table[table['status'] == 'ok']
     with torch.inference_mode():
         for prompt, text in zip(table['prompt'], table['profile'], strict=True):
             start = tok(tok.bos_token + prompt, add_special_tokens=False)['input_ids']
@@ -73,21 +73,21 @@ def entropy(net, tok, table) -> float:
     return total / count
 
 
-def trainings(base, pairs, best, single, asked, reward, out, seed) -> dict:
-    """Every training at the same number of texts a step; name -> result."""
+def trainings(base, tables, asked, rewards, out, seed) -> dict:
+    """Every training; name -> result. GRPO writes as many texts as were explored for the others."""
     same = dict(seed=seed, lr=5e-4, batch=16, max_ratio=9.0, progress=False)
     dpo = same | dict(loss='sigmoid+sft', sft_weight=0.3, beta=0.5, epochs=3)
-    grpo = same | dict(method='grpo', batch=64, rollouts=4, max_new=40, epochs=2, lr=3e-4, log_steps=5)
-    jobs = {
-        'SFT': (best, same | dict(method='sft', epochs=3)),
-        'DPO': (pairs, dpo),
-        'DPO shuffled': (shuffle_preferences(pairs, seed), dpo),
-        'KTO': (single, same | dict(method='kto', epochs=2, beta=0.5)),
-        'GRPO': (asked, grpo | dict(reward=[reward, claims_reward()])),
-    }
+    grpo = same | dict(method='grpo', batch=64, rollouts=4, max_new=40, epochs=3, lr=3e-4, log_steps=5)
+    jobs = {}
+    for name, (pairs, best, single) in tables.items():
+        jobs[f'SFT{name}'] = (best, same | dict(method='sft', epochs=3))
+        jobs[f'DPO{name}'] = (pairs, dpo)
+        jobs[f'KTO{name}'] = (single, same | dict(method='kto', epochs=2, beta=0.5))
+        jobs[f'GRPO{name}'] = (asked, grpo | dict(reward=rewards[name]))
+    jobs['DPO, shuffled'] = (shuffle_preferences(tables[''][0], seed), dpo)
     done = {}
     for name, (table, how) in jobs.items():
-        began, folder = time.monotonic(), out / name.lower().replace(' ', '-')
+        began, folder = time.monotonic(), out / name.lower().replace(', ', '-').replace(' ', '-')
         done[name] = load_align(folder) if (folder / 'card.json').exists() else align(base, table, out=folder, **how)
         print(f'{name}: {time.monotonic() - began:.0f} s, alarms {len(done[name].alarms)}', flush=True)
     return done
@@ -133,6 +133,16 @@ def measured(said, data, history, first, second) -> pd.DataFrame:
     return pd.DataFrame(found).join(faith.groupby(['writer', 'user'])[['precision', 'recall']].mean())
 
 
+def examples(said, users) -> list:
+    """The same five readers in every run: what was asked, and the likeliest text of each writer."""
+    rows, likeliest = [], said[said['writer'].str.endswith(', greedy')]
+    for user in users:
+        own = likeliest[likeliest['user'] == user]
+        texts = dict(zip(own['writer'], own['profile'].fillna(''), strict=True))
+        rows.append({'user': int(user), 'prompt': own['prompt'].iloc[0], 'said': texts})
+    return rows
+
+
 def compared(table, pairs) -> list:
     """Differences over users, with intervals."""
     rows = []
@@ -145,46 +155,62 @@ def compared(table, pairs) -> list:
     return rows
 
 
+def over_seeds(kept) -> list:
+    """Differences over trainings, each with readers of its own: a t interval of their means."""
+    from scipy.stats import t
+
+    rows = pd.DataFrame([row | {'seed': seed} for seed, one in kept.items() for row in one['compared']])
+    found = []
+    for (base, ours, measure), part in rows.groupby(['from', 'to', 'measure'], sort=False):
+        values, n = part['difference'].to_numpy(), len(part)
+        half = t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else float('nan')
+        row = {'from': base, 'to': ours, 'measure': measure, 'trainings': n, 'difference': float(values.mean())}
+        found.append(row | {'low': float(values.mean() - half), 'high': float(values.mean() + half)})
+    return found
+
+
 def one_seed(o, seed) -> dict:
     """Everything of one seed."""
     work = o.work / f'seed-{seed}'
-    base = tiny_lm(path=o.work / 'writer', retrain=not (o.work / 'writer' / 'card.json').exists(), styles=STYLES)
+    base = with_habits(*tiny_lm(), path=o.work / 'writer')
     data, history, unseen, train, other = world(seed, o.users, o.unseen)
     first, second = judges(data, history, train, other, seed)
     seen = only_users(history, train)
     texts = explore(writer(*base, 'tiny', seed=seed), data, seen, n=o.samples, form='slots', store=work / 'texts.db')
     scores = judge(texts, data, history, first, progress=False)
     prompts = history_prompts(data, seen, 'slots')
-    pairs = make_pairs(texts, scores, margin=0.1, cap=3, seed=seed, prompts=prompts)
-    best, single = (
-        best_profiles(texts, scores, prompts=prompts),
-        single_texts(texts, scores, margin=0.05, prompts=prompts),
-    )
-    print(f'seed {seed}: {len(pairs)} pairs, {len(single)} single texts', flush=True)
+    by_judge, truth = judge_reward(data, history, first), [claims_reward(), claims_reward('recall'), length_reward(24)]
+    rewards, tables = {'': [by_judge, *truth], ', judge alone': [by_judge, length_reward(24)]}, {}
+    for name, judged, margin in (
+        ('', with_rewards(scores, texts, truth), 0.5),
+        (', judge alone', scores, 0.2),
+    ):
+        pairs = make_pairs(texts, judged, margin=margin, cap=4, seed=seed, prompts=prompts)
+        best = best_profiles(texts, judged, prompts=prompts)
+        tables[name] = pairs, best, single_texts(texts, judged, margin=margin / 4, prompts=prompts)
+        print(f'seed {seed}{name}: {len(pairs)} pairs, {len(tables[name][2])} single texts', flush=True)
     asked = prompts.rename(columns={'id': 'user'})[['user', 'prompt']]
-    done = trainings(base, pairs, best, single, asked, judge_reward(data, history, first), work / 'writers', seed)
+    done = trainings(base, tables, asked, rewards, work / 'writers', seed)
     nets = {'as is': base} | {name: (result.model, result.tokenizer) for name, result in done.items()}
     said = texts_of(nets, data, history, unseen, seed, work / 'unseen.db')
     table = measured(said, data, history, first, second)
     trained = [name for name in nets if name != 'as is']
     against = [('as is, greedy', f'{name}, greedy') for name in trained] + [('as is', name) for name in trained]
     against += [('SFT, greedy', f'{name}, greedy') for name in trained if name != 'SFT']
-    against += [('none', 'as is, greedy'), ('as is, entropy of DPO', 'DPO'), ('DPO shuffled, greedy', 'DPO, greedy')]
+    against += [('DPO, greedy', 'GRPO, greedy')]
+    against += [('none', 'as is, greedy'), ('as is, entropy of DPO', 'DPO'), ('DPO, shuffled, greedy', 'DPO, greedy')]
     against += [('as is', 'best of 4 by claims'), ('as is, greedy', 'best of 4 by claims')]
     costs = {name: {part: one.card[part] for part in ('seconds', 'tokens', 'steps')} for name, one in done.items()}
     facts = {'users': [len(train), len(other), len(unseen)], 'judges': [first.card, second.card], 'costs': costs}
-    return (
-        facts
-        | said.attrs
-        | {'means': table.groupby('writer').mean().to_dict('index'), 'compared': compared(table, against)}
-    )
+    facts |= said.attrs | {'examples': examples(said, unseen[:5])}
+    return facts | {'means': table.groupby('writer').mean().to_dict('index'), 'compared': compared(table, against)}
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, required=True)
-    parser.add_argument('--seeds', default='0')
-    for name, value in dict(users=300, unseen=200, samples=6).items():
+    parser.add_argument('--seeds', default='0,1,2')
+    for name, value in dict(users=300, unseen=400, samples=12).items():
         parser.add_argument(f'--{name}', type=int, default=value)
     parser.add_argument('--out', type=Path)
     o = parser.parse_args(argv)
@@ -200,8 +226,13 @@ def main(argv=None):
         for row in kept[str(seed)]['compared']:
             if row['measure'] in ('accuracy', 'second'):
                 print('{to} against {from}, {measure}: {difference:+.3f} [{low:+.3f}, {high:+.3f}]'.format(**row))
+    across = over_seeds(kept)
+    print(f'over {len(kept)} trainings, each with readers of its own:')
+    for row in across:
+        if row['measure'] in ('accuracy', 'second') and 'greedy' in row['to']:
+            print('{to} against {from}, {measure}: {difference:+.3f} [{low:+.3f}, {high:+.3f}]'.format(**row))
     if o.out:
-        write_json(o.out, {'styles': list(STYLES), 'seeds': kept})
+        write_json(o.out, {'styles': COUNTED, 'over trainings': across, 'seeds': kept})
 
 
 if __name__ == '__main__':

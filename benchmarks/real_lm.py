@@ -41,7 +41,7 @@ from promax_nb.models.reshape import centred, choose_alphas, history_guide, prof
 from promax_nb.models.scorers import as_scorer
 from promax_nb.profiles.fence import plain
 from promax_nb.profiles.gguf import from_gguf, gguf_file
-from promax_nb.profiles.local import local
+from promax_nb.profiles.local import computes_bf16, local
 from promax_nb.profiles.template import template
 
 ASK = (
@@ -300,7 +300,7 @@ def trained(w, name, table, reward=None, **how) -> Path:
 
     def train():
         same = dict(lora=w.o.lora, min_users=5, max_ratio=9.0, log_steps=1, save_steps=10_000, progress=False)
-        same |= dict(batch=w.o.train_batch, max_new=w.o.max_new, seed=w.o.seed)
+        same |= dict(batch=w.o.train_batch, max_new=w.o.max_new, seed=w.o.seed, dtype=w.o.dtype)
         told = {'prompts': [], 'reward': reward}  # texts are written later, by all writers at once
         result = align(w.model, table, out=out, **told, **same | how)
         curve = result.history.iloc[[0, -1]].to_dict('list')
@@ -330,8 +330,8 @@ def writers_of(w, texts, scores, rewards) -> dict:
     pairs = w.stages('pairs', lambda: clearest_pairs(w, texts, scores))
     single = w.stages('single', lambda: single_texts(texts, scores, margin=o.margin / 2, prompts=w.prompts))
     best = w.stages('best', lambda: best_profiles(texts, scores, prompts=w.prompts))
-    jobs = {'SFT': lambda n: trained(w, n, best, method='sft', lr=o.lr_sft, epochs=o.epochs)}
-    for lr in o.lrs:
+    jobs = {'SFT': lambda n: trained(w, n, best, method='sft', lr=o.lr_sft, epochs=o.sft_epochs)}
+    for lr in sorted(o.lrs, reverse=True):
         jobs[f'DPO {lr:g}'] = lambda n, lr=lr: trained(w, n, pairs, lr=lr, epochs=o.epochs)
     jobs['GRPO rank'] = lambda n: trained(w, n, asked, [rewards['rank'], length_reward(50)], **grpo)
     jobs['GRPO judge'] = lambda n: trained(w, n, asked, [rewards['judge'], length_reward(50)], **grpo)
@@ -587,7 +587,7 @@ def arguments(argv=None):
         add(f'--{name.replace("_", "-")}', type=int, default=value)
     for name in ('batch', 'train_batch', 'grpo_batch', 'judge_batch'):
         add(f'--{name.replace("_", "-")}', type=int)
-    for name, value in dict(epochs=2, grpo_epochs=1, lr_sft=2e-4, lr_grpo=2e-4, margin=1e-4).items():
+    for name, value in dict(epochs=1, sft_epochs=2, grpo_epochs=1, lr_sft=2e-4, lr_grpo=2e-4, margin=1e-4).items():
         add(f'--{name.replace("_", "-")}', type=float, default=value)
     add('--lrs', type=numbers, default=[2e-5, 2e-4])
     o = parser.parse_args(argv)
@@ -598,10 +598,10 @@ def arguments(argv=None):
     o.train_batch = o.train_batch or (32 if card else 8)
     o.grpo_batch = o.grpo_batch or (64 if card else 16)
     o.judge_batch = o.judge_batch or (256 if card else 16)
-    o.dtype = 'bfloat16' if card else 'float32'
+    o.dtype = 'bfloat16' if computes_bf16('cuda' if card else 'cpu') else 'float32'
     if o.mini:
         small = dict(users=24, texts=4, unseen=20, pairs=24, prompts=16, readers=12, max_new=12, lora=2, second_users=4)
-        vars(o).update(small | dict(data=None, model=None, epochs=1, margin=1e-6, lrs=[1e-3], max_prompt=400))
+        vars(o).update(small | dict(data=None, model=None, sft_epochs=1, margin=1e-6, lrs=[1e-3], max_prompt=400))
     if o.model:
         o.model = o.model.expanduser()
     return o

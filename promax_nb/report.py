@@ -198,7 +198,7 @@ def cause(
         f'({gate.adds:+.1%} on {gate.line}). Smaller weights (--sdr, --s2dr, or --tune) may help here.'
     )
 
-
+# %% ../nbs/88_report.ipynb #1e58f70c
 def in_paragraphs(
     sentences,  # of str
 ):  # HTML

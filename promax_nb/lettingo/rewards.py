@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RewardError', 'reward_name', 'with_name', 'rewarded', 'centred_items', 'share_left_behind', 'rank_reward',
-           'held_out_of', 'judge_reward', 'claims_reward', 'length_reward', 'rewards_by_name']
+           'held_out_of', 'judge_reward', 'claims_reward', 'length_reward', 'with_rewards', 'rewards_by_name']
 
 # %% ../../nbs/lettingo/09_rewards.ipynb #d69012c0
 import importlib
@@ -15,6 +15,7 @@ import pandas as pd
 from ..data.storage import close_names, few
 from .claims import faithfulness
 from .judge import judge
+from .panel import KEYS
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/lettingo/09_rewards.ipynb #ba47b526
@@ -193,6 +194,34 @@ def length_reward(
         return [min(0.0, 1 - len(text.split()) / most) for text in texts]
 
     return with_name(short, 'length')
+
+# %% ../../nbs/lettingo/09_rewards.ipynb #0702afa4
+def with_rewards(
+    scores,  # DataFrame from `judge`: user, writer, sample, logp, logps ...
+    profiles,  # DataFrame from `explore`: user, writer, sample, prompt, profile, status
+    rewards,  # list of rewards
+) -> pd.DataFrame:  # the scores; logp, logps: mean of judge and rewards, each in standard deviations over all texts
+    """The judge is one voice among several: for `make_pairs`, `best_profiles` and `single_texts`."""
+
+    def standard(values):
+        values = np.asarray(values, dtype=float)
+        spread = np.nanstd(values)
+        return (values - np.nanmean(values)) / (spread if spread > 0 else 1.0)
+
+    written = profiles[profiles['status'] == 'ok']
+    asked = [written[column].tolist() for column in ('prompt', 'profile', 'user')]
+    worth = sum(standard(rewarded(reward, *asked)) for reward in rewards)
+    table = scores.merge(written[[*KEYS]].assign(worth=worth), on=KEYS, how='left')
+    voices, spread = len(rewards) + 1, table['logp'].std(ddof=0) or 1.0
+    moved = (standard(table['logp']) + table['worth']) / voices - table['logp'] / (voices * spread)
+    table['logps'] = [
+        [part / (voices * spread) + by for part in parts] if np.ndim(parts) else parts
+        for parts, by in zip(table['logps'], moved, strict=True)
+    ]
+    table['logp'] = table['logp'] / (voices * spread) + moved
+    table['logp_se'] = table['logp_se'] / (voices * spread)
+    table.attrs = dict(scores.attrs)
+    return table.drop(columns='worth')
 
 # %% ../../nbs/lettingo/09_rewards.ipynb #238b8790
 _BY_WORD = {'precision': claims_reward, 'recall': lambda: claims_reward('recall'), 'length': length_reward}

@@ -29,7 +29,7 @@ from .loop import close_loop
 from .pairs import best_profiles, make_pairs, save_pairs
 from .reports import transfer
 from .styles import styled
-from .tiny import need_training, tiny_lm, world_values, writer
+from .tiny import need_training, tiny_lm, with_habits, world_values, writer
 from ..models.sameness import differences
 from ..profiles.purse import Purse
 
@@ -67,6 +67,9 @@ class LettingoConfig:
     )
     sft_weight: float = option(0.3, "weight of 'sft' where the loss has it")
     batch: int = option(16, 'pairs a step', least=1)
+    habits: bool = option(
+        True, "the small writer's, counted from a pretrained model: its likeliest text is not true; no: four styles"
+    )
     retrain: bool = option(False, 'train the small writer anew even where one comes with the package')
     steps: int = option(1500, 'training steps of the small writer, if it is trained', least=1)
     second: bool = option(True, 'a second judge of another kind')
@@ -151,8 +154,12 @@ def _small_writer(
     """The writer in the package where it knows the attributes, else one trained on them and kept in the folder."""
     known = attribute_values(data.items)
     if set(known) <= set(world_values()) and not config.retrain and config.slots == 6:
-        return tiny_lm()
-    return tiny_lm(known, path=out / 'writer', seed=config.seed, steps=config.steps, slots=config.slots)
+        reader = tiny_lm()
+    else:
+        reader = tiny_lm(known, path=out / 'writer', seed=config.seed, steps=config.steps, slots=config.slots)
+    if not config.habits:
+        return reader
+    return with_habits(*reader, known, path=out / 'habits', seed=config.seed, slots=config.slots)
 
 # %% ../../nbs/lettingo/18_story.ipynb #0d2db04a
 def _explored(

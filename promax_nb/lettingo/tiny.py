@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHAT_FORMAT', 'tiny_tokenizer', 'practice_texts', 'tiny_model', 'clean_copy', 'need_training', 'quiet_libraries',
-           'reading', 'world_values', 'shipped_writer', 'tiny_lm', 'writer']
+           'reading', 'world_values', 'shipped_writer', 'tiny_lm', 'writer', 'with_habits']
 
 # %% ../../nbs/lettingo/10_tiny.ipynb #c3d77a73
 import copy
@@ -22,7 +22,7 @@ import pandas as pd
 from ..data.bookshop import FACETS, VOCABULARY, vocabulary_hash
 from ..data.storage import identity, write_json
 from .histories import read_slots, slot_prompt
-from .styles import STYLES, styled
+from .styles import COUNTED, STYLES, styled
 from ..profiles.local import Local, local
 
 # %% ../../nbs/lettingo/10_tiny.ipynb #b3dadac6
@@ -417,3 +417,33 @@ def writer(
     llm = local((model, tok), name=name, temperature=temperature, seed=seed, max_new_tokens=max_new_tokens, batch=batch)
     llm.form = form  # type: ignore[attr-defined]
     return llm
+
+# %% ../../nbs/lettingo/10_tiny.ipynb #85e9c148
+def with_habits(
+    model,  # a small writer that reads, from `tiny_lm`: it is left as it is
+    tok,  # its tokenizer
+    values=None,  # list of str | None: the tastes it knows; None: those of the generated world
+    path=None,  # folder | None: where it is kept; one that is there is loaded
+    counted=COUNTED,  # dict style -> parts of the texts
+    steps=128,  # int: optimiser steps
+    batch=32,  # int: texts a step
+    lr=5e-4,  # float: learning rate
+    seed=0,  # int: of texts and order
+    slots=6,  # int: values in each list of the prompt
+):  # (model, tokenizer); the facts in model.card
+    """The same writer once it was taught how often a pretrained model has which style."""
+    known = world_values() if values is None else sorted(set(values))
+    if path and (Path(path) / 'card.json').exists():
+        return _load_tiny(Path(path), known)
+    styles = [style for style, parts in counted.items() for _ in range(parts)]
+    practice = practice_texts(known, steps * batch, slots, styles, seed)
+    start = time.perf_counter()
+    taught = clean_copy(model)
+    loss = _train_tiny(taught, tok, practice, steps, batch, lr, seed)
+    taught = clean_copy(taught)
+    facts = {'slots': slots, 'habits': dict(counted), 'seed': seed, 'steps': steps, 'batch': batch, 'lr': lr}
+    facts |= {'loss': round(loss, 4), 'seconds': round(time.perf_counter() - start, 1)}
+    taught.card = _card(taught, tok, known, facts)
+    if path:
+        _save_tiny(Path(path), taught, tok)
+    return taught, tok
