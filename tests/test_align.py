@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 import tomllib
+import types
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 
 from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data, vocabulary_hash
@@ -93,6 +95,27 @@ def test_the_shipped_writer_reads(tiny, values):
     assert reading(model, tok, values, n=64)['tastes'] > 0.95
     files = list((ROOT / 'promax_nb' / 'lettingo' / 'tiny_writer').iterdir())
     assert sum(f.stat().st_size for f in files) < 4e6 and not any(f.suffix in ('.bin', '.pt', '.pkl') for f in files)
+
+
+def test_habits_are_taught_and_kept(tiny, values, tmp_path):
+    few = dict(values=values, path=tmp_path / 'w', steps=4, batch=8)
+    before = {name: tensor.clone() for name, tensor in tiny[0].state_dict().items()}
+    taught, tok = tiny_room.with_habits(*tiny, **few, counted={'habit': 3, 'vague': 1})
+    assert taught.card['habits'] == {'habit': 3, 'vague': 1} and taught.card['reads']['chance'] < 0.5
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny[0].state_dict().items()), 'left as it was'
+    again, _ = tiny_room.with_habits(*tiny, **few)  # kept: not taught again
+    assert again.card['habits'] == {'habit': 3, 'vague': 1}
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in taught.state_dict().items())
+
+
+def test_both_sides_of_kto_count_the_same():
+    args = types.SimpleNamespace(desirable_weight=1.0, undesirable_weight=1.0)
+    align_room._weigh_sides(args, [True] * 30 + [False] * 10, {})
+    assert (args.desirable_weight, args.undesirable_weight) == (1.0, 3.0)
+    align_room._weigh_sides(args, [True] * 30 + [False] * 30, {'desirable_weight': 2.0})
+    assert (args.desirable_weight, args.undesirable_weight) == (1.0, 3.0), 'what was given stays'
+    align_room._weigh_sides(args, [True] * 5, {})
+    assert (args.desirable_weight, args.undesirable_weight) == (1.0, 3.0), 'one side only: no ratio'
 
 
 def test_reading_tells_a_reader_from_a_talker(tiny, values):
@@ -852,6 +875,8 @@ def test_all_stages_in_one_call(small_run):
         'best of as is',
         'as is, greedy',
         'DPO, greedy',
+        'GRPO',
+        'GRPO, greedy',
     } <= set(t.index)
     assert (
         t.loc['best of as is', 'logp'] > t.loc['as is', 'logp']
@@ -869,6 +894,7 @@ def test_all_stages_in_one_call(small_run):
         summary['history']['like'] == 5
         and summary['verdict']
         and summary['greedy'].startswith('accuracy of greedy texts: DPO against as is: ')
+        and 'GRPO against SFT: ' in summary['greedy']
         and {'vectors', 'lexical', 'history', 'truth'} <= {d['judge'] for d in summary['differences']}
     )
     for name in ('ablation', 'differences', 'test-profiles', 'profiles'):

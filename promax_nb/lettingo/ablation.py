@@ -34,7 +34,8 @@ def train_writers(
     seed=0,  # int
     say=None,  # callable | None: called with one line per training
     start='as is',  # 'as is': DPO begins with the writer as it is, as published | 'SFT': with the writer after SFT
-) -> dict:  # 'SFT', 'DPO', 'DPO shuffled' -> AlignResult
+    grpo=None,  # dict | None: settings for GRPO of the writer as it is; asked: DataFrame user, prompt; reward: list
+) -> dict:  # 'SFT', 'DPO', 'DPO shuffled', 'GRPO' -> AlignResult
     """Train every condition. Raises ValueError for an unknown start."""
     if start not in ('as is', 'SFT'):
         raise ValueError(f"start is {start!r}: DPO begins with the writer 'as is' or after 'SFT'")
@@ -43,9 +44,12 @@ def train_writers(
     jobs = {'SFT': (pairs if examples is None else examples, sft), 'DPO': (pairs, dpo)}
     if shuffled:
         jobs['DPO shuffled'] = (shuffle_preferences(pairs, seed), dpo)
+    if grpo:
+        settings = {'method': 'grpo', 'seed': seed} | {name: value for name, value in grpo.items() if name != 'asked'}
+        jobs['GRPO'] = (grpo['asked'], settings)
     done = {}
     for name, (table, settings) in jobs.items():
-        after_sft = start == 'SFT' and 'SFT' in done
+        after_sft = start == 'SFT' and name.startswith('DPO')
         first = (done['SFT'].model, done['SFT'].tokenizer) if after_sft else base
         folder = Path(out) / name.replace(' ', '-').lower() if out else None
         done[name] = align(first, table, out=folder, **settings)
@@ -148,7 +152,14 @@ COMPARED = (
     ('as is, length of DPO', 'DPO'),
     ('none', 'as is'),
     ('none', 'DPO'),
+    ('as is', 'GRPO'),
+    ('SFT', 'GRPO'),
+    ('as is, greedy', 'SFT, greedy'),
     ('as is, greedy', 'DPO, greedy'),
+    ('SFT, greedy', 'DPO, greedy'),
+    ('DPO shuffled, greedy', 'DPO, greedy'),
+    ('as is, greedy', 'GRPO, greedy'),
+    ('SFT, greedy', 'GRPO, greedy'),
 )
 
 
@@ -254,7 +265,9 @@ def _seconds(
 ) -> dict:  # condition -> seconds
     """What each condition took; what DPO begins with has to be trained too."""
     before = trained['SFT'].card['seconds'] if start == 'SFT' else 0.0
-    return {name: result.card['seconds'] + (0.0 if name == 'SFT' else before) for name, result in trained.items()}
+    return {
+        name: result.card['seconds'] + (before if name.startswith('DPO') else 0.0) for name, result in trained.items()
+    }
 
 # %% ../../nbs/lettingo/16_ablation.ipynb #fee89049
 def ablation(
@@ -272,6 +285,7 @@ def ablation(
     out=None,  # folder | None: trainings, texts and judgements, so that an interrupted call continues
     sft=None,  # dict | None: settings for SFT
     dpo=None,  # dict | None: settings for DPO
+    grpo=None,  # dict | None: settings for GRPO, 'asked' and 'reward' among them; None: without it
     shuffled=True,  # bool: the control on shuffled preferences
     start='as is',  # 'as is' | 'SFT': what DPO begins with
     seed=0,  # int
@@ -281,7 +295,7 @@ def ablation(
 ) -> Ablation:
     """None, as it is, SFT and DPO with their controls on users that no training has seen (LettinGo 4.3)."""
     users = _unseen(history, pairs, examples, users)
-    trained = train_writers(base, pairs, examples, out, sft, dpo, shuffled, seed, say, start)
+    trained = train_writers(base, pairs, examples, out, sft, dpo, shuffled, seed, say, start, grpo)
     unseen = only_users(history, users)
     store, kept = (Path(out) / file if out else None for file in ('texts.db', 'judgements.db'))
     wide = _write_all(base, trained, data, unseen, n, max(n, pool), styles, store, seed, prompt_args)
@@ -297,7 +311,7 @@ def ablation(
     faith = _faith(profiles[profiles['prompt'] != ''], data)
     compared = [differences_of(judged, faith, getattr(by, 'name', 'judge'))]
     if second is not None:
-        again = profiles[profiles['writer'].isin(['none', 'as is', 'SFT', 'DPO', 'DPO shuffled'])]
+        again = profiles[profiles['writer'].str.removesuffix(', greedy').isin(['none', 'as is', *trained])]
         compared.append(differences_of(predictions(again, data, history, second, **judging), {}, second.name))
     table = _report_rows(judged, profiles, faith, _seconds(trained, start))
     return Ablation(table, pd.concat(compared, ignore_index=True), profiles, judged)

@@ -190,9 +190,21 @@ def trl_arguments(
             advice = f'did you mean {near[0]!r}?' if near else f"see the documentation of TRL's {kind.__name__}"
             raise ValueError(f'unknown option {name!r} in the table trl: {advice}')
     try:
-        return kind(**_arguments(config, folder) | special[config.method]() | given)
+        with _hushed():
+            return kind(**_arguments(config, folder) | special[config.method]() | given)
     except (TypeError, ValueError) as e:
         raise ValueError(f"TRL's {kind.__name__} refuses the settings ({e}): change them, in the table trl too") from e
+
+
+def _weigh_sides(
+    args,  # trl KTOConfig, changed in place
+    good,  # list of bool: which texts are good ones
+    given,  # dict: the table trl
+):
+    """Good and bad texts count the same in all, as KTO asks for (section 4.3), unless weights are given."""
+    counts = good.count(True), good.count(False)
+    if min(counts) and not {'desirable_weight', 'undesirable_weight'} & set(given):
+        args.desirable_weight, args.undesirable_weight = (max(counts) / count for count in counts)
 
 
 def _plain(
@@ -228,6 +240,8 @@ def make_trainer(
     from transformers import PrinterCallback
 
     own = {'args': trl_arguments(config, folder)}
+    if config.method == 'kto':
+        _weigh_sides(own['args'], list(rows['label']), config.trl or {})
     if config.method in ('dpo', 'kto'):
         own['ref_model'] = None
     if config.method == 'grpo':

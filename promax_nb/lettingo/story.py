@@ -28,6 +28,7 @@ from .judge import judge
 from .loop import close_loop
 from .pairs import best_profiles, make_pairs, save_pairs
 from .reports import transfer
+from .rewards import claims_reward, judge_reward, length_reward
 from .styles import styled
 from .tiny import need_training, tiny_lm, with_habits, world_values, writer
 from ..models.sameness import differences
@@ -67,6 +68,7 @@ class LettingoConfig:
     )
     sft_weight: float = option(0.3, "weight of 'sft' where the loss has it")
     batch: int = option(16, 'pairs a step', least=1)
+    grpo_epochs: float = option(1.0, 'of GRPO, rewarded by the judge and by what is true; 0: without it', least=0)
     habits: bool = option(
         True, "the small writer's, counted from a pretrained model: its likeliest text is not true; no: four styles"
     )
@@ -250,10 +252,11 @@ def greedy_sentence(
     """The fair test: the likeliest texts before and after, without the noise of sampling."""
     table = result.differences
     table = table[(table['metric'] == 'accuracy') & (table['judge'] == table['judge'].iloc[0])]
-    row = table[(table['from'] == 'as is, greedy') & (table['to'] == 'DPO, greedy')]
-    if not len(row):
-        return ''
-    return 'accuracy of greedy texts: ' + _told({**row.iloc[0], 'from': 'as is', 'to': 'DPO'})
+    told = []
+    for first, then in (('as is', 'DPO'), ('as is', 'GRPO'), ('SFT', 'GRPO')):
+        row = table[(table['from'] == f'{first}, greedy') & (table['to'] == f'{then}, greedy')]
+        told += [_told({**row.iloc[0], 'from': first, 'to': then})] if len(row) else []
+    return 'accuracy of greedy texts: ' + '; '.join(told) if told else ''
 
 # %% ../../nbs/lettingo/18_story.ipynb #1cbd167e
 def _loop(
@@ -365,10 +368,16 @@ def _compare(
     examples,  # DataFrame from best_profiles
     config,  # LettingoConfig
     say,  # callable
+    asked,  # DataFrame: history of the training users, whom GRPO asks about
 ):  # Ablation
     """Stages 4 and 5: train every condition and compare them on unseen users."""
     sft = {'epochs': config.epochs, 'lr': config.lr, 'batch': config.batch}
     dpo = {**sft, 'beta': config.beta, 'loss': config.loss, 'sft_weight': config.sft_weight}
+    grpo = {'epochs': config.grpo_epochs, 'lr': 3e-4, 'batch': 64, 'rollouts': 4, 'max_new': 40}
+    if config.grpo_epochs:
+        prompts = history_prompts(data, asked, 'slots', slots=config.slots).rename(columns={'id': 'user'})
+        truth = claims_reward(), claims_reward('recall'), length_reward(24)
+        grpo |= {'asked': prompts[['user', 'prompt']], 'reward': [judge_reward(data, history, judges[0]), *truth]}
     return ablation(
         data,
         history,
@@ -383,6 +392,7 @@ def _compare(
         out=out / 'writers',
         sft=sft,
         dpo=dpo,
+        grpo=grpo if config.grpo_epochs else None,
         start=config.start,
         seed=config.seed,
         prompt_args={'slots': config.slots},
@@ -434,7 +444,7 @@ def lettingo(
     def trained(text):
         diary('align', text)
 
-    result = _compare(out, data, history, judges, base, pairs, test, examples, config, trained)
+    result = _compare(out, data, history, judges, base, pairs, test, examples, config, trained, seen)
     diary('ablation', gain_sentence(result))
     diary('ablation', greedy_sentence(result))
     loop = _loop(data, result, out, config) if config.loop else None

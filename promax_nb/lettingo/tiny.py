@@ -203,7 +203,8 @@ def _train_tiny(
 
     quiet_libraries()
     rows = _practice_rows(tok, practice)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         args = SFTConfig(
             folder,
             max_steps=steps,
