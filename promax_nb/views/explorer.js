@@ -9,6 +9,7 @@ const SEQUENCE = ['#440154', '#482878', '#3e4989', '#31688e', '#26828e', '#1f9e8
 const DARK_SEQUENCE = ['#414487', '#355f8d', '#2a788e', '#21918c', '#22a884', '#44bf70', '#7ad151', '#bddf26', '#fde725'];
 const AROUND = ['#a63603', '#d95f0e', '#e9a36b', '#c4c4c4', '#7fb3d5', '#2b83ba', '#08519c'];  // lost, as before, gained
 const DARK_AROUND = ['#ff7f32', '#e8935a', '#b48a72', '#6a6a6a', '#6f9dbb', '#5bb0e8', '#8fd0ff'];
+const GAIN = 'rank change of held-out items';  // as colours.py calls it: above 0 where they moved up
 const MANY = 5000;  // points from which texts and vectors are opened when they are asked for
 
 // ---------- small things
@@ -82,6 +83,26 @@ function places(map) {  // 16-bit numbers as places on the plane; the last numbe
 }
 
 const isUser = (s, i) => i < s.n_users;
+const spelled = name => name.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
+const stem = word => word.replace(/(?<=.{3})(?:ies|ied|ing|es|ed|s|y)$/, '');  // mysteries, mystery: myster
+
+function facet(s, word) {  // is:user, is:gained, genre:comedy, interactions<5: a test of a node; a text: what is wrong; null: a plain word
+  const parts = /^([\p{L}\p{N}-]+)(:(?!\/)|[<>]=?)(.+)$/u.exec(word);
+  if (!parts) return null;
+  const [, name, sign, value] = parts;
+  if (name === 'is') {
+    if (value === 'user' || value === 'item') return i => isUser(s, i) === (value === 'user');
+    const gain = s.columns.find(c => c.name === GAIN);
+    if (gain && (value === 'gained' || value === 'lost')) return i => value === 'gained' ? gain.values[i] > 0 : gain.values[i] < 0;
+    return `is:${value} is unknown: is:user, is:item${gain ? ', is:gained, is:lost' : ''}.`;
+  }
+  const column = s.columns.find(c => spelled(c.name) === name) ?? s.columns.find(c => spelled(c.name).startsWith(name));
+  if (!column) return `nothing is called ${name}: ${s.columns.map(c => spelled(c.name)).join(', ')}.`;
+  if (column.labels) return sign === ':' ? i => (column.labels[column.values[i]] ?? '').toLowerCase().includes(value) : `${spelled(column.name)} is no number: ${spelled(column.name)}:${column.labels[0] ?? '…'}`;
+  const limit = Number(value);
+  if (sign === ':' || Number.isNaN(limit)) return `${spelled(column.name)} is a number: ${spelled(column.name)}>0 or ${spelled(column.name)}<=5`;
+  return i => ({ '<': column.values[i] < limit, '>': column.values[i] > limit, '<=': column.values[i] <= limit, '>=': column.values[i] >= limit })[sign];
+}
 const rowOf = (list, u) => list ? list.indices.subarray(list.indptr[u], list.indptr[u + 1]) : [];
 
 function cosines({ dim, data, unit }, n, node) {  // cosine of one node with every node, in the original space
@@ -176,7 +197,7 @@ class Explorer {
     const s = this.s, on = f => this.guard(f);
     this.alert = make('div', { class: 'px-alert', role: 'alert', hidden: true });
     this.live = make('div', { class: 'px-note px-live', role: 'status', 'aria-live': 'polite' });
-    this.search = make('input', { type: 'search', class: 'px-search', 'aria-label': 'Search users and items by name, id or words of the profile', placeholder: 'Search names, ids, words of profiles …', oninput: on(() => this.find()),
+    this.search = make('input', { type: 'search', class: 'px-search', 'aria-label': 'Search users and items by name, id or words of the profile', placeholder: 'Search names, ids, words of profiles …', oninput: on(() => this.find()), onfocus: on(() => this.search.value || this.say(this.waysToSearch())),
       onkeydown: on(e => { if (e.key === 'Enter') this.results.querySelector('.px-link')?.click(); }) });
     this.results = make('ul', { class: 'px-results', 'aria-label': 'Search results' });
     this.colour = make('select', { class: 'px-colour', 'aria-label': 'Colour by', onchange: on(() => this.setColour(this.colour.value)) },
@@ -439,18 +460,31 @@ class Explorer {
     this.tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - 290))}px`; this.tip.style.top = `${y + 14}px`;
   }
 
+  waysToSearch() {
+    const labelled = this.s.columns.find(c => c.labels && c.labels.length && spelled(c.name) !== 'kind'), number = this.s.columns.find(c => !c.labels);
+    return ['Words of names and profiles, an id; also is:user, is:item', ...(labelled ? [`${spelled(labelled.name)}:${spelled(labelled.labels[0])}`] : []), ...(number ? [`${spelled(number.name)}>0`] : [])].join(', ') + '.';
+  }
+
   async find() {
-    const q = this.search.value.trim().toLowerCase(), words = q.split(/\s+/).filter(Boolean);
+    const q = this.search.value.trim().toLowerCase(), parts = q.split(/\s+/).filter(Boolean).map(word => [word, facet(this.s, word)]);
+    const words = parts.filter(p => p[1] === null).map(p => p[0]), tests = parts.map(p => p[1]).filter(t => typeof t === 'function');
+    const wrong = parts.find(p => typeof p[1] === 'string');
+    if (wrong) { this.results.replaceChildren(); this.setSelected(null, false, false); this.say(wrong[1]); return; }
     if (!q) { this.results.replaceChildren(); this.setSelected(null, false, false); this.say(''); return; }
     const blocks = this.parts.names('texts-');
-    if (!blocks.every(k => this.parts.get(k))) {
+    if (words.length && !blocks.every(k => this.parts.get(k))) {
       this.say('Opening the profiles to search in them …');
       await Promise.all(blocks.map(k => this.parts.open(k)));
       if (this.search.value.trim().toLowerCase() !== q) return;
     }
-    this.hay ??= Array.from({ length: this.s.n }, (_, i) => `${this.name(i)}\n${this.id(i)}\n${this.text(i)}`.toLowerCase());
-    const kinds = [[], [], []];  // this id, these words as they stand, these words somewhere
-    for (let i = 0; i < this.s.n; i++) if (words.every(w => this.hay[i].includes(w))) kinds[this.id(i).toLowerCase() === q ? 0 : this.hay[i].includes(q) ? 1 : 2].push(i);
+    if (words.length) this.hay ??= Array.from({ length: this.s.n }, (_, i) => `${this.name(i)}\n${this.id(i)}\n${this.text(i)}`.toLowerCase());
+    const kinds = [[], [], [], []], phrase = words.join(' '), stems = words.map(stem);  // this id, these words as they stand, somewhere, only their stems
+    for (let i = 0; i < this.s.n; i++) {
+      if (!tests.every(test => test(i))) continue;
+      if (!words.length) { kinds[0].push(i); continue; }
+      const text = this.hay[i];
+      if (stems.every(w => text.includes(w))) kinds[this.id(i).toLowerCase() === phrase ? 0 : text.includes(phrase) ? 1 : words.every(w => text.includes(w)) ? 2 : 3].push(i);
+    }
     const hits = kinds.flat();
     this.say(`${count(hits.length)} of ${count(this.s.n)} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`);
     this.results.replaceChildren(...hits.slice(0, 20).map(i => make('li', {}, this.link(i))));

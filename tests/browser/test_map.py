@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from promax_nb.views.nodes import node_table
 from promax_nb.views.person import lists_of
 from promax_nb.views.reasons import reasons_for, scene_recommender
 
@@ -155,6 +156,34 @@ def test_page_search_lists_and_opens(small):
     assert m.card.locator('h3').inner_text() == scene.name('user', 7) and 'History' in m.card.inner_text()
     m.root.locator('.px-distnote', has_text='KL').wait_for()  # drawn after the card
     assert m.search('no such text') == [] and m.search('') == []
+
+
+def test_page_search_knows_stems_and_facets(small):
+    scene, m = small
+    table = node_table(scene, flat_maps(scene))
+
+    def found(text):
+        m.search(text)
+        said = m.root.locator('.px-live').inner_text()
+        return int(said.split(' of ')[0]) if ' of 120 match' in said else said
+
+    assert found('harbour tea') == found('harbour teas houses') == 4, 'stems'
+    users = (table['kind'] == 'user').to_numpy()
+    counts, gain = table['interactions'].to_numpy(), table['rank change of held-out items'].to_numpy()
+    assert found('is:user') == 60 and found('is:item u007') == 0
+    assert found('interactions<5') == (counts < 5).sum()
+    assert found('is:user interactions>=5') == (users & (counts >= 5)).sum() > 0
+    assert found('is:gained') == (gain > 0).sum() and found('is:lost') == (gain < 0).sum() > 0
+    group = table['sparsity group'].dropna().iloc[0]
+    assert found(f'sparsity-group:{group.split()[0]}') == table['sparsity group'].str.contains(group.split()[0]).sum()
+    assert found('is:lost harbours') <= found('is:lost')
+    assert found('colour:red').startswith('nothing is called colour: ')
+    assert found('is:old').startswith('is:old is unknown')
+    assert 'is a number' in found('interactions:5') and found('https://a b') == 0, 'other colons are plain words'
+    m.search('')
+    m.root.locator('.px-search').blur()
+    m.root.locator('.px-search').focus()
+    assert 'also is:user' in m.root.locator('.px-live').inner_text()
 
 
 def test_page_a_card_shows_the_lists_the_claims_and_why(small):
