@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RewardError', 'reward_name', 'with_name', 'rewarded', 'centred_items', 'share_left_behind', 'rank_reward',
-           'held_out_of', 'judge_reward', 'claims_reward', 'length_reward', 'with_rewards', 'rewards_by_name']
+           'held_out_of', 'judge_reward', 'claims_reward', 'support_reward', 'length_reward', 'with_rewards',
+           'rewards_by_name']
 
 # %% ../../nbs/lettingo/09_rewards.ipynb #d69012c0
 import importlib
@@ -16,6 +17,7 @@ from ..data.storage import close_names, few
 from .claims import faithfulness
 from .judge import judge
 from .panel import KEYS
+from .support import support
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/lettingo/09_rewards.ipynb #ba47b526
@@ -183,6 +185,21 @@ def claims_reward(
         return faithfulness(table.assign(profile=list(texts)), evidence, values)[part].fillna(0.0).to_numpy()
 
     return with_name(claimed, part)
+
+
+def support_reward(
+    liked,  # dict user -> rows of liked items, of everybody
+    items,  # (N, d) vectors of the item texts
+    encode,  # callable list of str -> (n, d) vectors in the same space
+):  # reward
+    """How well a text's likes fit this person rather than others, 0 to 1 (`support`); 0 for one that claims nothing."""
+
+    def fits(prompts, texts, users):
+        table = pd.DataFrame({'user': users, 'writer': 'w', 'sample': range(len(texts)), 'profile': list(texts)})
+        found = support(table, liked, {}, items, encode).groupby('sample')['support'].mean()
+        return found.reindex(range(len(texts))).fillna(0.0).to_numpy()
+
+    return with_name(fits, 'support')
 
 
 def length_reward(
