@@ -25,12 +25,24 @@ def phrases(
     """What a text claims, in its own words."""
     found = []
     for part, liked in zip(profile_parts(text), (True, False), strict=True):
-        words = (' '.join(piece.split()) for piece in _CUT.split(part))
-        found += [(phrase, liked) for phrase in words if sum(map(str.isalpha, phrase)) > 2]
+        for piece in _CUT.split(part):
+            letters = sum(map(str.isalpha, piece))
+            if letters > 2:
+                found.append((' '.join(piece.split()), liked))
     return list(dict.fromkeys(found))
 
 # %% ../../nbs/lettingo/02_support.ipynb #2c3e293e
 LEAST = 20  # people to compare with
+
+
+def _centred_rows(
+    vectors,  # (n, d)
+) -> np.ndarray:  # (n, d) unit rows
+    """Vectors without what they have in common; a single one as it is."""
+    rows = unit_rows(np.asarray(vectors, dtype=np.float64))
+    if len(rows) == 1:
+        return rows
+    return unit_rows(rows - rows.mean(0))
 
 
 def _tastes(
@@ -38,9 +50,37 @@ def _tastes(
     space,  # (N, d) centred item vectors
 ) -> tuple:  # (dict user -> row of the table, table (n, d) of unit rows)
     """The mean item of everybody who has some."""
-    known = {user: rows for user, rows in rows_of.items() if len(rows)}
-    means = [space[np.asarray(rows, dtype=int)].mean(0) for rows in known.values()]
-    return {user: row for row, user in enumerate(known)}, unit_rows(np.array(means).reshape(-1, space.shape[1]))
+    users, means = [], []
+    for user, rows in rows_of.items():
+        if len(rows):
+            users.append(user)
+            means.append(space[list(rows)].mean(0))
+    table = np.array(means).reshape(len(users), space.shape[1])
+    return {user: row for row, user in enumerate(users)}, unit_rows(table)
+
+
+def _claimed(
+    profiles,  # DataFrame user, writer, sample, profile
+) -> pd.DataFrame:  # user, writer, sample, phrase, liked, support (NaN)
+    """Every phrase of every text, in a row of its own."""
+    rows = []
+    for profile in profiles.itertuples():
+        text = profile.profile
+        if isinstance(text, str):
+            about = profile.user, profile.writer, profile.sample
+            rows += [(*about, phrase, likes) for phrase, likes in phrases(text)]
+    columns = ['user', 'writer', 'sample', 'phrase', 'liked']
+    return pd.DataFrame(rows, columns=columns).assign(support=np.nan)
+
+
+def _share_below(
+    near,  # (n,) how near everybody is to a phrase
+    own,  # (k,) some of them
+) -> np.ndarray:  # (k,) 0..1
+    """The share of the others who are less near; those equally near are not."""
+    near, own = near.round(6), own.round(6)
+    below = np.searchsorted(np.sort(near), own, 'left')
+    return below / (len(near) - 1)
 
 
 def support(
@@ -53,32 +93,23 @@ def support(
     """Every phrase of every text, and the share of other people whom it fits less well; ours."""
     if len(liked) < LEAST:
         raise ValueError(f'there are {len(liked)} people with liked items: a comparison needs at least {LEAST}.')
-    rows = [
-        (profile.user, profile.writer, profile.sample, phrase, likes)
-        for profile in profiles.itertuples()
-        if isinstance(profile.profile, str)
-        for phrase, likes in phrases(profile.profile)
-    ]
-    found = pd.DataFrame(rows, columns=['user', 'writer', 'sample', 'phrase', 'liked'])
-    found['support'] = np.nan
+    found = _claimed(profiles)
     if not len(found):
         return found
     different, code = np.unique(found['phrase'].to_numpy(str), return_inverse=True)
-    vectors = unit_rows(np.asarray(encode(different.tolist()), dtype=np.float64))
-    vectors = unit_rows(vectors - vectors.mean(0)) if len(vectors) > 1 else vectors
-    space = unit_rows(items)
-    space = unit_rows(space - space.mean(0))
-    for likes, sides in ((True, liked), (False, disliked)):
-        row_of, tastes = _tastes(sides, space)
-        here = np.flatnonzero((found['liked'] == likes).to_numpy() & found['user'].isin(row_of).to_numpy())
+    vectors = _centred_rows(encode(different.tolist()))
+    space = _centred_rows(items)
+    for likes, rows_of in ((True, liked), (False, disliked)):
+        row_of, tastes = _tastes(rows_of, space)
         if len(row_of) < LEAST:
             continue
+        side = found['liked'] == likes
+        here = np.flatnonzero(side & found['user'].isin(row_of))
         for phrase in np.unique(code[here]):
-            near = (tastes @ vectors[phrase]).round(6)  # people who are equally near stay equal
             mine = here[code[here] == phrase]
-            own = near[[row_of[user] for user in found['user'].iloc[mine]]]
-            below = np.searchsorted(np.sort(near), own, 'left')
-            found.loc[mine, 'support'] = below / (len(near) - 1)
+            near = tastes @ vectors[phrase]
+            people = [row_of[user] for user in found['user'].iloc[mine]]
+            found.loc[mine, 'support'] = _share_below(near, near[people])
     return found
 
 
@@ -88,11 +119,13 @@ def supported(
     least=0.5,  # float: from which support on a phrase holds
 ) -> pd.DataFrame:  # user, writer, sample, phrases (count), precision: row i is row i of profiles
     """The share of a text's phrases that fit this person better than most; NaN where there are none."""
-    known = found.dropna(subset='support')
     keys = ['user', 'writer', 'sample']
-    holds = known.assign(holds=known['support'] >= least).groupby(keys)['holds'].agg(phrases='size', precision='mean')
-    out = profiles[keys].merge(holds.reset_index(), on=keys, how='left')
-    return out.assign(phrases=out['phrases'].fillna(0).astype(int))
+    known = found.dropna(subset='support')
+    holds = (known['support'] >= least).groupby([known[key] for key in keys])
+    told = holds.agg(phrases='size', precision='mean').reset_index()
+    out = profiles[keys].merge(told, on=keys, how='left')
+    out['phrases'] = out['phrases'].fillna(0).astype(int)
+    return out
 
 # %% ../../nbs/lettingo/02_support.ipynb #f82b4962
 def labelled_tastes(
