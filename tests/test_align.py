@@ -901,6 +901,15 @@ def test_all_stages_in_one_call(small_run):
         assert len(pd.read_parquet(out / f'{name}.parquet'))
 
 
+def test_a_judge_that_is_not_above_the_commonest_answer_is_not_used(tmp_path, monkeypatch):
+    def guesses(profiles, *args, **kwargs):
+        return profiles[['user', 'writer', 'sample']].assign(correct=0.3)
+
+    monkeypatch.setattr(story_room, 'judge', guesses)
+    with pytest.raises(ValueError, match='the lexical judge is right in 30.0%.*by guessing: it is not used'):
+        story_room.lettingo(tmp_path / 'run', say=lambda text: None, users=60, test_users=20, samples=1, loop=False)
+
+
 def test_the_same_call_again_asks_and_trains_nothing(small_run, monkeypatch):
     r, said, how = small_run
     monkeypatch.setattr(local_room.Local, 'complete_many', lambda *a, **k: pytest.fail('a text was written twice'))

@@ -22,6 +22,7 @@ from ..data.settings import checked, option
 from ..data.storage import claim_folder, identity, write_atomic, write_json
 from .ablation import ablation, only_users
 from .builtin import fit_judge
+from .choice import need_good_judge
 from .explore import diversity, explore
 from .histories import attribute_values, history_prompts, split_history
 from .judge import judge
@@ -196,11 +197,16 @@ def _judged(
     """Stage 2: judges learn from honest texts about the training users, then judge the explored ones."""
     clerk = styled('true', config.seed, attribute_values(data.items))
     asked = dict(n=1, form='slots', progress=False, prompt_args={'slots': config.slots})
-    honest = explore(clerk, data, only_users(history, train), **asked)
+    seen = only_users(history, train)
+    honest = explore(clerk, data, seen, **asked)
     kinds = [config.judge]
     if config.second:
         kinds.append('vectors' if config.judge == 'lexical' else 'lexical')
     judges = [fit_judge(data, history, honest, train, kind=kind, seed=config.seed) for kind in kinds]
+    answers = seen[seen['role'] == 'target']['sentiment']
+    base = float(answers.value_counts(normalize=True).iloc[0])
+    right = judge(honest, data, history, judges[0], progress=False)
+    need_good_judge(right, base, f'the {judges[0].name} judge')
     return judges, [judge(texts, data, history, one, store=out / 'judgements.db') for one in judges]
 
 
