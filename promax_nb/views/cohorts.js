@@ -177,7 +177,12 @@ class Groups {
 
   means({ measure, percent, cells }) {
     const reach = Math.max(...cells.flatMap(c => [c.low, c.high, c.middle]).filter(Number.isFinite).map(Math.abs), 1e-9), form = x => percent ? `${Math.round(100 * x)}%` : `${x < 0 ? '−' : '+'}${Math.abs(x).toFixed(4)}`, at = x => 50 + 50 * Math.max(-1, Math.min(1, x / reach));
-    const cell = c => {
+    const cell = (c, k) => {
+      if (percent && k < cells.length - 1 && Number.isFinite(c.middle)) {  // a share: from 0 to 1, no zero to lie on either side of
+        const fill = make('i');
+        fill.style.width = `${100 * c.middle}%`;
+        return make('td', {}, make('span', { class: `pm-share pm-group${this.place(k)}` }, fill), form(c.middle), make('small', { text: Number.isFinite(c.low) ? ` ${form(c.low)} to ${form(c.high)}` : '' }));
+      }
       if (!Number.isFinite(c.middle)) return make('td', { class: 'px-note', text: 'nothing held out' });
       const sure = c.low > 0 || c.high < 0, ends = Number.isFinite(c.low) ? ` ${form(c.low)} to ${form(c.high)}` : '', whole = Number.isFinite(c.before) ? `, ${c.before.toFixed(4)} → ${c.after.toFixed(4)}, ${count(c.users)} users` : '';
       const spot = (look, left, width) => { const e = make('span', { class: look }); e.style.left = `${left}%`; if (width !== undefined) e.style.width = `${width}%`; return e; };

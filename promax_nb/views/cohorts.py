@@ -289,6 +289,15 @@ def _value_rows(table: pd.DataFrame, groups: list, most: int) -> list:
     return lines
 
 
+def _overlap_cell(row, place: int) -> Safe:
+    """A mean share with its interval: a bar from 0 to 1, since a share has no zero to lie on either side of."""
+    if not np.isfinite(row['middle']):
+        return tag('td', '')
+    bar = tag('span', tag('i', style=f"width:{100 * row['middle']:.1f}%"), class_=f'pm-share pm-group{place}')
+    ends = f' {row["low"]:.0%} to {row["high"]:.0%}' if np.isfinite(row['low']) else ''
+    return tag('td', bar, f'{row["middle"]:.0%}', tag('small', ends))
+
+
 def _mean_cell(row, scale: tuple, percent: bool) -> Safe:
     """A mean with its interval, as a beam and in words."""
     if not np.isfinite(row['middle']):
@@ -320,7 +329,12 @@ def _gain_rows(gains: pd.DataFrame) -> list:
             if np.isfinite(row[name])
         ]
         reach = max([abs(end) for end in ends] or [1.0]) or 1.0
-        cells = [_mean_cell(row, (-reach, reach), measure == 'lists in common') for row in mine]
+        share = measure == 'lists in common'
+        cells = []
+        for place, row in enumerate(mine):
+            last = place == len(mine) - 1  # the difference of the first two
+            one = _mean_cell(row, (-reach, reach), share) if last or not share else None
+            cells.append(one or _overlap_cell(row, 0 if place == 0 else 2 if place == len(mine) - 2 else 1))
         lines.append(tag('tr', tag('th', measure, scope='row'), cells))
     return lines
 
