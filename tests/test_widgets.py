@@ -1187,6 +1187,8 @@ def test_pairs_are_shown_with_what_made_them(lettingo):
         and not message(w)
     )
     assert 'Candidates (6)' in w._repr_mimebundle_()['text/html']
+    told = w.body.value[w.body.value.index('The writer before and after') :]
+    assert 'pm-supported' in told and 'pm-contradicted' in told, 'claims as chips, held against what the writer saw'
     w.user = 55  # known to the data, not explored
     assert 'no candidate profiles' in w.body.value
 

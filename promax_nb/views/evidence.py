@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUPPORTED', 'CONTRADICTED', 'UNSUPPORTED', 'Histories', 'Claimable', 'claimable', 'known_claims', 'Claim',
-           'claims_of', 'item_html', 'claims_html']
+           'claims_of', 'claims_in', 'item_html', 'claims_html']
 
 # %% ../../nbs/views/11_evidence.ipynb #8685cd30
 from collections.abc import Callable
@@ -132,12 +132,21 @@ def claims_of(
     profiles = scene.users if kind == 'user' else scene.items
     if profiles is None:
         return []
-    known = claimable(scene)
     if kind == 'item':
         past = pd.DataFrame({'item': [row], 'liked': [True]})
+    return claims_in(scene, profiles['profile'].iloc[row], past)
+
+
+def claims_in(
+    scene: Scene,
+    text: str,  # a profile
+    past: pd.DataFrame,  # events that speak for it or against it: item, liked
+) -> list:  # of Claim
+    """The claims of any text, each with its evidence."""
+    known = claimable(scene)
     events = list(zip(past['item'].tolist(), past['liked'].tolist(), strict=True))
     found = []
-    for what, liked, rows in known_claims(profiles['profile'].iloc[row], known):
+    for what, liked, rows in known_claims(text, known):
         having = [event for event in events if _has(known, event[0], what, rows)]
         good = [item for item, is_liked in having if is_liked]
         other = [item for item, is_liked in having if not is_liked]
