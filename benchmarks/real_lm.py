@@ -265,6 +265,10 @@ class World:
         how = dict(max_new_tokens=self.o.max_new, seed=self.o.seed, batch=self.o.batch, dtype=self.o.dtype)
         return local(folder, name=name, temperature=temperature, **how)
 
+    def kept(self) -> dict:
+        """What every exploration is told: texts are kept as they come, so that a killed stage goes on."""
+        return dict(whole=False, progress=False, store=self.o.work / 'texts.db')
+
     def by_slots(self, clerk, users) -> pd.DataFrame:
         """What a writer without a model says."""
         return explore(clerk, self.data, self.of(users), n=1, form=clerk.form if hasattr(clerk, 'form') else 'full')
@@ -289,7 +293,7 @@ def explored(w) -> pd.DataFrame:
     for temperature in (0.7, 1.0):
         one = w.writer(w.model, f'model at {temperature:g}', temperature)
         parts.append(
-            explore(one, w.data, w.of(w.train), n=n, prompts=w.questions(w.train), whole=False, progress=False)
+            explore(one, w.data, w.of(w.train), n=n, prompts=w.questions(w.train), **w.kept())
         )
     return pd.concat(parts, ignore_index=True)
 
@@ -299,7 +303,7 @@ def trained(w, name, table, reward=None, **how) -> Path:
     out = w.o.work / 'writers' / name.replace(' ', '-').lower()
 
     def train():
-        same = dict(lora=w.o.lora, min_users=5, max_ratio=9.0, log_steps=1, save_steps=10_000, progress=False)
+        same = dict(lora=w.o.lora, min_users=5, max_ratio=9.0, log_steps=1, save_steps=10, keep=1, progress=False)
         same |= dict(batch=w.o.train_batch, max_new=w.o.max_new, seed=w.o.seed, dtype=w.o.dtype)
         told = {'prompts': [], 'reward': reward}  # texts are written later, by all writers at once
         result = align(w.model, table, out=out, **told, **same | how)
@@ -357,7 +361,7 @@ def written(w, folders) -> pd.DataFrame:
 
         def write(name=name, folder=folder, temperature=0.0, called=name):
             one = w.writer(folder, called, temperature)
-            return explore(one, w.data, w.of(w.unseen), n=1, prompts=w.questions(w.unseen), whole=False, progress=False)
+            return explore(one, w.data, w.of(w.unseen), n=1, prompts=w.questions(w.unseen), **w.kept())
 
         parts.append(w.stages(f'texts {name}', write))
         if name in drawn:
@@ -457,7 +461,8 @@ def chain(w, folders) -> dict:
         def say(name=name, folder=folder):
             from promax_nb.profiles.ask import ask
 
-            return ask(w.writer(folder, name), prompts, progress=False)[['id', 'answer', 'status']]
+            answers = ask(w.writer(folder, name), prompts, w.o.work / 'texts.db', progress=False)
+            return answers[['id', 'answer', 'status']]
 
         texts[name] = w.stages(f'chain texts {name}', say)
     said = {
