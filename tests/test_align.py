@@ -1056,3 +1056,9 @@ def test_full_dpo_beats_sft_and_as_is_on_unseen_users(seed, tmp_path):
     for m in ('precision', 'recall'):
         for known in ('history', 'truth'):
             assert d.loc[(known, m, 'as is', 'DPO'), 'difference'] >= 0
+    for by in ('lexical', 'vectors'):  # the fair test: likeliest texts
+        for a in ('as is, greedy', 'SFT, greedy'):
+            assert d.loc[(by, 'accuracy', a, 'GRPO, greedy'), 'low'] > 0
+    for m in ('precision', 'recall'):
+        assert d.loc[('history', m, 'SFT, greedy', 'GRPO, greedy'), 'low'] > 0
+    assert story_room.truth_alarm(r['ablation']) == '' == r['summary']['less true']
