@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .judge import scores_of
-from .rewards import with_name
+from .rewards import centred_items, with_name
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/lettingo/10_choice.ipynb #e3b7937c
@@ -72,15 +72,6 @@ def without_taken(
     return dataclasses.replace(data, train=train, events=events)
 
 # %% ../../nbs/lettingo/10_choice.ipynb #6137d5ee
-def _unit(
-    items,  # (N, d)
-) -> tuple:  # (unit rows without what they share (N, d), what was taken off (d,))
-    """Item vectors, centred."""
-    items = unit_rows(np.asarray(items, dtype=np.float64))
-    middle = items.mean(0)
-    return unit_rows(items - middle), middle
-
-
 def _lead(
     near,  # (n, d) unit rows: a text or a mean, one for each question
     questions,  # n rows: item, other
@@ -97,7 +88,7 @@ def _lead_of_means(
     items,  # (N, d) vectors of the item texts
 ) -> np.ndarray:  # (n,)
     """How much nearer the taken item is to the mean of everybody's item texts."""
-    space, _ = _unit(items)
+    space, _ = centred_items(items)
     means = unit_rows((shown.train.tocsr() > 0).astype(float) @ space)
     return _lead(means[questions['user'].to_numpy()], questions, space)
 
@@ -136,7 +127,7 @@ def choice_predictions(
     sharpness=8.0,  # float: from `fit_sharpness`
 ) -> pd.DataFrame:  # user, writer, sample, item, truth, predicted, logp, status, reason: as `predictions`
     """Every question, answered by every text: 'taken' or 'other'."""
-    space, middle = _unit(items)
+    space, middle = centred_items(items)
     asked = profiles.merge(questions, on='user')
     if not len(asked):
         raise ValueError('no profile is of a user with questions: write about the users of choice_questions(...).')

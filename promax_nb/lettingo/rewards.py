@@ -220,23 +220,26 @@ def with_rewards(
 ) -> pd.DataFrame:  # the scores; logp, logps: mean of judge and rewards, each in standard deviations over all texts
     """The judge is one voice among several: for `make_pairs`, `best_profiles` and `single_texts`."""
 
-    def standard(values):
-        values = np.asarray(values, dtype=float)
+    def scale(values):
         spread = np.nanstd(values)
-        return (values - np.nanmean(values)) / (spread if spread > 0 else 1.0)
+        return np.nanmean(values), spread if spread > 0 else 1.0
+
+    def standard(values):
+        middle, spread = scale(values)
+        return (values - middle) / spread
 
     written = profiles[profiles['status'] == 'ok']
     asked = [written[column].tolist() for column in ('prompt', 'profile', 'user')]
     worth = sum(standard(rewarded(reward, *asked)) for reward in rewards)
     table = scores.merge(written[[*KEYS]].assign(worth=worth), on=KEYS, how='left')
-    voices, spread = len(rewards) + 1, table['logp'].std(ddof=0) or 1.0
-    moved = (standard(table['logp']) + table['worth']) / voices - table['logp'] / (voices * spread)
+    (middle, spread), voices = scale(table['logp'].to_numpy(float)), len(rewards) + 1
+    unit, moved = voices * spread, (table['worth'] - middle / spread) / voices
     table['logps'] = [
-        [part / (voices * spread) + by for part in parts] if np.ndim(parts) else parts
+        [part / unit + by for part in parts] if np.ndim(parts) else parts
         for parts, by in zip(table['logps'], moved, strict=True)
     ]
-    table['logp'] = table['logp'] / (voices * spread) + moved
-    table['logp_se'] = table['logp_se'] / (voices * spread)
+    table['logp'] = table['logp'] / unit + moved
+    table['logp_se'] = table['logp_se'] / unit
     table.attrs = dict(scores.attrs)
     return table.drop(columns='worth')
 

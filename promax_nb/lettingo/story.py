@@ -205,7 +205,7 @@ def _judged(
     judges = [fit_judge(data, history, honest, train, kind=kind, seed=config.seed) for kind in kinds]
     answers = seen[seen['role'] == 'target']['sentiment']
     base = float(answers.value_counts(normalize=True).iloc[0])
-    right = judge(honest, data, history, judges[0], progress=False)
+    right = judge(honest, data, history, judges[0], store=out / 'judgements.db', progress=False)
     need_good_judge(right, base, f'the {judges[0].name} judge')
     return judges, [judge(texts, data, history, one, store=out / 'judgements.db') for one in judges]
 
@@ -469,8 +469,8 @@ def lettingo(
     result = _compare(out, data, history, judges, base, pairs, test, examples, config, trained, seen)
     diary('ablation', gain_sentence(result))
     diary('ablation', greedy_sentence(result))
-    if truth_alarm(result):
-        diary('truth', truth_alarm(result))
+    if alarm := truth_alarm(result):
+        diary('truth', alarm)
     loop = _loop(data, result, out, config) if config.loop else None
     if loop:
         diary('loop', f'Recall@20 of the chain: {loop["table"].loc["recall@20"].round(4).to_dict()}')

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..profiles.clauses import profile_parts
 from .histories import read_slots
+from ..models.reshape import centred
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/lettingo/02_support.ipynb #df1f115e
@@ -33,16 +34,6 @@ def phrases(
 
 # %% ../../nbs/lettingo/02_support.ipynb #2c3e293e
 LEAST = 20  # people to compare with
-
-
-def _centred_rows(
-    vectors,  # (n, d)
-) -> np.ndarray:  # (n, d) unit rows
-    """Vectors without what they have in common; a single one as it is."""
-    rows = unit_rows(np.asarray(vectors, dtype=np.float64))
-    if len(rows) == 1:
-        return rows
-    return unit_rows(rows - rows.mean(0))
 
 
 def _tastes(
@@ -97,8 +88,9 @@ def support(
     if not len(found):
         return found
     different, code = np.unique(found['phrase'].to_numpy(str), return_inverse=True)
-    vectors = _centred_rows(encode(different.tolist()))
-    space = _centred_rows(items)
+    vectors = encode(different.tolist())
+    vectors = centred(vectors) if len(different) > 1 else unit_rows(vectors)  # one alone shares nothing with others
+    space = centred(items)
     for likes, rows_of in ((True, liked), (False, disliked)):
         row_of, tastes = _tastes(rows_of, space)
         if len(row_of) < LEAST:
