@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from controls import industrial, steam
+from support import read_items
 
 from promax_nb.data.storage import write_json
 from promax_nb.lettingo.choice import (
@@ -27,21 +28,16 @@ from promax_nb.models.inference import interval, resampled
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.template import template
 from promax_nb.profiles.write import write
-from promax_nb.retrieval.embed import encode
 
 
 def measured(data, people, seed, cache) -> dict:
     """Shares of right answers, with intervals over people."""
 
-    def read(texts):
-        return encode(list(texts), cache=cache)
-
     questions = choice_questions(data, seed=seed)
     some = np.random.default_rng(seed).permutation(questions['user'].unique())[:people]
     few = questions[questions['user'].isin(some)].reset_index(drop=True)
     shown = without_taken(data, questions)
-    titles, texts = data.items['title'].astype(str), data.items['text'].fillna('')
-    vectors = read([f'{title}. {text}' for title, text in zip(titles, texts, strict=True)])
+    read, vectors = read_items(data, cache)
     sharpness = fit_sharpness(questions, shown, vectors)
     own = write(template(), user_prompts(shown, write(template(), item_prompts(data))))['profile']
     users = np.sort(some)

@@ -206,24 +206,35 @@ def one_seed(o, seed) -> dict:
     return facts | {'means': table.groupby('writer').mean().to_dict('index'), 'compared': compared(table, against)}
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(about, argv, **sizes):
+    """What a benchmark over seeds is told: folder, seeds, sizes, and where the result goes."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--seeds', default='0,1,2')
-    for name, value in dict(users=300, unseen=400, samples=12).items():
+    for name, value in sizes.items():
         parser.add_argument(f'--{name}', type=int, default=value)
     parser.add_argument('--out', type=Path)
-    o = parser.parse_args(argv)
     warnings.simplefilter('ignore')
-    kept = {}
+    return parser.parse_args(argv)
+
+
+def each_seed(o, measure):
+    """The facts of every seed, measured once and kept: pairs (seed, facts)."""
     for seed in map(int, o.seeds.split(',')):
         file = o.work / f'seed-{seed}.json'
         if not file.exists():
-            write_json(file, json.loads(json.dumps(one_seed(o, seed), default=float)))
-        kept[str(seed)] = json.loads(file.read_text())
-        for name, row in kept[str(seed)]['means'].items():
+            write_json(file, json.loads(json.dumps(measure(o, seed), default=float)))
+        yield str(seed), json.loads(file.read_text())
+
+
+def main(argv=None):
+    o = arguments(__doc__, argv, users=300, unseen=400, samples=12)
+    kept = {}
+    for seed, facts in each_seed(o, one_seed):
+        kept[seed] = facts
+        for name, row in facts['means'].items():
             print(f'{name:<26}', ' '.join(f'{measure} {row[measure]:.3f}' for measure in MEASURES))
-        for row in kept[str(seed)]['compared']:
+        for row in facts['compared']:
             if row['measure'] in ('accuracy', 'second'):
                 print('{to} against {from}, {measure}: {difference:+.3f} [{low:+.3f}, {high:+.3f}]'.format(**row))
     across = over_seeds(kept)

@@ -9,15 +9,11 @@ then used for what they were written for: alone, beside EASE, and beside EASE an
 validation, test read once. Trainings and vectors are kept in FOLDER.
 """
 
-import argparse
-import json
 import time
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from modes import over_seeds, world
+from modes import arguments, each_seed, over_seeds, world
 
 from promax_nb.data.storage import write_json
 from promax_nb.lettingo.ablation import only_users
@@ -148,21 +144,11 @@ def one_seed(o, seed) -> dict:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work', type=Path, required=True)
-    parser.add_argument('--seeds', default='0,1,2')
-    for name, value in dict(users=300, unseen=400).items():
-        parser.add_argument(f'--{name}', type=int, default=value)
-    parser.add_argument('--out', type=Path)
-    o = parser.parse_args(argv)
-    warnings.simplefilter('ignore')
+    o = arguments(__doc__, argv, users=300, unseen=400)
     kept = {}
-    for seed in map(int, o.seeds.split(',')):
-        file = o.work / f'seed-{seed}.json'
-        if not file.exists():
-            write_json(file, json.loads(json.dumps(one_seed(o, seed), default=float)))
-        kept[str(seed)] = json.loads(file.read_text())
-        for name, row in kept[str(seed)]['ranks'].items():
+    for seed, facts in each_seed(o, one_seed):
+        kept[seed] = facts
+        for name, row in facts['ranks'].items():
             print(f'{name:<24} rank {row["rank"]:.4f} beside the mean {row["beside"]:+.4f}')
     across = over_seeds(kept)
     print(f'over {len(kept)} trainings, each with readers of its own:')

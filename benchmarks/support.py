@@ -20,17 +20,23 @@ from promax_nb.lettingo.support import labelled_tastes, support_error
 from promax_nb.retrieval.embed import encode
 
 
-def measured(data, history, cache) -> dict:
-    """The error of `support` on one data set, and with labels dealt anew."""
+def read_items(data, cache) -> tuple:
+    """A reader of texts that reads each once, and the vectors of the items' titles and texts."""
 
     def read(texts):
         return encode(list(texts), cache=cache)
 
+    titles, texts = data.items['title'].astype(str), data.items['text'].fillna('')
+    return read, read([f'{title}. {text}' for title, text in zip(titles, texts, strict=True)])
+
+
+def measured(data, history, cache) -> dict:
+    """The error of `support` on one data set, and with labels dealt anew."""
+
     seen = history[(history['role'] != 'target') & (history['sentiment'] == 'like')]
     liked = seen.groupby('user')['item'].agg(list).to_dict()
     labelled = labelled_tastes(history_prompts(data, history, 'slots'))
-    titles, texts = data.items['title'].astype(str), data.items['text'].fillna('')
-    vectors = read([f'{title}. {text}' for title, text in zip(titles, texts, strict=True)])
+    read, vectors = read_items(data, cache)
     dealt = labelled.assign(truth=np.random.default_rng(0).permutation(labelled['truth']))
     return (
         {'people': len(liked)}
