@@ -29,7 +29,7 @@ def gguf_file(
         raise ValueError(f'{path.name!r} holds {len(found)} GGUF files ({names}): name one of them')
     return found[0] if found else None
 
-
+# %% ../../nbs/profiles/03_gguf.ipynb #605c6a7a
 def _write_out(
     file,  # Path
     folder,  # Path
