@@ -304,7 +304,8 @@ def trained(w, name, table, reward=None, **how) -> Path:
 
     def train():
         same = dict(lora=w.o.lora, min_users=5, max_ratio=9.0, log_steps=1, save_steps=10, keep=1, progress=False)
-        same |= dict(batch=w.o.train_batch, max_new=w.o.max_new, seed=w.o.seed, dtype=w.o.dtype)
+        same |= dict(batch=w.o.train_batch, precompute_batch=w.o.train_batch, max_new=w.o.max_new)
+        same |= dict(seed=w.o.seed, dtype=w.o.dtype)
         told = {'prompts': [], 'reward': reward}  # texts are written later, by all writers at once
         result = align(w.model, table, out=out, **told, **same | how)
         curve = result.history.iloc[[0, -1]].to_dict('list')
@@ -356,7 +357,7 @@ def written(w, folders) -> pd.DataFrame:
     clerks = {'template': template(), 'full and true': styled('true', 0, attribute_values(w.data.items))}
     parts = [no_profile(w.unseen)]
     parts += [w.by_slots(clerk, w.unseen).assign(writer=name) for name, clerk in clerks.items()]
-    drawn = ['as is', next((name for name in reversed(folders) if name.startswith('DPO')), 'as is')]
+    drawn = ['as is', next((name for name in folders if name.startswith('DPO')), 'as is')]
     for name, folder in folders.items():
 
         def write(name=name, folder=folder, temperature=0.0, called=name):

@@ -25,10 +25,12 @@ from promax_nb.experiment import DataConfig, RunConfig, claim, experiment
 from promax_nb.lettingo.align_settings import AlignConfig
 from promax_nb.lettingo.story import LettingoConfig
 from promax_nb.models.beyond import beyond
+from promax_nb.models.evaluate import ranked, user_metrics
 from promax_nb.models.gate import TextGate
 from promax_nb.models.results import load_fit, load_tensors
 from promax_nb.recommend.runs import open_recommender
 from promax_nb.report import cause, still_improving, verdict
+from promax_nb.views.scene import open_run
 
 SHORT = ['--epochs', '6', '--batch', '256', '--lr', '.01', '--width', '16', '--min-steps', '0', '--kcore', '0']
 SHORT += ['--encoder', 'static']
@@ -105,7 +107,11 @@ def test_a_run_says_what_to_use(finished, tmp_path):
     best = max(told['methods'], key=lambda name: told['methods'][name]['valid']['ndcg@20'])
     assert told['recommended']['method'] == best and f'Use {best}' in said and f'What to use here: {best}' in page
     assert said.index(told['gate']['sentence']) < said.index('training LightGCN') and told['gate']['sentence'] in page
-    assert open_recommender(out).settings['recommended'] == best
+    served, others = open_recommender(out), open_run(out).others
+    assert served.settings['recommended'] == best and list(others) == [best] * (served.best_side == 'recommended')
+    for run_of in others.values():  # beside base and ProMax its lists are those of the test
+        tested = user_metrics(ranked(run_of, load(out / 'data')), load(out / 'data'))[0]
+        assert tested['ndcg@20'].mean() == pytest.approx(told['methods'][best]['test']['ndcg@20'], rel=1e-6)
     alone = [*args, '--out', tmp_path / 'R', '--no-methods', '--epochs', '1', '--seeds', '0']
     assert run(*alone) == 0
     none = json.loads((tmp_path / 'R' / 'metrics.json').read_text())

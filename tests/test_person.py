@@ -64,7 +64,7 @@ def test_a_rank_on_the_other_side_is_the_place_there(scene):
     places = {slot.item: slot.rank for slot in lists['after']}
     assert len(places) > 60
     for slot in lists['before']:
-        assert abs(places[slot.item] - slot.other) <= 0, 'no ties in trained scores'
+        assert abs(places[slot.item] - slot.ranks['after']) <= 0, 'no ties in trained scores'
 
 
 def test_one_side_alone_and_none(scene):
@@ -163,3 +163,26 @@ def test_claims_of_data_without_attributes_say_so():
     plain = small_scene()
     assert 'No claim that can be checked' in claims_html(plain, [])
     assert person_html(plain, 3).count('</li>') >= 20
+
+
+def test_other_recommenders_stand_behind_the_two(scene):
+    """Every list is that of its own scores, ranks on all of them are told, neighbours are joined by lines."""
+    from promax_nb.models.closed import popularity
+
+    liked = popularity(scene.data.train)
+    more = dataclasses.replace(scene, others={'popularity': liked, '<b>odd</b>': scene.after[0]})
+    lists = lists_of(more, 5, 10)
+    assert list(lists) == ['before', 'after', 'popularity', '<b>odd</b>']
+    row = np.asarray(liked.array([5])[0], float)
+    row[(scene.data.train + scene.data.valid)[[5]].indices] = -np.inf
+    assert [slot.item for slot in lists['popularity']] == np.argsort(-row, kind='stable')[:10].tolist()
+    assert [slot.item for slot in lists['<b>odd</b>']] == [slot.item for slot in lists['after']]
+    by_popularity = {item: place for place, item in enumerate(np.argsort(-row, kind='stable').tolist(), 1)}
+    for slot in lists['after']:
+        same = row == row[slot.item]
+        assert 0 <= by_popularity[slot.item] - slot.ranks['popularity'] < same.sum()
+    html = slopes_html(more, lists)
+    assert html.count('pm-list"') == 4 and html.count('<svg') == 3 and '<b>odd</b>' not in html
+    assert f'{sum(slot.hit for slot in lists["popularity"])} popularity' in html and not foreign(html)
+    with pytest.raises(ValueError, match='another name'):
+        dataclasses.replace(scene, others={'after': liked})

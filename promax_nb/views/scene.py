@@ -9,7 +9,7 @@ __all__ = ['SETTINGS', 'is_whole', 'vector_pair', 'checked_runs', 'Memory', 'whi
 # %% ../../nbs/views/02_scene.ipynb #048c1e26
 import json
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -158,7 +158,7 @@ def whitened_anew(
     return of_users(users), of_items(items), of_users, of_items
 
 # %% ../../nbs/views/02_scene.ipynb #eca73056
-_PARTS = ('users', 'items', 'vectors', 'before', 'after', 'added', 'provenance', 'raw')
+_PARTS = ('users', 'items', 'vectors', 'before', 'after', 'others', 'added', 'provenance', 'raw')
 _SIDES = {'base': 'before', 'reshaped': 'after'}  # name of a space -> the field it comes from
 _CURES = {
     'vectors': 'no profile vectors: pass vectors=whiten(encode(...), encode(...))',
@@ -186,6 +186,7 @@ class Scene:
     histories: dict = field(default_factory=dict)  # name -> history of a training
     folder: Path | None = None  # where it came from
     fits: dict = field(default_factory=dict)  # 'before', 'after' -> the first training as it was given, for reasons
+    others: dict = field(default_factory=dict)  # name -> what else ranks, shown beside the two: as `checked_runs` takes it
     memory: Memory = field(default_factory=Memory, init=False, compare=False)
 
     def __post_init__(self):
@@ -199,6 +200,10 @@ class Scene:
         self.fits = self.fits | _as_given(before=self.before, after=self.after)
         self.before = checked_runs(self.before, 'before', m, n)
         self.after = checked_runs(self.after, 'after', m, n)
+        for name in self.others:
+            if not isinstance(name, str) or not name.strip() or name.lower() in ('before', 'after'):
+                raise ValueError(f'others: {harmless(name, 60)!r} names no other recommender: use another name.')
+        self.others = {name: checked_runs(run, name, m, n)[0] for name, run in self.others.items()}
         if self.added is not None:
             self.added = sp.csr_matrix(self.added)
             if self.added.shape != (m, n):
@@ -344,6 +349,25 @@ _RUN_FILES = {
 }
 
 
+def _recommended(folder: Path, data, mask: str) -> dict:
+    """What validation recommends where it is neither base nor ProMax, scored as in the test; empty where it is."""
+    from promax_nb.models.evaluate import held_out
+    from promax_nb.models.reshape import reshape
+    from promax_nb.recommend.folder import load_recommender
+    from promax_nb.recommend.guided import rebuilt, scorer_of_layers
+
+    served = load_recommender(folder) if folder.is_dir() else None
+    if served is None or 'recommended' not in served.layers:
+        return {}
+    layers, known = served.layers['recommended'], held_out(data, 'test', mask)[1]
+    both = rebuilt(layers, data.train, known)
+    if both is None:
+        scorer = scorer_of_layers(layers, data.train, known)
+    else:  # a served list knows more, and scores are scaled by what may be on it
+        scorer = reshape(both.scorer, both.guides, both.alphas, known, both.form)
+    return {} if scorer is None else {str(served.settings['recommended']): scorer}
+
+
 def open_run(
     folder,  # written by `promax run` or `promax demo`
 ) -> Scene:
@@ -360,6 +384,7 @@ def open_run(
     card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     used = card['settings']
     data = load(folder / 'data')
+    settings = {name: used.get(name, default) for name, default in SETTINGS.items() if name != 'floor'}
 
     def table(name):
         path = folder / name
@@ -376,7 +401,6 @@ def open_run(
     users = table('profiles-users.parquet')
     items = table('profiles-items.parquet')
     added = folder / 'added.npz'
-    settings = {name: used.get(name, default) for name, default in SETTINGS.items() if name != 'floor'}
     return Scene(
         data,
         users,
@@ -384,6 +408,7 @@ def open_run(
         vectors,
         before=base,
         after=reshaped,
+        others=_recommended(folder / 'recommender', data, settings['mask']),
         added=sp.load_npz(added) if added.exists() else None,
         provenance=table('augmentation.parquet'),
         raw=raw_vectors(folder, data, (users, items), used),
@@ -395,7 +420,7 @@ def open_run(
 # %% ../../nbs/views/02_scene.ipynb #20ded9b0
 def as_scene(
     data,  # a Scene, a run folder, or RecData with the rest by name
-    **parts,  # users, items, vectors, before, after, added, provenance, raw, settings
+    **parts,  # users, items, vectors, before, after, others, added, provenance, raw, settings; of a run: in their place
 ) -> Scene:
     """A scene from whatever a person has at hand."""
     if isinstance(data, Scene):
@@ -405,7 +430,7 @@ def as_scene(
             )
         return data
     if isinstance(data, (str, Path)):
-        return open_run(data)
+        return replace(open_run(data), **parts)
     if not hasattr(data, 'train'):
         raise ValueError(
             f'a {type(data).__name__} is no scene: give a run folder, or data (from_frame, load, ...) with the rest '

@@ -196,8 +196,8 @@ def test_page_a_card_shows_the_lists_the_claims_and_why(small):
         assert names == [scene.name('item', slot.item) for slot in lists[side]]
         stars = shown.locator('.pm-list').nth(column).locator('.pm-star').count()
         assert stars == sum(slot.hit for slot in lists[side])
-    kept = [slot for slot in lists['before'] if slot.other <= 10 or slot.hit]
-    entering = [slot for slot in lists['after'] if slot.other > 10 and slot.hit]
+    kept = [slot for slot in lists['before'] if slot.ranks['after'] <= 10 or slot.hit]
+    entering = [slot for slot in lists['after'] if slot.ranks['before'] > 10 and slot.hit]
     assert shown.locator('svg line').count() == len(kept) + len(entering)
     shown.locator('.pm-why summary').click()
     reasons = reasons_for(scene_recommender(scene), 7, [slot.item for slot in lists['after'][:5]])
