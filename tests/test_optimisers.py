@@ -123,6 +123,34 @@ def test_missed_steps_at_once_are_the_steps_of_adam():
     assert all(x.isfinite().all() for x in idle_steps(*fresh, torch.zeros(5, 1), torch.zeros(5, 1), how))
 
 
+def test_rows_that_wait_for_a_step_are_kept_with_the_rest():
+    """Read, looked at again, stored and read back between reading and step: the same table at the end."""
+    draw = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(5000, 3, generator=draw), torch.randn(8, 3, generator=draw)
+
+    def steps(interrupted):
+        table = torch.nn.Parameter(start.clone())
+        optimizer = LazyAdam([table], lr=0.1, reg=0.01)
+        for number, gradient in enumerate(gradients):
+            ids = torch.arange(number % 3, 5000, 1 + number % 2)
+            rows = Rows(table, optimizer.catch_up)
+            loss = (rows[ids] * gradient).sum()
+            if interrupted:
+                assert torch.equal(rows[ids[[4, 0, 4]]], table[ids[[4, 0, 4]]])  # read once more
+                kept = optimizer.state_dict()
+                optimizer = LazyAdam([table], lr=0.1, reg=0.01)
+                optimizer.load_state_dict(kept)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        optimizer.flush()
+        return table, optimizer.state[table]
+
+    (once, kept), (again, other) = steps(False), steps(True)
+    assert torch.equal(once, again)
+    assert all(torch.equal(kept[name], other[name]) for name in ('exp_avg', 'exp_avg_sq', 'moved'))
+
+
 @pytest.mark.parametrize('reg', [0.0, 1e-5])
 def test_a_lazy_training_is_that_of_adam(reg):
     how = SHORT | {'epochs': 6, 'lr': 0.003, 'reg': reg, 'batch': 16, 'eval_every': 6}

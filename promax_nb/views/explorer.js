@@ -71,6 +71,7 @@ class Parts {
 
 function reading(name) {  // how a part is read
   if (name.startsWith('vectors-')) return v => ({ dim: v.dim, unit: v.unit, data: v.unit === 127 ? new Int8Array(bytes(v.data).buffer) : shorts(v.data) });
+  if (name === 'words') return w => ({ dim: w.dim, data: new Int8Array(bytes(w.data).buffer), row: new Map(w.words.map((word, k) => [word, k])) });
   if (name === 'lists') return lists => Object.fromEntries(Object.entries(lists).map(([k, v]) => [k, { indptr: ints(v.indptr), indices: ints(v.indices) }]));
   if (name === 'scene') return s => ({ ...s, n: s.n_users + s.n_items, maps: Object.fromEntries(Object.entries(s.maps).map(([k, v]) => [k, places(v)])), columns: s.columns.map(c => ({ ...c, values: c.labels ? shorts(c.values) : floats(c.values) })) });
   return raw => raw;
@@ -105,14 +106,14 @@ function facet(s, word) {  // is:user, is:gained, genre:comedy, interactions<5: 
 }
 const rowOf = (list, u) => list ? list.indices.subarray(list.indptr[u], list.indptr[u + 1]) : [];
 
-function cosines({ dim, data, unit }, n, node) {  // cosine of one node with every node, in the original space
-  const out = new Float32Array(n), a = data.subarray(node * dim, node * dim + dim), length = x => { let sum = 0; for (let k = 0; k < dim; k++) sum += data[x + k] ** 2; return Math.sqrt(sum) || 1; };
-  const own = unit === 127 ? length(node * dim) : unit;
+function cosines({ dim, data, unit }, n, node) {  // cosine of one node, or of a vector, with every node, in the original space
+  const out = new Float32Array(n), length = (all, x) => { let sum = 0; for (let k = 0; k < dim; k++) sum += all[x + k] ** 2; return Math.sqrt(sum) || 1; };
+  const given = typeof node !== 'number', a = given ? node : data.subarray(node * dim, node * dim + dim), own = given || unit === 127 ? length(a, 0) : unit;
   for (let i = 0, p = 0; i < n; i++) {
     let sum = 0;
     const start = p;
     for (let k = 0; k < dim; k++) sum += a[k] * data[p++];
-    out[i] = sum / (own * (unit === 127 ? length(start) : unit));
+    out[i] = sum / (own * (unit === 127 ? length(data, start) : unit));
   }
   return out;
 }
@@ -198,8 +199,9 @@ class Explorer {
     this.alert = make('div', { class: 'px-alert', role: 'alert', hidden: true });
     this.live = make('div', { class: 'px-note px-live', role: 'status', 'aria-live': 'polite' });
     this.search = make('input', { type: 'search', class: 'px-search', 'aria-label': 'Search users and items by name, id or words of the profile', placeholder: 'Search names, ids, words of profiles …', oninput: on(() => this.find()), onfocus: on(() => this.search.value || this.say(this.waysToSearch())),
-      onkeydown: on(e => { if (e.key === 'Enter') this.results.querySelector('.px-link')?.click(); }) });
+      onkeydown: on(e => { if (e.key === 'Enter') (this.results.querySelector('.px-link') ?? this.alike.querySelector('.px-link'))?.click(); }) });
     this.results = make('ul', { class: 'px-results', 'aria-label': 'Search results' });
+    this.alike = make('ul', { class: 'px-results px-alike', 'aria-label': 'Close in meaning' });
     this.colour = make('select', { class: 'px-colour', 'aria-label': 'Colour by', onchange: on(() => this.setColour(this.colour.value)) },
       ...s.columns.map(c => make('option', { value: c.name, text: c.name })));
     this.colour.value = this.state.colour;
@@ -232,7 +234,7 @@ class Explorer {
     this.picks = make('div', { class: 'px-selection', 'aria-label': 'Selection' });
     this.groups = new Groups(this);
     this.honest = make('details', { class: 'px-honest' }, make('summary', { text: 'How far to trust these maps' }), make('pre', { text: s.honesty }));
-    const root = make('div', { class: 'px-root' }, this.alert, this.bar, make('div', { class: 'px-found' }, this.live, this.results),
+    const root = make('div', { class: 'px-root' }, this.alert, this.bar, make('div', { class: 'px-found' }, this.live, this.results, this.alike),
       make('div', { class: 'px-main' }, make('div', { class: 'px-maps' }, this.legend, make('div', { class: 'px-plots' }, this.plot, this.plot2), this.caption, this.tip), this.card),
       make('div', { class: 'px-lower' }, make('div', { class: 'px-distbox' }, this.dist, this.distNote), this.picks), this.groups.box, this.honest);
     this.root = root; root.explorer = this;
@@ -462,15 +464,14 @@ class Explorer {
 
   waysToSearch() {
     const labelled = this.s.columns.find(c => c.labels && c.labels.length && spelled(c.name) !== 'kind'), number = this.s.columns.find(c => !c.labels);
-    return ['Words of names and profiles, an id; also is:user, is:item', ...(labelled ? [`${spelled(labelled.name)}:${spelled(labelled.labels[0])}`] : []), ...(number ? [`${spelled(number.name)}>0`] : [])].join(', ') + '.';
+    return ['Words of names and profiles (what is close in meaning follows), an id; also is:user, is:item', ...(labelled ? [`${spelled(labelled.name)}:${spelled(labelled.labels[0])}`] : []), ...(number ? [`${spelled(number.name)}>0`] : [])].join(', ') + '.';
   }
 
   async find() {
     const q = this.search.value.trim().toLowerCase(), parts = q.split(/\s+/).filter(Boolean).map(word => [word, facet(this.s, word)]);
     const words = parts.filter(p => p[1] === null).map(p => p[0]), tests = parts.map(p => p[1]).filter(t => typeof t === 'function');
     const wrong = parts.find(p => typeof p[1] === 'string');
-    if (wrong) { this.results.replaceChildren(); this.setSelected(null, false, false); this.say(wrong[1]); return; }
-    if (!q) { this.results.replaceChildren(); this.setSelected(null, false, false); this.say(''); return; }
+    if (wrong || !q) { this.noResults(wrong ? wrong[1] : ''); this.setSelected(null, false, false); return; }
     const blocks = this.parts.names('texts-');
     if (words.length && !blocks.every(k => this.parts.get(k))) {
       this.say('Opening the profiles to search in them …');
@@ -485,14 +486,32 @@ class Explorer {
       const text = this.hay[i];
       if (stems.every(w => text.includes(w))) kinds[this.id(i).toLowerCase() === phrase ? 0 : text.includes(phrase) ? 1 : words.every(w => text.includes(w)) ? 2 : 3].push(i);
     }
-    const hits = kinds.flat();
-    this.say(`${count(hits.length)} of ${count(this.s.n)} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`);
-    this.results.replaceChildren(...hits.slice(0, 20).map(i => make('li', {}, this.link(i))));
+    const hits = kinds.flat(), list = nodes => nodes.map(i => make('li', {}, this.link(i))), told = `${count(hits.length)} of ${count(this.s.n)} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`;
+    this.noResults(told);
+    this.results.replaceChildren(...list(hits.slice(0, 20)));
     this.setSelected(Int32Array.from(hits).sort(), false, false);
+    const alike = hits.length < 20 && words.length ? await this.closeInMeaning(words, tests, new Set(hits)) : [];
+    if (!alike.length || this.search.value.trim().toLowerCase() !== q) return;
+    this.say(`${told} Close in meaning, as profiles use these words, in italics.`);
+    this.alike.replaceChildren(...list(alike));
+    if (!hits.length) this.setSelected(Int32Array.from(alike).sort(), false, false);
   }
 
+  async closeInMeaning(words, tests, known, most = 10) {  // nodes nearest to the places of the words, without those that hold them
+    if (!this.parts.has('words')) return [];
+    const [table, space] = await Promise.all(['words', 'vectors-profiles'].map(k => this.parts.open(k)));
+    const rows = (words.join(' ').match(/\p{L}{3,}/gu) ?? []).map(word => table.row.get(stem(word))).filter(k => k !== undefined), sum = new Float32Array(table.dim);
+    for (const k of rows) for (let j = 0; j < table.dim; j++) sum[j] += table.data[k * table.dim + j];
+    if (!rows.length) return [];
+    const c = cosines(space, this.s.n, sum);
+    for (let i = 0; i < this.s.n; i++) if (known.has(i) || !tests.every(test => test(i))) c[i] = -1;
+    return nearest(c, 0, this.s.n, most, -1).filter(i => c[i] > 0);
+  }
+
+  noResults(said = '') { this.results.replaceChildren(); this.alike.replaceChildren(); this.say(said); }
+
   clear() {
-    this.search.value = ''; this.results.replaceChildren(); this.say('');
+    this.search.value = ''; this.noResults();
     this.only.clear(); this.kinds = new Set(['user', 'item']);
     this.setSelected(null); this.showLegend();
     if (this.state.picked >= 0) { this.pick(-1); this.hooks.onPick?.(-1); }

@@ -2,9 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from promax_nb.retrieval.vectors import unit_rows
 from promax_nb.views.nodes import node_table
+from promax_nb.views.packing import stems_of, word_places
 from promax_nb.views.person import lists_of
 from promax_nb.views.reasons import reasons_for, scene_recommender
 
@@ -102,14 +105,13 @@ class Map:
 
     def alone(self, nodes) -> int:
         """A node that no other is drawn over: the one farthest from its nearest neighbour on the screen."""
-        import numpy as np
-
         at = np.array(self.spots(nodes))
         return int((np.linalg.norm(at[:, None] - at, axis=2) + np.eye(len(at)) * 1e9).min(1).argmax())
 
     def search(self, text: str) -> list:
         self.root.locator('.px-search').fill(text)
-        return [re.sub('^[●◆] ', '', t.strip()) for t in self.root.locator('.px-results .px-link').all_inner_texts()]
+        found = self.root.locator('.px-results:not(.px-alike) .px-link').all_inner_texts()
+        return [re.sub('^[●◆] ', '', text.strip()) for text in found]
 
 
 @pytest.fixture(scope='module')
@@ -152,10 +154,33 @@ def test_page_search_lists_and_opens(small):
     assert m.search('houses harbours tea') and set(m.search('houses harbours tea')) == set(first)
     assert m.search(scene.name('item', 7)) == [scene.name('item', 7)]
     assert m.search('u007') == [scene.name('user', 7)]
-    m.root.locator('.px-results .px-link').first.press('Enter')
+    m.root.locator('.px-results:not(.px-alike) .px-link').first.press('Enter')
     assert m.card.locator('h3').inner_text() == scene.name('user', 7) and 'History' in m.card.inner_text()
     m.root.locator('.px-distnote', has_text='KL').wait_for()  # drawn after the card
     assert m.search('no such text') == [] and m.search('') == []
+
+
+def test_page_search_finds_what_is_close_in_meaning(small):
+    """Behind the texts with these words come those nearest to where the profiles put the words."""
+    scene, m = small
+    texts = scene.users.profile.tolist() + scene.items.profile.tolist()
+    space = unit_rows(np.concatenate(scene.vectors))
+    words, places = word_places(space, texts)
+    close = space @ places[[words.index(stem) for stem in stems_of('mountains, brass')]].sum(0)
+    m.search('mountains, brass')
+    listed = m.root.locator('.px-alike .px-link')
+    listed.first.wait_for()
+    assert '0 of 120 match. Close in meaning' in m.root.locator('.px-live').inner_text()
+    nodes = [int(link.get_attribute('data-node')) for link in listed.all()]
+    assert len(set(nodes) & set(np.argsort(-close)[:10].tolist())) >= 8, 'places travel in 8 bits'
+    assert m.selected() == 10
+    m.search('mountain is:item')
+    listed.first.wait_for()
+    assert all(int(link.get_attribute('data-node')) >= 60 for link in listed.all()), 'facets hold for them too'
+    assert not any('mountain' in texts[int(link.get_attribute('data-node'))] for link in listed.all())
+    m.search('zzz')
+    assert listed.count() == 0
+    assert_clean(m.watched)
 
 
 def test_page_search_knows_stems_and_facets(small):
@@ -189,7 +214,7 @@ def test_page_search_knows_stems_and_facets(small):
 def test_page_a_card_shows_the_lists_the_claims_and_why(small):
     scene, m = small
     m.search('u007')
-    m.root.locator('.px-results .px-link').first.press('Enter')
+    m.root.locator('.px-results:not(.px-alike) .px-link').first.press('Enter')
     shown, lists = m.card.locator('.px-person'), lists_of(scene, 7)
     for column, side in enumerate(('before', 'after')):
         names = shown.locator('.pm-list').nth(column).locator('.pm-item').all_inner_texts()
@@ -480,7 +505,7 @@ def test_lab_lasso_and_box_give_a_frame(book, lab_map, mode):
 def test_lab_search_colour_and_slider(book, lab_map):
     m = lab_map
     assert m.search('u007') == [book.value("scene.name('user', 7)")]
-    m.root.locator('.px-results .px-link').first.press('Enter')
+    m.root.locator('.px-results:not(.px-alike) .px-link').first.press('Enter')
     assert book.until('explorer.picked', lambda p: p == ['user', 7])
     m.search('')
     m.root.locator('.px-colour').select_option('interactions')
