@@ -26,6 +26,7 @@ from promax_nb.data.loaders import from_atomic
 from promax_nb.data.storage import write_atomic, write_json
 from promax_nb.lettingo.align import align
 from promax_nb.lettingo.builtin import fit_judge
+from promax_nb.lettingo.choice import need_good_judge
 from promax_nb.lettingo.claims import faithfulness
 from promax_nb.lettingo.explore import explore
 from promax_nb.lettingo.histories import attribute_values, history_prompts, split_history
@@ -292,9 +293,7 @@ def explored(w) -> pd.DataFrame:
     n = max(1, (w.o.texts - 2) // 2)
     for temperature in (0.7, 1.0):
         one = w.writer(w.model, f'model at {temperature:g}', temperature)
-        parts.append(
-            explore(one, w.data, w.of(w.train), n=n, prompts=w.questions(w.train), **w.kept())
-        )
+        parts.append(explore(one, w.data, w.of(w.train), n=n, prompts=w.questions(w.train), **w.kept()))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -332,12 +331,13 @@ def writers_of(w, texts, scores, rewards) -> dict:
     o, found = w.o, {'as is': w.model}
     asked = w.questions(w.asked).rename(columns={'id': 'user'})
     grpo = dict(method='grpo', lr=o.lr_grpo, batch=o.grpo_batch, rollouts=o.rollouts, epochs=o.grpo_epochs)
+    in_halves = dict(batch=max(1, o.train_batch // 2), accumulate=2)  # a pair is two texts, and their logits are wide
     pairs = w.stages('pairs', lambda: clearest_pairs(w, texts, scores))
     single = w.stages('single', lambda: single_texts(texts, scores, margin=o.margin / 2, prompts=w.prompts))
     best = w.stages('best', lambda: best_profiles(texts, scores, prompts=w.prompts))
     jobs = {'SFT': lambda n: trained(w, n, best, method='sft', lr=o.lr_sft, epochs=o.sft_epochs)}
     for lr in sorted(o.lrs, reverse=True):
-        jobs[f'DPO {lr:g}'] = lambda n, lr=lr: trained(w, n, pairs, lr=lr, epochs=o.epochs)
+        jobs[f'DPO {lr:g}'] = lambda n, lr=lr: trained(w, n, pairs, lr=lr, epochs=o.epochs, **in_halves)
     jobs['GRPO rank'] = lambda n: trained(w, n, asked, [rewards['rank'], length_reward(50)], **grpo)
     jobs['GRPO judge'] = lambda n: trained(w, n, asked, [rewards['judge'], length_reward(50)], **grpo)
     jobs['KTO'] = lambda n: trained(w, n, single, method='kto', lr=max(o.lrs), epochs=o.epochs)
@@ -403,14 +403,30 @@ def measures(w, texts, by, rewards) -> pd.DataFrame:
     return found.join(words_of.groupby(['writer', 'user'])['words'].mean()).reset_index()
 
 
-def second_judge(w, texts) -> pd.DataFrame:
-    """The small model, by the log-probability of three words."""
-    few = texts[~texts['writer'].str.contains('drawn')]
-    few = few[few['user'].isin(w.unseen[: w.o.second_users])]
+def model_as_judge(w, texts, writers, users) -> pd.DataFrame:
+    """By writer and user: what the small model gets right, by the log-probability of three words."""
+    few = texts[texts['writer'].isin(writers) & texts['user'].isin(users)]
     llm = local(w.model, name='model as judge', max_new_tokens=4, batch=w.o.judge_batch, dtype=w.o.dtype)
     fields = [name for name in ('title', 'class', 'genre') if name in w.data.items]
-    judged = predictions(few, w.data, w.history, llm, fields=fields, progress=False)
+    judged = predictions(few, w.data, w.history, llm, store=w.o.work / 'texts.db', fields=fields, progress=False)
     return by_user(judged).add_prefix('second ').reset_index()
+
+
+def second_judge(w, texts) -> dict:
+    """The small model judges all greedy texts, if it is above the commonest answer on texts that are full and true."""
+    known = ['full and true', 'none']
+    users = w.unseen[: w.o.check_users]
+    seen = w.stages('second on true texts', lambda: model_as_judge(w, texts, known, users))
+    true = seen[seen['writer'] == 'full and true'].rename(columns={'second accuracy': 'correct'})
+    facts = {'on true texts': seen.groupby('writer')[['second accuracy', 'second logp']].mean().to_dict('index')}
+    try:
+        facts['told'] = need_good_judge(true, base_rate(w), 'the small model')
+    except ValueError as error:
+        return facts | {'told': str(error)}
+    names = [name for name in texts['writer'].unique() if 'drawn' not in name]
+    table = w.stages('second', lambda: model_as_judge(w, texts, names, w.unseen[: w.o.second_users]))
+    metrics = ['second accuracy', 'second logp']
+    return facts | {'rows': against(table, 'as is', metrics) + against(table, 'none', metrics)}
 
 
 def against(table, base, metrics, level=0.95) -> list:
@@ -552,10 +568,7 @@ def everything(o, stages) -> dict:
     facts['means'] = table.groupby('writer')[metrics].mean().to_dict('index')
     yield facts
     yield {'failed': w.failed, 'chain': w.attempt('chain', lambda: chain(w, folders))}
-    second = w.attempt('second', lambda: stages('second', lambda: second_judge(w, said)))
-    if second is not None:
-        seconds = ['second accuracy', 'second logp']
-        yield {'second judge': against(second, 'as is', seconds) + against(second, 'none', seconds)}
+    yield {'second judge': w.attempt('second', lambda: second_judge(w, said))}
     yield {'failed': w.failed}
 
 
@@ -589,8 +602,10 @@ def arguments(argv=None):
     add('--chain', nargs='*', default=['as is', 'GRPO rank', 'GRPO judge'], help='writers that write about imdb-exp3rt')
     for name, value in dict(users=100, texts=8, unseen=150, pairs=300, prompts=240, rollouts=2, readers=0).items():
         add(f'--{name}', type=int, default=value)
-    for name, value in dict(max_prompt=256, max_new=64, cap=3, lora=16, seed=0, second_users=150).items():
+    for name, value in dict(max_prompt=256, max_new=64, cap=3, lora=16, seed=0).items():
         add(f'--{name.replace("_", "-")}', type=int, default=value)
+    add('--second-users', type=int, default=150, help='whose texts the small model judges')
+    add('--check-users', type=int, default=40, help='whose full and true texts it judges first')
     for name in ('batch', 'train_batch', 'grpo_batch', 'judge_batch'):
         add(f'--{name.replace("_", "-")}', type=int)
     for name, value in dict(epochs=1, sft_epochs=2, grpo_epochs=1, lr_sft=2e-4, lr_grpo=2e-4, margin=1e-4).items():
@@ -606,8 +621,20 @@ def arguments(argv=None):
     o.judge_batch = o.judge_batch or (256 if card else 16)
     o.dtype = 'bfloat16' if computes_bf16('cuda' if card else 'cpu') else 'float32'
     if o.mini:
-        small = dict(users=24, texts=4, unseen=20, pairs=24, prompts=16, readers=12, max_new=12, lora=2, second_users=4)
-        vars(o).update(small | dict(data=None, model=None, sft_epochs=1, margin=1e-6, lrs=[1e-3], max_prompt=400))
+        small = dict(users=24, texts=4, unseen=20, pairs=24, prompts=16, readers=12, max_new=12, lora=2)
+        vars(o).update(
+            small
+            | dict(
+                data=None,
+                second_users=4,
+                check_users=4,
+                model=None,
+                sft_epochs=1,
+                margin=1e-6,
+                lrs=[1e-3],
+                max_prompt=400,
+            )
+        )
     if o.model:
         o.model = o.model.expanduser()
     return o
@@ -632,7 +659,9 @@ def main(argv=None):
         if row['metric'] in ('judge accuracy', 'judge logp', 'rank', 'beside', 'precision', 'recall'):
             told = '{metric:<15} {writer:<24} {mean:+.4f} {difference:+.4f} [{low:+.4f}, {high:+.4f}]'
             print(told.format(**row))
-    for row in facts.get('second judge', []):
+    second = facts.get('second judge') or {}
+    print(second.get('told', ''))
+    for row in second.get('rows', []):
         print('{metric:<15} {writer:<24} {against} {difference:+.4f} [{low:+.4f}, {high:+.4f}]'.format(**row))
     for row in (facts.get('chain') or {}).get('compared', []):
         if row['metric'] == 'ndcg@20' and row['against'] == 'EASE':

@@ -27,72 +27,30 @@ from promax_nb.data.storage import write_json
 from promax_nb.views.packing import packed
 
 ROOT = Path(__file__).parent.parent
-WIDE, HIGH = 1000, 700
-PAGE = """<!doctype html><meta charset=utf-8><style>body{margin:0}#box{position:relative;width:%(wide)spx;height:%(high)spx}
-#box canvas{position:absolute;left:0;top:0;width:100%%;height:100%%}</style><div id=box></div><script>%(library)s</script>
-<script type=module>%(own)s
-const numbers = text => new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
-const n = %(n)s, first = numbers('%(first)s'), last = numbers('%(last)s'), box = document.getElementById('box');
-const hues = [[59,143,196],[217,94,14],[10,145,101],[194,80,143],[230,159,0],[86,180,233],[120,120,120],[0,114,178],[213,94,0],[90,160,90]];
-const group = turn => Uint8Array.from({ length: n }, (_, i) => (i + turn) %% 10);
-const between = t => { const x = new Float32Array(2 * n); for (let i = 0; i < 2 * n; i++) x[i] = first[i] + (last[i] - first[i]) * t; return x; };
-window.done = async () => {
-  for (const c of document.querySelectorAll('canvas')) {
-    const gl = c.getContext('webgl2') ?? c.getContext('webgl');
-    gl?.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
-  }
-  await new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)));
-};
-window.timed = async f => { await new Promise(r => setTimeout(r, 150)); const t = performance.now(); await f(); await window.done(); return performance.now() - t; };
-const began = performance.now();
-%(draw)s
-await window.done();
-window.first = performance.now() - began;
-window.ready = true;
-</script>"""
-DRAW = {
-    'own layer': """
-const paint = turn => { const c = group(turn), rgba = new Uint8Array(4 * n); for (let i = 0; i < n; i++) { rgba.set(hues[c[i]], 4 * i); rgba[4 * i + 3] = 220; } return rgba; };
-const map = new PointMap(box, { first, last }, n, { hover() {}, pick() {}, select() {}, drawn() {}, error(e) { throw e; } });
-map.resize(); map.fit(); map.recolour(paint(0)); map.show('first', 'last', 0);
-window.step = t => map.show('first', 'last', t);
-window.recolour = turn => map.recolour(paint(turn));""",
-    'regl-scatterplot': """
-const canvas = box.appendChild(document.createElement('canvas'));
-const hex = hues.map(h => '#' + h.map(v => v.toString(16).padStart(2, '0')).join(''));
-const plot = createScatterplot.default({ canvas, width: WIDE, height: HIGH, pointSize: 4, colorBy: 'valueA', pointColor: hex });
-let turned = 0, at = first;
-const columns = () => { const x = new Float32Array(n), y = new Float32Array(n); for (let i = 0; i < n; i++) { x[i] = at[2 * i] / 20; y[i] = at[2 * i + 1] / 20; } return { x, y, z: Float32Array.from(group(turned)) }; };
-await plot.draw(columns(), { zDataType: 'categorical' });
-window.step = async t => { at = between(t); await plot.draw(columns(), { zDataType: 'categorical' }); };
-window.recolour = async turn => { turned = turn; await plot.draw(columns(), { zDataType: 'categorical' }); };""",
-    'deck.gl': """
-const colours = turn => { const c = group(turn), rgb = new Uint8Array(3 * n); for (let i = 0; i < n; i++) rgb.set(hues[c[i]], 3 * i); return rgb; };
-let places = { value: first, size: 2 }, painted = { value: colours(0), size: 3 };
-const layer = () => new deck.ScatterplotLayer({ id: 'points', data: { length: n, attributes: { getPosition: places, getFillColor: painted } }, getRadius: 2, radiusUnits: 'pixels', pickable: true, coordinateSystem: deck.COORDINATE_SYSTEM.CARTESIAN });
-let shown;
-const drawn = () => new Promise(r => { shown = r; });
-const view = new deck.Deck({ parent: box, width: WIDE, height: HIGH, views: new deck.OrthographicView(), controller: true, initialViewState: { target: [0, 0, 0], zoom: 4.2 }, layers: [layer()], onAfterRender: () => shown?.() });
-await drawn();
-window.step = t => { places = { value: between(t), size: 2 }; const ended = drawn(); view.setProps({ layers: [layer()] }); return ended; };
-window.recolour = turn => { painted = { value: colours(turn), size: 3 }; const ended = drawn(); view.setProps({ layers: [layer()] }); return ended; };""",
-}
+WAYS = ('own layer', 'regl-scatterplot', 'deck.gl')
 FILES = {
-    'regl-scatterplot': ('pub-sub-es/dist/index.js', 'regl/dist/regl.min.js', 'regl-scatterplot/dist/regl-scatterplot.min.js'),
-    'deck.gl': ('deck.gl/dist.min.js',),
+    'own layer': [],
+    'regl-scatterplot': [
+        'pub-sub-es/dist/index.js',
+        'regl/dist/regl.min.js',
+        'regl-scatterplot/dist/regl-scatterplot.min.js',
+    ],
+    'deck.gl': ['deck.gl/dist.min.js'],
 }
 
 
-def scripts(packages: Path, name: str) -> tuple:
-    """The library of a renderer, what stands in the module itself, and the megabytes of both."""
-    if name == 'own layer':
-        own = (ROOT / 'promax_nb' / 'views' / 'points.js').read_text(encoding='utf-8')
-        return '', own, len(own.encode()) / 1e6
+def page_of(packages: Path, name: str, places) -> tuple:
+    """A page with the points and one renderer, and the megabytes of the renderer."""
+    own = (ROOT / 'promax_nb' / 'views' / 'points.js').read_text(encoding='utf-8') if not FILES[name] else ''
     files = [packages / 'node_modules' / file for file in FILES[name]]
     texts = [file.read_text(encoding='utf-8').replace('</script', '<\\/script') for file in files]
     texts = [re.sub(r'(?m)^export default (\w+);$', r'globalThis.\1 = \1;', text) for text in texts]
     library = '\n'.join(re.sub(r'(?m)^export \{.*$', '', text) for text in texts)
-    return library, '', len(library.encode()) / 1e6
+    page = (ROOT / 'benchmarks' / 'renderers.html').read_text(encoding='utf-8')
+    parts = dict(zip(('first', 'last'), (packed(xy, '<f4') for xy in places), strict=True))
+    for part, text in (parts | {'who': name, 'own': own, 'library': library}).items():
+        page = page.replace(f'/*{part}*/', text)
+    return page, len((own + library).encode()) / 1e6
 
 
 def version_of(packages: Path, name: str) -> str:
@@ -101,7 +59,7 @@ def version_of(packages: Path, name: str) -> str:
 
 def measured(browser, page_file: Path, times: int) -> dict:
     """Milliseconds of the first picture, of steps and of recolouring."""
-    context = browser.new_context(viewport={'width': WIDE, 'height': HIGH})
+    context = browser.new_context(viewport={'width': 1000, 'height': 700})
     context.set_offline(True)
     page = context.new_page()
     page.set_default_timeout(300_000)
@@ -114,7 +72,7 @@ def measured(browser, page_file: Path, times: int) -> dict:
         return {'not run': wrong[:1]}
     found = {'first picture': [page.evaluate('() => window.first')]}
     for k in range(1, times + 1):
-        for name, call in (('slider step', 'window.step(k % 21 / 20)'), ('recolour', 'window.recolour(k)')):
+        for name, call in (('slider step', 'drawing.step(k % 21 / 20)'), ('recolour', 'drawing.recolour(k)')):
             found.setdefault(name, []).append(page.evaluate(f'async k => window.timed(() => {call})', k))
     page.screenshot(path=page_file.with_suffix('.png'))
     context.close()
@@ -137,11 +95,9 @@ def main():
             rng = np.random.default_rng(0)
             first = rng.normal(size=(40, 2))[rng.integers(0, 40, n)] * 5 + rng.normal(size=(n, 2))
             last = first + rng.normal(size=(n, 2))
-            for name, draw in DRAW.items():
-                library, own, size = scripts(a.packages, name)
-                fill = dict(wide=WIDE, high=HIGH, n=n, first=packed(first, '<f4'), last=packed(last, '<f4'))
+            for name in WAYS:
+                page, size = page_of(a.packages, name, (first, last))
                 file = a.work / f'{n}-{name.replace(" ", "-")}.html'
-                page = PAGE % (fill | dict(library=library, own=own, draw=draw.replace('WIDE', str(WIDE)).replace('HIGH', str(HIGH))))
                 file.write_text(page, encoding='utf-8')
                 browser = play.chromium.launch(executable_path=exe, args=ARGS)
                 row = {'scripts, MB': round(size, 3)} | measured(browser, file, a.times)
