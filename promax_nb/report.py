@@ -424,6 +424,14 @@ def _what_texts_know(
     return {'What the texts know': in_paragraphs(said)} if said else {}
 
 
+_READING = [
+    'Each point is a user (●) or an item (◆), near to those that a recommender takes for alike. Before: trained on who '
+    'chose what. After: the same, reshaped (ProMax), that is pulled towards what the profiles say, short texts about '
+    'every user and item. Search for somebody, or for is:lost and is:gained: the lists before and after, what was lost '
+    'and why stand beside the map.'
+]
+
+
 def write_map(
     run,  # folder of a finished run, or a Scene
     out=None,  # HTML file to write; None: map.html in the run folder
@@ -448,7 +456,8 @@ def write_map(
     table = node_table(scene, projection)
     for name, places in projection.coords.items():
         table[[f'{name} x', f'{name} y']] = places
-    parts = _what_texts_know(scene.folder) | {'Map': (scene, projection)} | population(scene)
+    parts = {'How to read this page': in_paragraphs(_READING)} if scene.before and scene.after else {}
+    parts |= _what_texts_know(scene.folder) | {'Map': (scene, projection)} | population(scene)
     title = f'{harmless(scene.data.name, 80)}: users and items before and after reshaping'
     page = save_html(parts, out, title)
     write_parquet(table, out.with_suffix('.parquet'))

@@ -23,7 +23,7 @@ from promax_nb.models.results import load_fit
 from promax_nb.models.scorers import Scorer, as_scorer
 from promax_nb.models.train import fit
 from promax_nb.recommend.build import recommender, recommender_of
-from promax_nb.recommend.explain import explain_for
+from promax_nb.recommend.explain import explain_for, words_met
 from promax_nb.recommend.folder import load_recommender
 from promax_nb.recommend.layers import layers_of, propagate, walked
 from promax_nb.recommend.reasons import Somebody, from_history, from_people, place_of, scores_without
@@ -550,3 +550,9 @@ def test_hostile_texts_are_escaped_in_reasons():
     seen = ProfileBrowser(hostile)
     seen.listed['after'].index = 0
     assert seen.error is None and seen.why.value
+
+
+def test_what_a_profile_avoids_is_no_reason():
+    told = 'Enjoys slow mystery; keeps away from brisk romance.'
+    assert words_met(told, 'A brisk, slow mystery.') == ['slow', 'mystery']
+    assert words_met('Enjoys mystery. Avoids mystery at sea.', 'A mystery.') == []

@@ -19,12 +19,15 @@ import scipy.sparse as sp
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.interactions import RecData
 from promax_nb.models import evaluate
+from promax_nb.models.inference import mean_of_runs
+from promax_nb.retrieval.vectors import unit_rows
 from promax_nb.views.charts import comparison_plot, loss_curves, sparsity_plot
 from promax_nb.views.distributions import distributions, entropies
 from promax_nb.views.figures import before_after, profile_map
 from promax_nb.views.gains import degree_gain_plot, gain_by, retrieval_plot
 from promax_nb.views.look import GREY
 from promax_nb.views.maps import Projection
+from promax_nb.views.neighbours import neighbours_kept
 from promax_nb.views.nodes import node_table
 from promax_nb.views.one_user import distribution_plot
 from promax_nb.views.packing import explorer_data
@@ -364,6 +367,17 @@ def test_projection_adds_moves_and_clusters(scene):
     assert t.cluster[3].startswith(f'{k}:') and pd.isna(t.cluster[2])
 
 
+def test_gains_and_agreement_are_columns(scene):
+    t = node_table(scene, neighbours=5)
+    sides = [evaluate.ranked(runs, scene.data) for runs in (scene.before, scene.after)]
+    before, after = (mean_of_runs(evaluate.user_metrics(runs, scene.data))['recall@20'] for runs in sides)
+    gain = t['gain in recall@20'].iloc[: scene.data.n_users].dropna()
+    assert len(gain) == len(before) and np.allclose(gain, after - before)
+    assert t['gain in recall@20'].iloc[scene.data.n_users :].isna().all()
+    spaces = [unit_rows(np.concatenate(scene.spaces()[name])) for name in ('profiles', 'base')]
+    assert np.allclose(t['profiles and base agree'], neighbours_kept(*spaces, 5))
+
+
 def test_columns_that_nothing_can_fill_are_left_out(scene):
     t = node_table(Scene(scene.data))
     assert not {
@@ -580,7 +594,7 @@ def test_scores_alone_rank_as_vectors_do(scene):
     pd.testing.assert_frame_equal(gain_by(bare, 'interactions'), gain_by(scene, 'interactions'))
     assert degree_gain_plot(bare).to_json() == degree_gain_plot(scene).to_json()
     known, found = node_table(scene), node_table(bare)
-    assert set(known) - set(found) == {'neighbours kept'}
+    assert set(known) - set(found) == {'neighbours kept', 'profiles and base agree'}
     pd.testing.assert_frame_equal(found, known[list(found)])
     t = distributions(bare, 3)
     assert t.q_before.isna().all() and np.isnan(t.attrs['kl_after']) and (t.p == distributions(scene, 3).p).all()

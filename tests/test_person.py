@@ -13,9 +13,12 @@ from browser.hostile import TEXTS, hostile_scene, small_scene
 
 from promax_nb.models.evaluate import ranked, user_metrics
 from promax_nb.models.inference import by_sparsity, compare
+from promax_nb.retrieval.vectors import unit_rows
 from promax_nb.views.evidence import CONTRADICTED, SUPPORTED, UNSUPPORTED, Histories, claims_html, claims_of
 from promax_nb.views.findings import audit_html, comparison_html, headline_html, helped_html, protocol_html, six_html
-from promax_nb.views.person import lists_of, packed_people, person_html, six_people, slopes_html
+from promax_nb.views.gains import gains_of_users
+from promax_nb.views.packing import won_and_lost
+from promax_nb.views.person import fallen_html, lists_of, packed_people, person_html, six_people, slopes_html
 from promax_nb.views.plain import curves_html, download_link, forest_html
 from promax_nb.views.scene import Scene, toy_scene
 
@@ -186,3 +189,33 @@ def test_other_recommenders_stand_behind_the_two(scene):
     assert f'{sum(slot.hit for slot in lists["popularity"])} popularity' in html and not foreign(html)
     with pytest.raises(ValueError, match='another name'):
         dataclasses.replace(scene, others={'after': liked})
+
+
+def test_what_was_lost_is_told_with_its_place_by_the_profile(scene):
+    """A held-out item that left the list: its ranks, and the rank that the profile alone would give it."""
+    told = 0
+    for user in range(scene.data.n_users):
+        lists = lists_of(scene, user)
+        gone = [slot for slot in lists['before'] if slot.hit and slot.ranks['after'] > 10]
+        html = fallen_html(scene, user, lists)
+        if not gone:
+            assert html is None
+            continue
+        told += 1
+        su, si = (unit_rows(table) for table in scene.vectors)
+        close = si @ su[user]
+        close[(scene.data.train + scene.data.valid)[[user]].indices] = -np.inf
+        for slot in gone:
+            place = int((close > close[slot.item]).sum()) + 1
+            assert f' fell from {slot.rank:,} to {slot.ranks["after"]:,}; by the profile alone it is {place:,}' in html
+        assert html in person_html(scene, user)
+    assert told > 3
+
+
+def test_who_must_be_in_a_page_is_in_it(scene):
+    people = packed_people(scene, most=10, first=[3, 4])
+    assert {'3', '4'} <= set(people['rows']) and 10 <= people['users'] <= 12
+    assert {str(row) for row in won_and_lost(scene, 5)} <= set(packed_people(scene, 10, won_and_lost(scene, 5))['rows'])
+    gains = gains_of_users(scene)
+    gain = gains['recall@20 after'] - gains['recall@20 before']
+    assert gain.idxmin() in won_and_lost(scene, 5) and len(won_and_lost(scene, 5)) == 10

@@ -81,7 +81,7 @@ class TextGate:
         """Both numbers, and what to expect of them."""
         parts = dataclasses.asdict(self)
         parts['texts'] = _TEXTS[self.chosen['guide']]
-        parts['hope'] = 'expect little' if self.adds < 0.05 else 'not shown with so few people, but worth a try'
+        parts['hope'] = 'expect little' if self.adds < 0.05 else 'too few people to tell, but worth a try'
         if self.opens:
             parts['hope'] = 'worth using' if self.adds >= 0.05 else 'worth a little'
         return _SENTENCE.format(**parts)

@@ -202,9 +202,9 @@ class LazyAdam(torch.optim.Optimizer):
         ids = torch.unique(ids[waiting.place[ids] < 0])
         late = moved[ids] < step
         first = waiting.count
-        for ids, idle in ((ids[~late], False), (ids[late], True)):
-            waiting.add(ids)
-            for part in _parts(ids):
+        for some, idle in ((ids[~late], False), (ids[late], True)):
+            waiting.add(some)
+            for part in _parts(some):
                 last = first + len(part)
                 waiting.means[first:last], waiting.squares[first:last] = self._idle(table, part, idle)
                 first = last

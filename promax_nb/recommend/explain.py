@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from ..data.storage import Patched
 from ..data.texts import harmless
 from ..data.words import content_words, words_in
+from ..profiles.clauses import profile_parts
 from .reasons import Somebody, from_history, from_people, place_of, scores_without, standing
 from .trained import TrainedRecommender
 
@@ -92,9 +93,10 @@ def words_met(
     text: str,  # of an item
     most: int = 8,
 ) -> list:  # of str
-    """Content words of a profile that stand in a text, in the order of the profile."""
-    shared = content_words(profile) & content_words(text)
-    return [word for word in dict.fromkeys(words_in(harmless(profile, 4000))) if word in shared][:most]
+    """Content words of what a profile likes that stand in a text, in the order of the profile."""
+    liked, avoided = profile_parts(harmless(profile, 4000))
+    shared = (content_words(liked) & content_words(text)) - content_words(avoided)
+    return [word for word in dict.fromkeys(words_in(liked)) if word in shared][:most]
 
 # %% ../../nbs/recommend/07_explain.ipynb #2e070c25
 def _table(ids, titles, parts) -> pd.DataFrame:

@@ -147,7 +147,7 @@ class Groups {
     this.box.replaceChildren(make('div', { class: 'px-grouphead' }, make('h3', { text: 'Groups side by side' }), ...switches, make('button', { type: 'button', class: 'px-savegroups', text: 'save as CSV', onclick: e.guard(() => this.csv()) })),
       make('table', {}, ...body('Gain by reshaping', `${one} − ${other}`, made.gains.map(g => this.means(g))), ...body('Attributes', `${one} / ${other}`, values(made.attributes, f => `${f.attribute}: ${f.value}`)), ...body('Words of profiles', `${one} / ${other}`, values(made.words, f => f.word))),
       ...this.bothNote(made),
-      make('p', { text: `Bold: more than ${SURE} standard errors from 1 (many values are looked at). Ratio of shares with a 95 % interval; gains with a 95 % bootstrap interval over users with held-out items.` }));
+      make('p', { text: `Ratio of shares with a 95 % interval, bold where it is more than ${SURE} standard errors from 1 (many values are looked at); gains with a 95 % bootstrap interval over users with held-out items, bold where it excludes 0.` }));
   }
 
   bothNote({ groups, kind }) {  // who is in two groups counts in both

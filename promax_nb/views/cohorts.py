@@ -241,8 +241,8 @@ def cohort(
 
 # %% ../../nbs/views/16_cohorts.ipynb #fc875d5b
 _NOTE = (
-    'Bold: more than {sure:g} standard errors from 1 (many values are looked at). '
-    'Ratio of shares with a 95 % interval; gains with a 95 % bootstrap interval over users with held-out items.'
+    'Ratio of shares with a 95 % interval, bold where it is more than {sure:g} standard errors from 1 (many values are '
+    'looked at); gains with a 95 % bootstrap interval over users with held-out items, bold where it excludes 0.'
 )
 
 

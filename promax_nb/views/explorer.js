@@ -94,7 +94,7 @@ function facet(s, word) {  // is:user, is:gained, genre:comedy, interactions<5: 
   if (name === 'is') {
     if (value === 'user' || value === 'item') return i => isUser(s, i) === (value === 'user');
     const gain = s.columns.find(c => c.name === GAIN);
-    if (gain && (value === 'gained' || value === 'lost')) return i => value === 'gained' ? gain.values[i] > 0 : gain.values[i] < 0;
+    if (gain && (value === 'gained' || value === 'lost')) return ordered(i => value === 'gained' ? gain.values[i] > 0 : gain.values[i] < 0, gain, value === 'gained');
     return `is:${value} is unknown: is:user, is:item${gain ? ', is:gained, is:lost' : ''}.`;
   }
   const column = s.columns.find(c => spelled(c.name) === name) ?? s.columns.find(c => spelled(c.name).startsWith(name));
@@ -102,8 +102,9 @@ function facet(s, word) {  // is:user, is:gained, genre:comedy, interactions<5: 
   if (column.labels) return sign === ':' ? i => (column.labels[column.values[i]] ?? '').toLowerCase().includes(value) : `${spelled(column.name)} is no number: ${spelled(column.name)}:${column.labels[0] ?? '…'}`;
   const limit = Number(value);
   if (sign === ':' || Number.isNaN(limit)) return `${spelled(column.name)} is a number: ${spelled(column.name)}>0 or ${spelled(column.name)}<=5`;
-  return i => ({ '<': column.values[i] < limit, '>': column.values[i] > limit, '<=': column.values[i] <= limit, '>=': column.values[i] >= limit })[sign];
+  return ordered(i => ({ '<': column.values[i] < limit, '>': column.values[i] > limit, '<=': column.values[i] <= limit, '>=': column.values[i] >= limit })[sign], column, sign[0] === '>');
 }
+const ordered = (test, column, falling) => Object.assign(test, { key: i => falling ? -column.values[i] : column.values[i], told: i => shown(column.values[i]) });
 const rowOf = (list, u) => list ? list.indices.subarray(list.indptr[u], list.indptr[u + 1]) : [];
 
 function cosines({ dim, data, unit }, n, node) {  // cosine of one node, or of a vector, with every node, in the original space
@@ -176,7 +177,7 @@ class Explorer {
     const s = this.s = parts.get('scene');
     Object.assign(this, { parts, hooks, el, both: 'base' in s.maps && 'reshaped' in s.maps, kinds: new Set(['user', 'item']), only: new Set() });
     this.state = { colour: s.colour ?? s.columns[0]?.name, blend: 'base' in s.maps ? 0 : 1, map: 'base' in s.maps || 'reshaped' in s.maps ? 'recommender' : Object.keys(s.maps)[0],
-                   picked: -1, space: parts.names('vectors-')[0]?.slice(8), selected: null, side: false };
+                   picked: -1, space: undefined, selected: null, side: false };
     this.build();
   }
 
@@ -213,7 +214,7 @@ class Explorer {
       this.slider, make('button', { type: 'button', class: 'px-after', text: 'after', onclick: on(() => this.play(1)) }));
     this.sideBox = make('input', { type: 'checkbox', class: 'px-side', onchange: on(() => this.setSide(this.sideBox.checked)) });
     this.clearButton = make('button', { type: 'button', class: 'px-clear', text: 'clear', title: 'selection, picked point, search and filters (Escape)', onclick: on(() => this.clear()) });
-    this.arrowBox = make('input', { type: 'checkbox', class: 'px-arrows', checked: true, onchange: on(() => this.drawMarks()) });
+    this.arrowBox = make('input', { type: 'checkbox', class: 'px-arrows', checked: true, onchange: on(() => { this.showLegend(); this.drawMarks(); }) });
     this.arrowBox.checked = true;
     const tool = (name, sign, help) => make('button', { type: 'button', class: `px-tool px-${name}`, 'aria-pressed': name === 'move', title: help, 'aria-label': help, text: sign, onclick: on(() => this.setTool(name)) });
     this.tools = { move: tool('move', '✥ move', 'drag to move the map, wheel or pinch to zoom'), lasso: tool('lasso', '◌ lasso', 'draw around points to select them (also: shift and drag)'), box: tool('box', '▭ box', 'drag a box around points to select them') };
@@ -226,6 +227,8 @@ class Explorer {
     this.tip = make('div', { class: 'px-tip', role: 'tooltip', hidden: true });
     this.plot = make('div', { class: 'px-plot', tabindex: 0, role: 'application', 'aria-label': 'Map: arrow keys walk from the picked point to the next one in that direction, plus and minus zoom, 0 shows all, Escape clears' });
     this.plot2 = make('div', { class: 'px-plot px-plot2', hidden: true });
+    this.mapName = make('div', { class: 'px-mapname' }); this.mapName2 = make('div', { class: 'px-mapname' });
+    this.plot.append(this.mapName); this.plot2.append(this.mapName2);
     this.caption = make('div', { class: 'px-note px-caption' });
     this.card = make('section', { class: 'px-card', 'aria-label': 'Profile card', 'aria-live': 'polite' });
     this.emptyCard();
@@ -347,6 +350,11 @@ class Explorer {
     put(this.points, map); this.points.labels = this.labels(map);
     if (this.points2) { put(this.points2, this.other()); this.points2.labels = this.labels(this.other()); }
     this.caption.textContent = this.captionOf(map);
+    if (this.nearSpace !== this.space()) {  // lines and lists of neighbours follow the map
+      this.nearSpace = this.space(); this.near = null;
+      if (this.state.picked >= 0) this.showCard(this.state.picked);
+    }
+    this.mapName.textContent = this.nameOf(map); this.mapName2.textContent = this.nameOf(this.other());
   }
 
   namesInSight(map) {  // near enough, points tell their names
@@ -360,11 +368,14 @@ class Explorer {
 
   labels(map) { return this.s.labels[map === 'recommender' ? (this.state.blend < .5 && this.s.labels.base ? 'base' : 'reshaped') : map] ?? []; }
 
-  captionOf(map) {
+  nameOf(map) {
     const t = this.state.blend;
-    const when = map !== 'recommender' ? '' : !this.both ? ` (${'base' in this.s.maps ? 'before' : 'after'} reshaping)` : t === 0 ? ' before reshaping' : t === 1 ? ' after reshaping' : ` at ${Math.round(100 * t)} % of the way`;
+    return map + (map !== 'recommender' ? '' : !this.both ? ` (${'base' in this.s.maps ? 'before' : 'after'} reshaping)` : t === 0 ? ' before reshaping' : t === 1 ? ' after reshaping' : ` at ${Math.round(100 * t)} % of the way`);
+  }
+
+  captionOf(map) {
     const moved = map === 'recommender' && this.both ? `. ${this.s.moved ?? ''}` : '';
-    return `${map}${when}: no axes, no unit, read who is near whom${moved}`;
+    return `${this.nameOf(map)}: no axes, no unit, read who is near whom${moved}`;
   }
 
   other() { return [...this.map.options].map(o => o.value).find(k => k !== this.state.map) ?? this.state.map; }
@@ -447,6 +458,7 @@ class Explorer {
       if (p.codes.includes(LEVELS)) parts.push(colour(LEVELS, 'no value'));
     }
     if (c.help) parts.push(make('span', { class: 'px-help', text: c.help }));
+    if (this.both && this.arrowBox.checked && this.movers().length) parts.push(make('span', { class: 'px-help px-trailkey', text: `brown trails, on the way to after: the ${this.movers().length} whose neighbours changed most` }));
     this.legend.replaceChildren(...parts);
   }
 
@@ -486,7 +498,9 @@ class Explorer {
       const text = this.hay[i];
       if (stems.every(w => text.includes(w))) kinds[this.id(i).toLowerCase() === phrase ? 0 : text.includes(phrase) ? 1 : words.every(w => text.includes(w)) ? 2 : 3].push(i);
     }
-    const hits = kinds.flat(), list = nodes => nodes.map(i => make('li', {}, this.link(i))), told = `${count(hits.length)} of ${count(this.s.n)} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`;
+    const order = tests.find(test => test.key), list = nodes => nodes.map(i => make('li', {}, this.link(i, order?.told(i))));
+    if (order) for (const kind of kinds) kind.sort((a, b) => order.key(a) - order.key(b));
+    const hits = kinds.flat(), told = `${count(hits.length)} of ${count(this.s.n)} match${hits.length > 20 ? '; the first 20 are listed' : ''}.`;
     this.noResults(told);
     this.results.replaceChildren(...list(hits.slice(0, 20)));
     this.setSelected(Int32Array.from(hits).sort(), false, false);
@@ -548,7 +562,12 @@ class Explorer {
     if (this.state.picked === i) this.showCard(i);
   }
 
-  vectors(space = this.state.space) { return space === undefined ? undefined : this.parts.get(`vectors-${space}`); }
+  space() {  // whose neighbours are meant: that of the map, until somebody chooses another
+    const seen = this.state.map !== 'recommender' ? this.state.map : this.state.blend < .5 && this.parts.has('vectors-base') ? 'base' : 'reshaped';
+    return this.state.space ?? (this.parts.has(`vectors-${seen}`) ? seen : this.parts.names('vectors-')[0]?.slice(8));
+  }
+
+  vectors(space = this.space()) { return space === undefined ? undefined : this.parts.get(`vectors-${space}`); }
   lists() { return this.parts.get('lists') ?? {}; }
 
   showCard(i) {
@@ -565,7 +584,7 @@ class Explorer {
     if (this.vectors()) {
       const c = cosines(this.vectors(), s.n, i), near = (a, b) => nearest(c, a, b, 6, i).map(j => [j, c[j].toFixed(2)]);
       const menu = make('select', { class: 'px-space', 'aria-label': 'Space of the neighbours', onchange: this.guard(e => { this.state.space = e.target.value; this.near = null; this.showCard(i); this.drawMarks(); }) },
-        ...this.parts.names('vectors-').map(k => k.slice(8)).map(k => make('option', { value: k, text: k, selected: k === this.state.space })));
+        ...this.parts.names('vectors-').map(k => k.slice(8)).map(k => make('option', { value: k, text: k, selected: k === this.space() })));
       parts.push(make('label', { class: 'px-note' }, make('span', { text: 'Nearest by cosine in the original space of ' }), menu));
       group('Nearest users', near(0, s.n_users)); group('Nearest items', near(s.n_users, s.n));
     }
@@ -574,7 +593,7 @@ class Explorer {
 
   personOf(i) {  // claims, the lists before and after, and why: made by views.person when the scene was made
     const people = this.parts.get('people'), html = people.rows[i];
-    if (!html) return make('div', { class: 'px-note', text: `Claims and lists stand here for ${count(people.users)} of ${count(this.s.n_users)} users.` });
+    if (!html) return make('div', { class: 'px-note', text: `The claims and lists of this user are not in this page, which holds those of ${count(people.users)} of ${count(this.s.n_users)} users: Workbench(run) in a notebook shows everybody's.` });
     const box = make('div', { class: 'px-person' });
     box.innerHTML = html;
     for (const e of box.querySelectorAll('.pm-item')) {
@@ -600,7 +619,7 @@ class Explorer {
   }
 
   paintMarks(ink, map, x, y) {  // what labels have to leave free: [left, top, right, bottom] of each
-    const i = this.state.picked, taken = [], at = j => map.screen(x[j], y[j]);
+    const i = this.state.picked, taken = [[0, 0, 230, 26]], at = j => map.screen(x[j], y[j]);  // the name of the map stands there
     if (map.from !== map.to && map.blend > 0 && this.arrowBox.checked) this.paintTrails(ink, map);
     if (i < 0 || x[i] !== x[i]) return taken;
     const [sx, sy] = at(i);
@@ -640,7 +659,7 @@ class Explorer {
     if (!ids) { this.picks.replaceChildren(); return; }
     const users = ids.filter(i => isUser(this.s, i)).length, button = (look, text, press) => make('button', { type: 'button', class: look, text, onclick: this.guard(press) });
     const rows = list ? [...ids.slice(0, 100)].map(i => make('li', {}, this.link(i))) : [];
-    this.picks.replaceChildren(make('h3', { text: `Selected: ${count(users)} users, ${count(ids.length - users)} items` }),
+    this.picks.replaceChildren(make('h3', { text: `Selected: ${count(users)} user${users === 1 ? '' : 's'}, ${count(ids.length - users)} item${ids.length - users === 1 ? '' : 's'}` }),
       make('div', { class: 'px-actions' }, button('px-keep px-keepA', 'keep as A', () => this.groups.keep('A', ids)), button('px-keep px-keepB', 'keep as B', () => this.groups.keep('B', ids)),
         button('px-csv', 'save as CSV', () => this.csv(ids)), button('px-copy', 'copy ids', () => this.copyIds(ids))), make('ul', {}, ...rows),
       ...(list && ids.length > 100 ? [make('div', { class: 'px-note', text: `and ${count(ids.length - 100)} more, all in the CSV` })] : []));

@@ -140,7 +140,9 @@ def noise_told(
     floor = before_after.get('another_seed')
     if floor is None:
         return 'How many it would keep if only the seed changed is not known here: the base was trained once.'
-    return f'Another seed of the base, which changes nothing else, keeps {floor:.0%} in the spaces.'
+    more = before_after['neighbours_kept'] < floor
+    so = 'so reshaping moves neighbours more than chance in training' if more else 'so no more than chance moved them'
+    return f'Another seed of the base, which changes nothing else, keeps {floor:.0%} in the spaces: {so}.'
 
 # %% ../../nbs/views/06_maps.ipynb #e5f90a1d
 def map_versions() -> dict:

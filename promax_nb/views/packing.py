@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MANY_NODES', 'LOOKED_AT', 'WORDS_KEPT', 'TEXTS_A_PART', 'packed', 'packed_lists', 'packed_places', 'packed_vectors',
-           'packed_column', 'stems_of', 'word_places', 'packed_words', 'explorer_data', 'first_picture', 'movers',
-           'zoom_labels', 'packed_gains', 'explorer_source']
+           'packed_column', 'stems_of', 'word_places', 'packed_words', 'explorer_data', 'won_and_lost', 'first_picture',
+           'movers', 'zoom_labels', 'packed_gains', 'explorer_source']
 
 # %% ../../nbs/views/15_packing.ipynb #21a59286
 import base64
@@ -161,7 +161,7 @@ def explorer_data(
     parts: dict[str, dict | list] = {'scene': first_picture(scene, projection, table), 'names': names}
     parts['lists'] = {name: packed_lists(matrix) for name, matrix in lists.items() if matrix is not None}
     parts['groups'] = packed_gains(scene)
-    people = packed_people(scene)
+    people = packed_people(scene, first=won_and_lost(scene))
     if people:
         parts['people'] = people
     words = packed_words(scene, texts)
@@ -172,6 +172,18 @@ def explorer_data(
     for number, start in enumerate(range(0, len(texts), TEXTS_A_PART)):
         parts[f'texts-{number}'] = texts[start : start + TEXTS_A_PART]
     return {name: _compressed(part) for name, part in parts.items()}
+
+
+def won_and_lost(
+    scene,  # Scene
+    most: int = 100,  # users on each side
+) -> list:  # of rows
+    """The users whose recall@20 rose or fell most by reshaping."""
+    gains = gains_of_users(scene)
+    if not len(gains):
+        return []
+    order = (gains['recall@20 after'] - gains['recall@20 before']).sort_values(kind='stable').index
+    return sorted({*order[:most], *order[::-1][:most]})
 
 
 def first_picture(

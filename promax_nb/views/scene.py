@@ -186,7 +186,7 @@ class Scene:
     histories: dict = field(default_factory=dict)  # name -> history of a training
     folder: Path | None = None  # where it came from
     fits: dict = field(default_factory=dict)  # 'before', 'after' -> the first training as it was given, for reasons
-    others: dict = field(default_factory=dict)  # name -> what else ranks, shown beside the two: as `checked_runs` takes it
+    others: dict = field(default_factory=dict)  # name -> what else ranks, shown beside the two
     memory: Memory = field(default_factory=Memory, init=False, compare=False)
 
     def __post_init__(self):
@@ -365,7 +365,7 @@ def _recommended(folder: Path, data, mask: str) -> dict:
         scorer = scorer_of_layers(layers, data.train, known)
     else:  # a served list knows more, and scores are scaled by what may be on it
         scorer = reshape(both.scorer, both.guides, both.alphas, known, both.form)
-    return {} if scorer is None else {str(served.settings['recommended']): scorer}
+    return {} if scorer is None else {f'recommended: {served.settings["recommended"]}': scorer}
 
 
 def open_run(

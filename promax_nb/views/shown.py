@@ -32,7 +32,7 @@ def listed_items(
 
 
 class Shown(Part):
-    """The lists of a user by each recommender, and why the chosen item is on them; tells ('item', row) of one to open."""
+    """The lists of a user by each recommender, and why an item is on them; tells ('item', row) of one to open."""
 
     def __init__(self, notice: Notice | None = None):
         notice = notice or Notice()

@@ -198,6 +198,10 @@ def test_page_search_knows_stems_and_facets(small):
     assert found('is:user') == 60 and found('is:item u007') == 0
     assert found('interactions<5') == (counts < 5).sum()
     assert found('is:user interactions>=5') == (users & (counts >= 5)).sum() > 0
+    order = np.argsort(np.where(gain < 0, gain, np.inf), kind='stable')
+    m.search('is:lost')
+    first = m.root.locator('.px-results:not(.px-alike) .px-link').first
+    assert int(first.get_attribute('data-node')) == order[0] and f'{gain.min():.3f}' in first.inner_text()
     assert found('is:gained') == (gain > 0).sum() and found('is:lost') == (gain < 0).sum() > 0
     group = table['sparsity group'].dropna().iloc[0]
     assert found(f'sparsity-group:{group.split()[0]}') == table['sparsity group'].str.contains(group.split()[0]).sum()
@@ -521,7 +525,7 @@ def test_lab_python_moves_the_browser(book, lab_map):
     m = lab_map
     book.run("explorer.picked = ('item', 5)\nexplorer.select([0, 1, 70])\nexplorer.colour_by('kind').move(.5)")
     m.card.get_by_role('heading', name=book.value("scene.name('item', 5)")).wait_for()
-    m.root.locator('.px-selection h3', has_text='2 users, 1 items').wait_for()
+    m.root.locator('.px-selection h3', has_text='2 users, 1 item').wait_for()
     m.root.locator('.px-caption', has_text='at 50 %').wait_for()
     assert m.root.locator('.px-colour').input_value() == 'kind' and len(book.value('explorer.selected')) == 3
     assert_clean(book)
