@@ -560,6 +560,7 @@ def everything(o, stages) -> dict:
         folders |= {
             name: o.work / 'writers' / name.replace(' ', '-').lower() / 'model' for name in done_trainings(stages)
         }
+    facts['trainings'] = {name: costs(stages, name) for name in done_trainings(stages)}
     said = written(w, folders)
     table = stages('measured', lambda: measures(w, said, by, rewards))
     metrics = [name for name in table if name not in ('writer', 'user')]
@@ -582,6 +583,14 @@ def flat(scores) -> pd.DataFrame:
 def done_trainings(stages) -> list:
     """Names of the trainings whose stage is there."""
     return [file.stem.removeprefix('trained ') for file in sorted(stages.folder.glob('trained *.json'))]
+
+
+def costs(stages, name: str) -> dict:
+    """Steps, seconds and tokens of a training, and what it warned of."""
+    kept = json.loads((stages.folder / f'trained {name}.json').read_text(encoding='utf-8'))
+    card = kept['card']
+    known = {key: card.get(key) for key in ('method', 'steps', 'seconds', 'tokens', 'tokens_per_second', 'memory_gb')}
+    return known | {'lr': card['settings']['lr'], 'alarms': kept['alarms']}
 
 
 def numbers(text: str) -> list:

@@ -458,7 +458,7 @@ class Explorer {
       if (p.codes.includes(LEVELS)) parts.push(colour(LEVELS, 'no value'));
     }
     if (c.help) parts.push(make('span', { class: 'px-help', text: c.help }));
-    if (this.both && this.arrowBox.checked && this.movers().length) parts.push(make('span', { class: 'px-help px-trailkey', text: `brown trails, on the way to after: the ${this.movers().length} whose neighbours changed most` }));
+    if (this.both && this.arrowBox.checked && this.movers().length) parts.push(make('span', { class: 'px-help px-trailkey', text: `trails on the way to after: the ${this.movers().length} whose neighbours changed most` }));
     this.legend.replaceChildren(...parts);
   }
 
@@ -718,12 +718,13 @@ class Explorer {
     most.sort((x, y) => b[y] - a[y] - (b[x] - a[x]));
     const all = most.flatMap(j => Object.values(made).map(p => p[j])), low = Math.log(Math.min(...all)), span = Math.log(Math.max(...all)) - low || 1, place = p => 2 + 96 * (Math.log(p) - low) / span;
     const has = (k, j) => [...rowOf(lists[k], i)].includes(j), marks = [['train', 'history', '▪'], ['test', 'held out', '★'], ['added', 'added', '+']];
-    const line = j => make('li', {}, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
-      make('span', { class: 'px-beam', role: 'img', 'aria-label': Object.entries(made).map(([k, p]) => `${k}: ${(100 * p[j]).toFixed(2)} %`).join(', ') },
+    const words = { profiles: 'profile', base: 'before', reshaped: 'after' }, percent = p => `${(100 * p).toPrecision(2)} %`, told = j => Object.entries(made).map(([k, p]) => `${words[k]} ${percent(p[j])}`).join(', ');
+    const line = j => make('li', { title: told(j) }, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
+      make('span', { class: 'px-beam', role: 'img', 'aria-label': told(j) },
         make('span', { class: `px-rod ${b[j] > a[j] ? 'px-up' : 'px-down'}`, style: `left:${Math.min(place(a[j]), place(b[j]))}%;width:${Math.abs(place(a[j]) - place(b[j]))}%` }),
-        ...[['profiles', 'px-p'], ['base', 'px-q'], ['reshaped', 'px-r']].filter(([k]) => made[k]).map(([k, look]) => make('span', { class: `px-bell ${look}`, style: `left:${place(made[k][j])}%` }))));
+        ...[['profiles', 'px-p'], ['base', 'px-q'], ['reshaped', 'px-r']].filter(([k]) => made[k]).map(([k, look]) => make('span', { class: `px-bell ${look}`, style: `left:${place(made[k][j])}%` }))), make('small', { text: a === b ? percent(b[j]) : `${percent(a[j])} → ${percent(b[j])}` }));
     const key = [['profiles', 'px-p', 'profile'], ['base', 'px-q', 'before'], ['reshaped', 'px-r', 'after']].filter(([k]) => made[k]).map(([, look, word]) => make('span', { class: 'px-key' }, make('span', { class: `px-bell ${look}` }), make('span', { text: word })));
-    const title = a === b ? 'The 20 items with the highest probability' : 'The 20 items whose probability changed most';
+    const title = a === b ? 'The 20 items with the highest probability' : 'The 20 items whose probability changed most, risen first';
     return [make('h3', { text: title }), make('div', { class: 'px-note px-keys' }, ...key, make('span', { text: `log scale, ${(100 * Math.exp(low)).toPrecision(2)} % to ${(100 * Math.exp(low + span)).toPrecision(2)} %; ${marks.map(m => `${m[2]} ${m[1]}`).join(', ')}` })), make('ul', { class: 'px-bells' }, ...most.map(line))];
   }
 
