@@ -32,7 +32,7 @@ def written(folder: Path) -> dict:
 
 def until_it_ends(command: list, folder: Path, wait: float, most: int) -> list:
     """Start it, kill it after it has written something, start it again: what was new at each kill."""
-    chance, kills = random.Random(0), []
+    chance, kills, usual = random.Random(0), [], wait
     while len(kills) < most:
         before = written(folder)
         with open(folder.parent / 'log', 'a') as log:
@@ -49,6 +49,7 @@ def until_it_ends(command: list, folder: Path, wait: float, most: int) -> list:
                     sys.exit(f'it ended with {child.returncode}: see {folder.parent / "log"}')
                 return kills
         now = written(folder)
+        wait = usual if set(now) - set(before) else 1.5 * wait  # a stage without stops needs some time in one piece
         kills.append(sorted(name for name in now if now[name] != before.get(name)))
         print(f'kill {len(kills)}: {", ".join(kills[-1][:4])}', flush=True)
     sys.exit(f'not ended after {most} kills')

@@ -214,12 +214,18 @@ def _recall_gain(scene) -> np.ndarray:
     from promax_nb.models.inference import mean_of_runs
 
     def counted():
-        mask = scene.settings['mask']
-        sides = (user_metrics(scene.ranked(side, 20), scene.data, 'test', (20,), mask) for side in ('before', 'after'))
-        before, after = (mean_of_runs(tables)['recall@20'] for tables in sides)
-        return (after - before).reindex(range(scene.data.n_users)).to_numpy(float)
+        means = []
+        for side in ('before', 'after'):
+            lists = scene.ranked(side, 20)
+            tables = user_metrics(lists, scene.data, 'test', (20,), scene.settings['mask'])
+            means.append(mean_of_runs(tables)['recall@20'])
+        before, after = means
+        gain = after - before
+        rows = range(scene.data.n_users)
+        return gain.reindex(rows).to_numpy(float)
 
-    return scene.remembered('recall gain', (scene.data, *scene.before, *scene.after), counted)
+    sources = (scene.data, *scene.before, *scene.after)
+    return scene.remembered('recall gain', sources, counted)
 
 
 def _neighbours_kept(scene, projection, k: int | None):
@@ -247,10 +253,12 @@ def _shared_by(scene, first: str, second: str, k: int | None):
         return None
 
     def counted():
-        one, other = (unit_rows(np.concatenate(spaces[name])) for name in (first, second))
-        return neighbours_kept(one, other, min(k, n - 1)).astype(float)
+        one, other = (np.concatenate(spaces[name]) for name in (first, second))
+        kept = neighbours_kept(unit_rows(one), unit_rows(other), min(k, n - 1))
+        return kept.astype(float)
 
-    return scene.remembered((first, second, k), (*spaces[first], *spaces[second]), counted)
+    sources = (*spaces[first], *spaces[second])
+    return scene.remembered((first, second, k), sources, counted)
 
 # %% ../../nbs/views/09_nodes.ipynb #701088ed
 def check_projection(

@@ -48,17 +48,26 @@ def lists_of(
     sides = {side: runs[0] for side in _SIDES if (runs := getattr(scene, side))}
     scores = {}
     for side, run in (sides | scene.others).items():
-        scores[side] = np.array(as_scorer(run, scene.data.shape).array([user])[0], np.float64)
-        scores[side][known] = -np.inf
+        scorer = as_scorer(run, scene.data.shape)
+        row = np.array(scorer.array([user])[0], np.float64)
+        row[known] = -np.inf
+        scores[side] = row
     lists: dict = {side: [] for side in _SIDES}
     for side, mine in scores.items():
-        best = [item for item in top_items(mine[None], n)[0][0].tolist() if item >= 0]
-        ranks = {name: (row > row[best, None]).sum(1) + 1 for name, row in scores.items()}
+        first = top_items(mine[None], n)[0][0]
+        best = first[first >= 0].tolist()
         lists[side] = []
-        for place, item in enumerate(best):
-            there = {name: int(of_all[place]) for name, of_all in ranks.items()}
-            lists[side].append(Slot(item, place + 1, there | {side: place + 1}, item in wanted))
+        for rank, item in enumerate(best, 1):
+            ranks = {name: _rank(row, item) for name, row in scores.items()}
+            ranks[side] = rank
+            lists[side].append(Slot(item, rank, ranks, item in wanted))
     return lists
+
+
+def _rank(scores, item: int) -> int:
+    """The place of an item among scores; those with equal scores share it."""
+    higher = scores > scores[item]
+    return int(higher.sum()) + 1
 
 # %% ../../nbs/views/12_person.ipynb #715ecb89
 def _slot_html(scene, slot: Slot, mine: int, across: int | None, comes: bool) -> Safe:
@@ -97,7 +106,10 @@ def _slopes(lists: dict, a: str, b: str, n: int) -> Safe:
     """The lines between two lists: what is on both, and held-out items that are on one."""
     kept = [slot for slot in lists[a] if slot.ranks[b] <= n or slot.hit]
     kept += [slot for slot in lists[b] if slot.ranks[a] > n and slot.hit]
-    lines = [_slope(slot.ranks[a], slot.ranks[b], slot.hit, n) for slot in kept]
+    lines = []
+    for slot in kept:
+        left, right = slot.ranks[a], slot.ranks[b]
+        lines.append(_slope(left, right, slot.hit, n))
     size: dict = dict(
         viewBox=f'0 0 100 {10 * n}', preserveAspectRatio='none', style=f'height:{24 * n}px'
     )
@@ -179,28 +191,29 @@ def fallen_html(
     lists: dict,  # from `lists_of`
 ) -> Safe | None:
     """Held-out items that reshaping took off the list, and where the profile alone has them; None for none."""
-    gone = [
-        slot
-        for slot in lists['before']
-        if slot.hit and slot.ranks.get('after', 0) > len(lists['after'])
-    ]
-    if not gone or not lists['after']:
-        return None
     lines = []
-    for slot in gone:
-        told = [' fell from ', f'{slot.rank:,} to {slot.ranks["after"]:,}']
+    for slot in lists['before']:
+        after = slot.ranks.get('after')
+        if not slot.hit or after is None or after <= len(lists['after']):
+            continue
+        told = [f' fell from {slot.rank:,} to {after:,}']
         if scene.vectors is not None:
-            told.append(f'; by the profile alone it is {_rank_by_profile(scene, user, slot.item):,}')
+            place = _rank_by_profile(scene, user, slot.item)
+            told.append(f'; by the profile alone it is {place:,}')
         lines.append(tag('p', '★ ', item_html(scene, slot.item), told))
+    if not lines:
+        return None
     return tag('div', tag('b', 'What was lost'), lines, class_='pm-fallen')
 
 
 def _rank_by_profile(scene: Scene, user: int, item: int) -> int:
     """The place of an item by the cosine of profiles, among the items that compete."""
     users, items = scene.vectors
-    close = unit_rows(items) @ unit_rows(users[[user]])[0]
-    close[_held_out(scene)[1][[user]].indices] = -np.inf
-    return int((close > close[item]).sum()) + 1
+    mine = unit_rows(users[[user]])[0]
+    close = unit_rows(items) @ mine
+    _, known = _held_out(scene)
+    close[known[[user]].indices] = -np.inf
+    return _rank(close, item)
 
 
 def history_line(
@@ -282,7 +295,8 @@ def six_people(
     chosen: dict = {}
 
     def take(order, allowed, word):
-        rows = [row for row in order.index if row not in chosen and allowed(row)]
+        free = [row for row in order.index if row not in chosen]
+        rows = [row for row in free if allowed(row)]
         for row in rows[:2]:
             told = f'{word}: NDCG@10 {before[row]:.3f} → {after[row]:.3f}'
             chosen[row] = f'{told}, {counts[row]} liked in training'
