@@ -96,8 +96,11 @@ def _slope(left: int, right: int, hit: bool, n: int) -> Safe:
         return min(10 * rank - 5, 10 * n)
 
     kind = 'same' if right == left else 'up' if right < left else 'down'
-    look = f'pm-slope pm-{kind}' + (' pm-starred' if hit else '')
-    look += ' pm-leaves' if max(left, right) > n else ''
+    look = f'pm-slope pm-{kind}'
+    if hit:
+        look += ' pm-starred'
+    if max(left, right) > n:
+        look += ' pm-leaves'
     ends = dict(x1=0, y1=height(left), x2=100, y2=height(right))
     return tag('line', class_=look, vector_effect='non-scaling-stroke', **ends)
 
