@@ -78,3 +78,13 @@ def test_the_bar_of_a_training_names_other_work(monkeypatch, capsys):
     data = toy_data(60, 40)
     train.fit(MF(data, dim=4), BPR(), data, epochs=1, eval_every=1, progress=True)
     assert 'waiting for a core=42%' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('asked', [None, '0'])
+def test_torch_asks_for_large_pages_unless_told_otherwise(asked):
+    """Set when the package is imported, before torch is there."""
+    known = {name: value for name, value in os.environ.items() if name != 'THP_MEM_ALLOC_ENABLE'}
+    known |= {} if asked is None else {'THP_MEM_ALLOC_ENABLE': asked}
+    code = "import os, sys, promax_nb; print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    told = subprocess.run([sys.executable, '-c', code], env=known, capture_output=True, text=True, check=True).stdout
+    assert told.split() == [asked or '1', 'False']
