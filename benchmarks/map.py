@@ -184,14 +184,14 @@ def content(made: dict, old: bool) -> dict:
         return {'all': whole}
     maps = {name: p.packed_places(xy) for name, xy in made['maps'].items()}
     parts = {
-        'scene': common | {'maps': maps, 'block': p.BLOCK, 'colour': 'group 0', 'movers': list(range(30))},
+        'scene': common | {'maps': maps, 'block': p.TEXTS_A_PART, 'colour': 'group 0', 'movers': list(range(30))},
         'names': names,
         'lists': lists,
     }
     for name, x in made['vectors'].items():
         parts[f'vectors-{name}'] = p.packed_vectors(x[:m], x[m:])
-    for k in range(0, n, p.BLOCK):
-        parts[f'texts-{k // p.BLOCK}'] = made['texts'][k : k + p.BLOCK]
+    for k in range(0, n, p.TEXTS_A_PART):
+        parts[f'texts-{k // p.TEXTS_A_PART}'] = made['texts'][k : k + p.TEXTS_A_PART]
     return parts
 
 
