@@ -136,7 +136,7 @@ def slopes_html(
         lines = []
         for slot in lists[side]:
             across = slot.ranks[other] if other else None
-            if len(there) > 2 and across <= n:  # the lines tell it, and there is no room
+            if len(there) > 2 and not slot.hit:  # there is no room for numbers that lines tell as well
                 across = None
             lines.append(_slot_html(scene, slot, slot.rank, across, comes))
         if comes:
@@ -146,7 +146,7 @@ def slopes_html(
             tag('div', tag('b', head, title=head, limit=80), tag('ol', lines), class_='pm-list')
         )
         told.append(f'{sum(slot.hit for slot in lists[side])} {side}')
-    gap, least = (' 44px ', '0') if len(there) < 3 else (' 30px ', '140px')
+    gap, least = (' 44px ', '0') if len(there) < 3 else (' 22px ', '108px')
     width = gap.join([f'minmax({least}, 1fr)'] * len(there))
     both = tag('div', parts, class_='pm-lists', style=f'grid-template-columns:{width}')
     if len(there) < 2:
