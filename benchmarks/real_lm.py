@@ -35,15 +35,21 @@ from promax_nb.lettingo.pairs import best_profiles, make_pairs, single_texts
 from promax_nb.lettingo.panel import no_profile
 from promax_nb.lettingo.rewards import held_out_of, judge_reward, length_reward, rank_reward
 from promax_nb.lettingo.styles import styled
+from promax_nb.models.bases import LightGCN
 from promax_nb.models.closed import popularity, tuned_line
 from promax_nb.models.evaluate import per_user
-from promax_nb.models.inference import interval, paired_p, resampled
+from promax_nb.models.gate import gate, spaces_of
+from promax_nb.models.inference import contrast, interval, paired_p, resampled
+from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.reshape import centred, choose_alphas, history_guide, profile_guide, reshape
 from promax_nb.models.scorers import as_scorer
+from promax_nb.models.train import fit
 from promax_nb.profiles.fence import plain
 from promax_nb.profiles.gguf import from_gguf, gguf_file
 from promax_nb.profiles.local import computes_bf16, local
 from promax_nb.profiles.template import template
+from promax_nb.retrieval.augment import augment
+from promax_nb.retrieval.embed import whiten
 
 ASK = (
     'Describe the taste of the person who has seen these films, for somebody who has to guess what this person will '
@@ -56,6 +62,8 @@ ASK_LIKED = (
 )
 BEGINS = {'like': 'Liked', 'neutral': 'So-so', 'dislike': 'Disliked'}
 METRICS = ('recall@20', 'ndcg@20')
+SEEDS = (0, 1, 2)  # of the trainings after texts
+TRAINED = {'lr': 0.003, 'reg': 1e-5}  # what validation chose for ProMax on these data (benchmarks/fair.py)
 
 
 class Late(Exception):
@@ -488,7 +496,47 @@ def chain(w, folders) -> dict:
     said['template'] = write(template(), user_prompts(data, write(template(), item_prompts(data))))['profile']
     if 'user_profiles' in data.extras:
         said['persona that came with the data'] = pd.Series(data.extras['user_profiles'])
-    return w.stages('chain', lambda: chain_table(w, data, items, said))
+    found = w.stages('chain', lambda: chain_table(w, data, items, said))
+    before_after = {name: said[name] for name in ('as is', 'GRPO rank') if name in said}
+    raw = {name: np.asarray(w.encode([str(text) for text in texts])) for name, texts in before_after.items()}
+    found['gates'] = w.stages('chain gates', lambda: gates(data, items, raw))
+    made = []
+    for seed in SEEDS:
+        made.append(w.stages(f'chain ProMax {seed}', lambda seed=seed: reshaped(data, items, raw, seed)))
+    found['ProMax'] = {name: against_seeds(made, *pair) for name, pair in PAIRS.items() if pair[1] in made[0]}
+    return found
+
+
+PAIRS = {  # what is told -> (the one, the other)
+    'as is against the base': ('LightGCN', 'ProMax, as is'),
+    'GRPO rank against the base': ('LightGCN', 'ProMax, GRPO rank'),
+    'GRPO rank against as is': ('ProMax, as is', 'ProMax, GRPO rank'),
+}
+
+
+def against_seeds(made, base, ours) -> list:
+    """One side beside another, over users and over users and trainings."""
+    sides = [[pd.DataFrame(tables[name]) for tables in made] for name in (base, ours)]
+    table = contrast(*sides)
+    return table.rename_axis('metric').reset_index().to_dict('records')
+
+
+def gates(data, items, raw) -> dict:
+    """What the gate says, on validation, of each writer's texts beside EASE."""
+    line, _ = tuned_line('EASE', data.train, data.valid)
+    return {name: gate(data, spaces_of((users, items)), line, 'EASE').sentence() for name, users in raw.items()}
+
+
+def reshaped(data, items, raw, seed: int) -> dict:
+    """Every user's metrics on test: LightGCN, and with ProMax after each writer's texts."""
+    known, how = data.train + data.valid, TRAINED | {'seed': seed, 'progress': False}
+    runs = {'LightGCN': fit(LightGCN(data, seed=seed), BPR(), data, **how)}
+    for name, users in raw.items():
+        su, si = whiten(users, items, dim=min(64, len(users) // 4, len(items) // 4))
+        objective = ProMax(su, si, augment(data, su, si)[0], sdr=0.1, s2dr=0.005)
+        runs[f'ProMax, {name}'] = fit(LightGCN(data, seed=seed), objective, data, **how)
+    tables = {name: per_user((run.users, run.items), data.test, known, (20,)) for name, run in runs.items()}
+    return {name: table[list(METRICS)].to_dict('list') for name, table in tables.items()}
 
 
 def chain_table(w, data, items, said) -> dict:
