@@ -4,12 +4,13 @@
 
 {} stands for the folder of a run. One run is left alone. Another one is killed (kill -9) each time it has written
 something, up to a few seconds after it, and started again, until it ends by itself. Told are the kills, the stages
-during which they fell (by the files that were there), and what differs between the two in FILE (numbers compared bit
-by bit; keys of --leave, at any depth, are left out).
+during which they fell (by the files that were there), and what differs between the two in FILE (numbers compared to
+twelve digits; keys of --leave, at any depth, are left out).
 """
 
 import argparse
 import json
+import math
 import random
 import signal
 import subprocess
@@ -63,6 +64,8 @@ def differences(a, b, leave, place='') -> list:
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         return [d for k, pair in enumerate(zip(a, b, strict=True)) for d in differences(*pair, leave, f'{place}/{k}')]
     same = a == b or (a != a and b != b)
+    if isinstance(a, float) and isinstance(b, float):
+        same = same or math.isclose(a, b, rel_tol=1e-12)
     return [] if same else [f'{place}: {str(a)[:60]} | {str(b)[:60]}']
 
 
