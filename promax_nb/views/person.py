@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models.scorers import as_scorer, top_items
-from ..retrieval.vectors import unit_rows
+from ..recommend.reasons import place_of
 from .evidence import Histories, claims_html, claims_of, item_html
 from .html import Safe, tag
 from .reasons import reasons_for, scene_recommender
@@ -58,19 +58,12 @@ def lists_of(
         best = first[first >= 0].tolist()
         lists[side] = []
         for rank, item in enumerate(best, 1):
-            ranks = {name: _rank(row, item) for name, row in scores.items()}
-            ranks[side] = rank
+            ranks = {name: place_of(item, row, np.isfinite(row)) for name, row in scores.items()}
             lists[side].append(Slot(item, rank, ranks, item in wanted))
     return lists
 
-
-def _rank(scores, item: int) -> int:
-    """The place of an item among scores; those with equal scores share it."""
-    higher = scores > scores[item]
-    return int(higher.sum()) + 1
-
 # %% ../../nbs/views/12_person.ipynb #715ecb89
-def _slot_html(scene, slot: Slot, mine: int, across: int | None, comes: bool) -> Safe:
+def _slot_html(scene, slot: Slot, across: int | None, comes: bool) -> Safe:
     """A line of a list; `across` is its rank on the next list, or, where it `comes` from one, on the one before."""
     star = note = None
     if slot.hit:
@@ -82,7 +75,7 @@ def _slot_html(scene, slot: Slot, mine: int, across: int | None, comes: bool) ->
             role='img',
             aria_label='held-out item',
         )
-    if across is not None and across != mine:
+    if across is not None and across != slot.rank:
         note = tag('small', f'was {across:,}' if comes else f'→ {across:,}')
     return tag(
         'li', star, item_html(scene, slot.item), note, class_='pm-hit' if slot.hit else ''
@@ -138,7 +131,7 @@ def slopes_html(
             across = slot.ranks[other] if other else None
             if len(there) > 2 and not slot.hit:  # there is no room for numbers that lines tell as well
                 across = None
-            lines.append(_slot_html(scene, slot, slot.rank, across, comes))
+            lines.append(_slot_html(scene, slot, across, comes))
         if comes:
             parts.append(_slopes(lists, other, side, n))
         head = side.capitalize() if side in _SIDES else side
@@ -212,11 +205,12 @@ def fallen_html(
 def _rank_by_profile(scene: Scene, user: int, item: int) -> int:
     """The place of an item by the cosine of profiles, among the items that compete."""
     users, items = scene.vectors
-    mine = unit_rows(users[[user]])[0]
-    close = unit_rows(items) @ mine
+    lengths = scene.remembered('lengths of items', (items,), lambda: np.linalg.norm(items, axis=1))
+    close = items @ users[user] / np.maximum(lengths, 1e-12)
+    shown = np.ones(len(items), bool)
     _, known = _held_out(scene)
-    close[known[[user]].indices] = -np.inf
-    return _rank(close, item)
+    shown[known[[user]].indices] = False
+    return place_of(item, close, shown)
 
 
 def history_line(
