@@ -122,6 +122,9 @@ class RunConfig:
     tau: float = option(0.2, 'temperature of the losses', above=0)
     teacher_tau: float | None = option(None, 'temperature of the teacher; none: the same', above=0)
     confidence: typing.Literal['published', 'relative'] = option('published', 'confidence weights of SDR')
+    terms: typing.Literal['auto', 'exact', 'sampled'] = option(
+        'auto', 'SDR and S2DR exact, or estimated from samples of users and items; auto: by size'
+    )
     tune: bool = option(
         False, 'choose sdr, s2dr and teacher-tau on validation data, and before that lr, reg and layers of the base'
     )

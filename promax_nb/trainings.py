@@ -51,7 +51,7 @@ def build_promax(
     from promax_nb.models.objectives import ProMax
 
     weights = config.sdr, config.s2dr, config.tau, config.teacher_tau, config.confidence
-    return ProMax(su, si, added, *weights, memory=config.memory)
+    return ProMax(su, si, added, *weights, memory=config.memory, terms=config.terms)
 
 # %% ../nbs/89_trainings.ipynb #b5ae3d4a
 def weights_grid(
@@ -100,7 +100,6 @@ def choose_weights(
 ) -> tuple:  # (settings with sdr, s2dr and teacher_tau chosen on validation data, what was tried)
     """ProMax tuned on top of the base."""
     from promax_nb.models.effort import effort_record
-    from promax_nb.models.objectives import ProMax
     from promax_nb.models.train import tune
 
     grid, seed = weights_grid(config), config.seeds[0]
@@ -109,7 +108,7 @@ def choose_weights(
         return build_base(data, config, seed)
 
     def objective(**weights):
-        return ProMax(su, si, added, tau=config.tau, confidence=config.confidence, memory=config.memory, **weights)
+        return build_promax(su, si, added, dataclasses.replace(config, **weights))
 
     table = tune(base, objective, grid, data, train_config(config, seed), out / 'tune')
     table.to_csv(out / 'tune.csv', index=False)
