@@ -23,6 +23,10 @@ class ItemWeights:
     weights: object  # (N, N) dense array or sparse matrix: from the item of a row to that of a column
     settings: dict  # what it was made with
 
+    def __post_init__(self):
+        if not sp.issparse(self.weights):  # row by row: in the other order every product would copy the table first
+            self.weights = np.ascontiguousarray(self.weights)
+
     @property
     def shape(self) -> tuple:  # (M, N)
         """How many users and items."""

@@ -49,8 +49,9 @@ def history_html(
     kind: str,  # of the node: 'user' or 'item'
     history: pd.DataFrame,  # from `history_table`
     most: int = 100,  # events shown
+    first: int = 8,  # of them, events that are not folded
 ) -> list:  # of pieces of HTML
-    """A history as a table, without columns that are empty."""
+    """A history as a table, without columns that are empty; a long one is folded."""
     if not len(history):
         return [tag('p', 'There are no training interactions.')]
     rows = []
@@ -63,9 +64,14 @@ def history_html(
         rows.append([event.title if kind == 'user' else event.name, rating, date, what])
     table = pd.DataFrame(rows, columns=['title' if kind == 'user' else 'user', 'rating', 'date', 'what'])
     table = table.loc[:, (table != '').any()]
-    pieces = [grid(table.to_numpy().tolist(), table.columns, f'Training history ({len(history):,})')]
-    if len(history) > most:
-        pieces.append(tag('p', f'and {len(history) - most:,} more'))
+    if 'date' in table:
+        table['date'] = [tag('span', date, style='white-space:nowrap') for date in table['date']]
+    shown, folded = (table[part].to_numpy().tolist() for part in (slice(first), slice(first, None)))
+    pieces = [grid(shown, table.columns, f'Training history ({len(history):,})')]
+    if folded:
+        rest = f'and {len(history) - most:,} more' if len(history) > most else None
+        summary = tag('summary', f'{len(folded):,} earlier events')
+        pieces.append(tag('details', summary, grid(folded, table.columns), rest))
     return pieces
 
 # %% ../../nbs/views/23_cards.ipynb #b089f555
@@ -146,4 +152,4 @@ def card(
     halves = [profile_html(scene, kind, row, past), [facts, history]]
     columns = [tag('div', half, style='min-width:0') for half in halves]
     layout = 'display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:0 2em'
-    return tag('div', heading(scene, kind, row, note), tag('div', columns, style=layout))
+    return tag('div', heading(scene, kind, row, note), tag('div', columns, style=layout), style='line-height:1.45')

@@ -48,11 +48,13 @@ class Histories:
         return orders
 
     def of(self, kind: str, row: int) -> pd.DataFrame:
-        """user, item, rating, date, liked of one node."""
+        """user, item, rating, date (None where only the order is known), liked of one node."""
         order, rows = self.order[kind]
         start, end = np.searchsorted(rows, [row, row + 1])
         events = self.events.iloc[order[start:end]].reset_index(drop=True)
-        dates = pd.to_datetime(events['time'], unit='s', errors='coerce').dt.strftime('%Y-%m-%d')
+        dates = None
+        if self.data.meta.get('time_unit') != 'positions':
+            dates = pd.to_datetime(events['time'], unit='s', errors='coerce').dt.strftime('%Y-%m-%d')
         events.insert(3, 'date', dates)
         return events.drop(columns='time')
 

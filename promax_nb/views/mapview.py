@@ -151,6 +151,7 @@ class MapExplorer(Explorer):
         colour: str | None = None,  # column of `node_table` to colour by; None: the attribute that the map sorted best
         svg: bool = False,  # do without WebGL
         project: dict | None = None,  # how to project when none is given: seed, method, sample, cache ...
+        people: int = 1000,  # users whose lists and reasons are in the widget; 0: none, where they stand beside it
         **parts,  # as in `as_scene`
     ):
         super().__init__(data, **parts)
@@ -162,7 +163,7 @@ class MapExplorer(Explorer):
         self.table: pd.DataFrame | None = None  # from `node_table`
         self.work: Work | None = None
         self.nodes = np.zeros(0, np.int64)
-        self._start = {'colour': colour or '', 'svg': svg}
+        self._start, self._people = {'colour': colour or '', 'svg': svg}, people
         self._place = VBox([])
         self.children = [self.alert, self._place, self.status]
         if projection is not None:
@@ -306,7 +307,7 @@ class MapExplorer(Explorer):
             columns = ', '.join(map(str, table))
             raise ValueError(f'there is no column {harmless(colour, 60)!r} to colour by: use one of {columns}.')
         self.projection, self.table = projection, table
-        content = explorer_data(self.scene, projection, table=table)
+        content = explorer_data(self.scene, projection, table=table, people=self._people)
         heard = (lambda nodes: self.hear_selection(nodes)), self.notice.fail, self.hear_group
         self.canvas = Canvas(content, *heard, **self._start)
         for name, nodes in self.kept.items():

@@ -147,6 +147,7 @@ def explorer_data(
     projection,  # its maps, from `project_scene`
     text_limit: int | None = None,  # most characters of a profile; None: 1500, or 400 for more than 2,000 points
     table=None,  # from `node_table`, where it is known
+    people: int = 1000,  # users whose lists and reasons go along; 0: none, where something else shows them
 ) -> dict:  # part -> gzip-compressed JSON; 'scene' is the one that the first picture needs
     """What explorer.js is given."""
     check_projection(scene, projection)
@@ -161,9 +162,9 @@ def explorer_data(
     parts: dict[str, dict | list] = {'scene': first_picture(scene, projection, table), 'names': names}
     parts['lists'] = {name: packed_lists(matrix) for name, matrix in lists.items() if matrix is not None}
     parts['groups'] = packed_gains(scene)
-    people = packed_people(scene, first=won_and_lost(scene))
-    if people:
-        parts['people'] = people
+    cards = packed_people(scene, people, won_and_lost(scene)) if people else None
+    if cards:
+        parts['people'] = cards
     words = packed_words(scene, texts)
     if words:
         parts['words'] = words

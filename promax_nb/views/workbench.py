@@ -44,7 +44,7 @@ class Workbench(Explorer):
         own = {name: how.pop(name) for name in ('colour', 'svg', 'project') if name in how}
         super().__init__(data, **how)
         self.browser = ProfileBrowser(self.scene)
-        self.map = MapExplorer(self.scene, projection, **own)
+        self.map = MapExplorer(self.scene, projection, people=0, **own)
         self.distribution = DistributionExplorer(self.scene) if self.scene.has('vectors') else None
         self.candidates = (
             CandidateExplorer(self.scene) if self.scene.provenance is not None else None
@@ -55,6 +55,7 @@ class Workbench(Explorer):
         self.children = [self.alert, self.status, self._arranged()]
         self.link(self.browser, self.map)
         self.map.observe(lambda _: self._refresh('groups'), ['nodes', 'kept'])
+        self.map.observe(self._kept, 'kept')
         for explorer in filter(None, (self.distribution, self.candidates)):
             explorer.observe(lambda change: self.visit('user', change['new']), explorer.follows)
         self.picked = self.browser.picked
@@ -116,6 +117,15 @@ class Workbench(Explorer):
             raise ValueError(
                 f'tab={harmless(wanted["tab"], 60)!r}: use one of {", ".join(self._open)}.'
             )
+        before = self.state
+        try:
+            self._go(wanted)
+        except Exception:  # all of it or nothing
+            self._go(before)
+            raise
+
+    def _go(self, wanted: dict):
+        """Look at something else."""
         if wanted.get('picked') is not None:
             self.picked = wanted['picked']
         if 'query' in wanted:
@@ -140,6 +150,11 @@ class Workbench(Explorer):
     def picture(self) -> bytes | None:
         """The maps side by side."""
         return self.map.picture()
+
+    def _kept(self, change):
+        """A group that was kept is looked at."""
+        if len(change['new']) >= len(change['old']):
+            self.tabs.selected_index = list(self._open).index('groups')
 
     def _refresh(self, name: str):
         """Bring a tab up to date, if it is open."""
