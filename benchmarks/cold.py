@@ -204,7 +204,7 @@ def trained(world, made, seed, out):
     if not (folder / 'card.json').exists():
         si = np.where((world.things == 'warm')[:, None], made['si'], 0)  # the teacher does not speak of them, either
         added = augment(world.train, made['su'], si)[0]
-        objective = ProMax(made['su'], si, added, 0.5, 0.05)
+        objective = ProMax(made['su'], si, added, 0.5, 0.05, terms='exact')
         model = LightGCN(world.train, dim=32, seed=seed)
         fit(model, objective, world.train, config_of(world.name), folder).save(folder)
     return load_fit(folder)

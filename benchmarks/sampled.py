@@ -1,7 +1,10 @@
 """Estimated SDR and S2DR beside the exact terms: quality, time, bias and variance. Resumable: one JSON a training.
 
-    python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--only industrial book times-book bias] [--seeds 0 1 2]
+    python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--only shop films industrial book times-book bias]
+        [--ways ...] [--seeds 0 1 2]
 
+shop, films: amazon-industrial and ml-100k split at random within each user, settings and defaults of `promax run`;
+there the losses help, so that an estimate could lose something. `continued` is exact, and begins where the base ended.
 industrial: LightGCN on amazon-industrial (its own split, template profiles, of an item 64 tokens read, retrieval order)
 with BPR, with both exact terms, and with both terms estimated in several ways. book: LightGCN, layers 1..3, on
 Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those of
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fair import prepared
 from null_pairs import load as load_industrial
 
 from promax_nb.data.published import from_rlmrec
@@ -28,6 +32,7 @@ from promax_nb.models.objectives import BPR, ProMax
 from promax_nb.models.results import load_tensors, versions
 from promax_nb.models.sampled import sampled_s2dr
 from promax_nb.models.train import PairSampler, TrainConfig, fit
+from promax_nb.models.warm import warm_start
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.template import template
 from promax_nb.profiles.write import write
@@ -40,18 +45,25 @@ WAYS = {  # name -> arguments of ProMax
     'sampled, every 2nd step': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 2},
     'sampled, every 4th step': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 4},
     'sampled, few': {'terms': 'sampled', 'anchors': 64, 'columns': 128, 'every': 1},
+    'continued': {'terms': 'exact'},
 }
+AS_RUN = {'shop': 'amazon-industrial', 'films': 'ml-100k'}
 SETTINGS = {
+    'shop': TrainConfig(batch=2048, device='cpu'),
+    'films': TrainConfig(batch=2048, device='cpu'),
     'industrial': TrainConfig(batch=2048, min_steps=300, patience=10, device='cpu'),
     'book': TrainConfig(min_steps=3000, device='cpu'),
 }
 
 
 class World:
-    """Data, and what an objective needs, of one of the two data sets."""
+    """Data, and what an objective needs, of one of the data sets."""
 
     def __init__(self, name, folder, out):
         self.name = name
+        if name in AS_RUN:
+            self.data, *self.vectors, self.added = prepared(AS_RUN[name], '0', 64, folder, out)
+            return
         if name == 'book':
             self.data = from_rlmrec(folder / 'amazon-book')
             self.vectors = None, None
@@ -94,8 +106,11 @@ def train(world, way, seed, out, results, epochs):
     if target.exists():
         return
     began = time.process_time()
-    config = dataclasses.replace(SETTINGS[world.name], epochs=epochs)
-    result = fit(world.base(seed), world.objective(way), world.data, config, out / name, progress=False)
+    config, model = dataclasses.replace(SETTINGS[world.name], epochs=epochs), world.base(seed)
+    if way == 'continued':  # patience counts at once: nothing has to get going
+        config = dataclasses.replace(config, min_steps=0)
+        warm_start(model, out / f'{world.name}-base-{seed}', world.data, world.data)
+    result = fit(model, world.objective(way), world.data, config, out / name, progress=False)
     result.save(out / name)
     scores = evaluate(result.users, result.items, *held_out(world.data, 'test', 'train'))
     found = {
@@ -131,7 +146,7 @@ def epoch(model, objective, optimizer, triples, config):
 def times(world, seconds):
     """Epochs of base, exact and estimated in turn, in one process: median seconds, and the ratio to the base."""
     config, sides = SETTINGS[world.name], {}
-    for way in ('base', *WAYS):
+    for way in ('base', *(way for way in WAYS if way != 'continued')):
         model = world.base(0)
         sides[way] = model, world.objective(way), torch.optim.Adam(model.parameters(), lr=config.lr)
     sampler, rng, found = PairSampler(world.data.train), np.random.default_rng(0), {way: [] for way in sides}
@@ -202,7 +217,7 @@ def bias(world, out, repeats):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', type=Path, help='folder with amazon-book and amazon-industrial')
+    p.add_argument('data', type=Path, help='folder with amazon-book, amazon-industrial and ml-100k')
     p.add_argument('--out', type=Path, default=Path('runs/sampled'), help='folder for checkpoints and vectors')
     p.add_argument('--only', nargs='+', default=['industrial', 'book', 'times-industrial', 'times-book', 'bias'])
     p.add_argument('--ways', nargs='+', default=['base', *WAYS])
@@ -214,12 +229,13 @@ def main():
     a = p.parse_args()
     a.results.mkdir(parents=True, exist_ok=True)
     a.out.mkdir(parents=True, exist_ok=True)
-    for name in ('industrial', 'book'):
+    for name in SETTINGS:
         if name in a.only:
             world = World(name, a.data, a.out)
             for seed in a.seeds:
                 for way in a.ways:
-                    train(world, way, seed, a.out, a.results, a.epochs)
+                    if way != 'continued' or name in AS_RUN:
+                        train(world, way, seed, a.out, a.results, a.epochs)
         path = a.results / f'times-{name}.json'
         if f'times-{name}' in a.only and not path.exists():
             found = {'threads': torch.get_num_threads(), **times(World(name, a.data, a.out), a.seconds)}

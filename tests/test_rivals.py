@@ -213,11 +213,14 @@ def test_trust_weighs_users_and_needs_one_weight_each():
     trust[3] = 0.5
     model = LightGCN(data, dim=6, seed=1)
     batch = [torch.tensor(ids) for ids in ([3, 3, 4], [0, 1, 2], [3, 4, 5])]
-    ours = TrustedProMax(su, si, trust=trust, sdr=1.0, s2dr=0.0)(model, *batch)['sdr'].detach()
+    how = dict(trust=trust, sdr=1.0, s2dr=0.0)
+    ours = TrustedProMax(su, si, **how)(model, *batch)['sdr'].detach()
+    sampled = TrustedProMax(su, si, **how, terms='sampled', every=1)(model, *batch)['sdr'].detach()
     u, i = (F.normalize(table.detach(), dim=1) for table in model())
     teacher = torch.softmax(F.normalize(torch.tensor(su[3]), dim=0) @ F.normalize(torch.tensor(si), dim=1).T / 0.2, 0)
     want = -0.5 * (teacher * torch.log_softmax(u[3] @ i.T / 0.2, 0)).sum() / 2  # a mean over two users
     assert float(ours) == pytest.approx(float(want), rel=1e-5)
+    assert float(sampled) == pytest.approx(float(want), rel=1e-5), 'all columns are there: the estimate is exact'
     with pytest.raises(ValueError, match='one weight for each'):
         TrustedProMax(su, si, trust=trust[1:], s2dr=0.0)
 

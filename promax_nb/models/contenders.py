@@ -52,7 +52,7 @@ def _over_base(objective) -> Callable:
     return build
 
 
-def _promax(data, su, si, added=None, how=None, svd=False, draw=0, **settings):
+def _promax(data, su, si, added=None, how=None, svd=False, draw=0, terms='exact', **settings):
     """ProMax, its controls by the arguments: SVD vectors, random edges."""
     if svd:
         su, si = svd_vectors(data.train, su.shape[1])
@@ -60,11 +60,12 @@ def _promax(data, su, si, added=None, how=None, svd=False, draw=0, **settings):
         added = augment(data, su, si)[0]
     if how is not None:
         added = random_added(added, data.train, how, draw)
-    return ProMax(su, si, added, **settings)
+    return ProMax(su, si, added, terms=terms, **settings)
 
 
 def _variant(data, su, si, kind, added=None, **settings):
     """ProMax changed in one way, see `models.variants`."""
+    settings = {'terms': 'exact'} | settings  # the same for all that are compared, at any size
     added = augment(data, su, si)[0] if added is None else added
     if kind == 'history':
         return ProMax(history_vectors(data.train, si), si, added, **settings)
