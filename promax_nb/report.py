@@ -336,9 +336,9 @@ def _page(data, base, promax, config, out, use, warned, effort, numbers, files, 
     gate = use.facts['gate']
     gone = left_out_in_words(data.meta)
     knows = [use.facts['cause'], gate and gate['sentence'], *use.facts['texts'], gone and f'L{gone[1:]}.']
-    told = warned + [sentence for sentence in knows if sentence]
+    told, advice = warned + [sentence for sentence in knows if sentence], ''.join(use.sentences[:1])
     beyond = [tag('p', lists_line(lists)), show.folded('Beyond accuracy, in numbers', lists_table(lists))]
-    parts = {'': tag('div', plain_style(), show.headline_html(verdict(table.loc['recall@20']), told))}
+    parts = {'': tag('div', plain_style(), show.headline_html(verdict(table.loc['recall@20']), told, advice))}
     parts |= {
         'Recall and NDCG': show.comparison_html(table),
         'Whom it helped': show.helped_html(numbers['groups']),

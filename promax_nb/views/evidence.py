@@ -181,8 +181,9 @@ def _named(scene, rows, word: str, most: int = 4) -> Safe | None:
 def _chip(scene, claim: Claim) -> Safe:
     """One claim."""
     told = f'{len(claim.liked_items)} liked, {len(claim.other_items)} not liked'
-    hover = f'{claim.state}: of the history, {told}'
-    head = tag('summary', tag('span', _SIGN[claim.state], aria_hidden='true'), tag('bdi', claim.text, limit=60))
+    hover = f'{claim.text}: {claim.state}; of the history, {told}'
+    short = claim.text if len(claim.text) <= 60 else f'{claim.text[:58].rstrip()} …'
+    head = tag('summary', tag('span', _SIGN[claim.state], aria_hidden='true'), tag('bdi', short))
     liked, other = _named(scene, claim.liked_items, 'liked'), _named(scene, claim.other_items, 'not liked')
     none = None if liked or other else 'nothing in the history has it'
     inside = tag('div', tag('i', claim.state), liked, other, none, class_='pm-evidence')

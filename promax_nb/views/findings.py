@@ -22,11 +22,12 @@ from .plain import curves_html, download_link, forest_html
 def headline_html(
     verdict: str,  # its first sentence is the headline
     caveats: list,  # of str: what to know before believing it
+    advice: str = '',  # what to use on this data
 ) -> Safe:
-    """The verdict of a run with its caveats."""
+    """The verdict of a run, what to use, and the caveats."""
     first, _, rest = verdict.partition('. ')
     head = tag('p', f'{first.removesuffix(".")}.', limit=None, class_='pm-verdict')
-    points = [tag('li', text, limit=None) for text in [rest, *caveats] if text]
+    points = [tag('li', text, limit=None) for text in [advice, rest, *caveats] if text]
     return tag('div', head, tag('ul', points) if points else None, class_='pm-headline')
 
 # %% ../../nbs/views/18_findings.ipynb #8721caf8
