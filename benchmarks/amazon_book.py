@@ -54,7 +54,8 @@ def build(name, data, seed):
     if name == 's2dr':
         added = data.extras['augmented'] - data.extras['augmented'].multiply(data.train)
         added.eliminate_zeros()
-        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), ProMax(added=added, sdr=0, s2dr=0.05, terms='exact'), common
+        promax = ProMax(added=added, sdr=0, s2dr=0.05, terms='exact')
+        return LightGCN(data, sum_layers=(1, 2, 3), seed=seed), promax, common
     raise ValueError(f'unknown configuration {name!r}: choose from {", ".join(TITLES)}.')
 
 
