@@ -47,6 +47,7 @@ class Projection:
     kept: dict = field(default_factory=dict)  # name -> (n,) neighbours kept on the map; 'before_after': in the space
     labels: dict = field(default_factory=dict)  # name -> DataFrame cluster, x, y, size, text
     clusters: dict = field(default_factory=dict)  # name -> (n,) int: cluster of each node, -1 where not shown
+    named: dict = field(default_factory=dict)  # name -> table of `name_regions_by`; empty: labels are words
 
     @property
     def shown(self) -> np.ndarray:
@@ -90,6 +91,8 @@ def described(
     lines += [_how_honest(name, figures, record) for name, figures in record['maps'].items()]
     if record['before_after']:
         lines += [_which_frame(record['agreement']), _what_changed(record['before_after'])]
+    if record.get('names'):
+        lines.append(_who_named(record['names']))
     return '\n'.join(lines)
 
 
@@ -111,6 +114,12 @@ def _how_honest(name: str, figures: dict, record: dict) -> str:
         asked = f' (asked about {record["queries"]:,} nodes)'
     kept = f'of {figures["k"]} nearest neighbours in the space the map keeps {figures["neighbours_kept"]:.0%}.'
     return f'{trust}{asked}; {kept}'
+
+
+def _who_named(names: dict) -> str:
+    given = f'{names["named"]:,} of {names["regions"]:,} labels are names given by {harmless(names["llm"], 80)}'
+    shown = f'from at most {names["inside"]} texts in the middle of a region and {names["beside"]} of its neighbours'
+    return f'{given}, {shown}; {names["asked"]:,} were asked for, and the others are telling words.'
 
 
 def _which_frame(agreement: dict) -> str:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MANY_NODES', 'LOOKED_AT', 'WORDS_KEPT', 'TEXTS_A_PART', 'packed', 'packed_lists', 'packed_places', 'packed_vectors',
            'packed_column', 'stems_of', 'word_places', 'packed_words', 'explorer_data', 'won_and_lost', 'first_picture',
-           'movers', 'zoom_labels', 'packed_gains', 'explorer_source']
+           'movers', 'zoom_labels', 'seen_by_namer', 'regions_of_maps', 'packed_gains', 'explorer_source']
 
 # %% ../../nbs/views/15_packing.ipynb #21a59286
 import base64
@@ -168,6 +168,8 @@ def explorer_data(
     words = packed_words(scene, texts)
     if words:
         parts['words'] = words
+    if projection.named:
+        parts['seen'] = seen_by_namer(projection)
     for name, pair in scene.spaces().items():
         parts[f'vectors-{name}'] = packed_vectors(*pair)
     for number, start in enumerate(range(0, len(texts), TEXTS_A_PART)):
@@ -195,7 +197,7 @@ def first_picture(
     """What a map shows before anybody asks for more: places, colours, labels, and what is said of them."""
     columns, helps = history_values(scene, table)
     units = table.attrs.get('units', {}) | helps
-    return {
+    picture = {
         'n_users': scene.data.n_users,
         'n_items': scene.data.n_items,
         'block': TEXTS_A_PART,
@@ -209,6 +211,8 @@ def first_picture(
         'settings': {name: scene.settings[name] for name in ('tau', 'teacher_tau', 'floor')},
         'honesty': harmless(projection.describe()),
     }
+    namer = {'namer': harmless(projection.record['names']['llm'], 80)} if projection.named else {}
+    return picture | namer
 
 
 def movers(
@@ -229,10 +233,40 @@ def _compressed(part) -> bytes:
 
 def zoom_labels(
     scene,  # Scene
+    projection,  # its maps; names that an llm gave to regions stay as they are
+    table,  # from `node_table`
+) -> dict:  # name of a map -> list of x, y, text, level, from, until; seen where an llm gave the name
+    """The labels of each map: what they say, where they stand, and from which zoom to which they are shown."""
+    regions = projection.named or regions_of_maps(scene, projection, table)
+    return {name: [_label(region, name) for region in of_map.itertuples()] for name, of_map in regions.items()}
+
+
+def _label(region, of_map: str) -> dict:
+    place = {'x': float(region.x), 'y': float(region.y), 'text': harmless(region.text, 60)}
+    zooms = {'level': region.level, 'from': region.start, 'until': region.end}
+    return place | zooms | ({'seen': f'{of_map} {region.Index}'} if getattr(region, 'named', False) else {})
+
+
+def seen_by_namer(
+    projection,  # with names from `name_regions_by`
+) -> dict:  # what a label calls `seen` -> words (of the label before), texts: node, text, beside (of another region)
+    """The texts from which an llm named each region, as it was shown them."""
+    made = {}
+    for name, of_map in projection.named.items():
+        for region in of_map[of_map['named']].itertuples():
+            texts = [
+                {'node': int(node), 'text': harmless(text), 'beside': bool(beside)} for node, text, beside in region.seen
+            ]
+            made[f'{name} {region.Index}'] = {'words': harmless(region.words, 60), 'texts': texts}
+    return made
+
+
+def regions_of_maps(
+    scene,  # Scene
     projection,  # its maps; labels that were put on it by hand stay as they are
     table,  # from `node_table`
-) -> dict:  # name of a map -> list of x, y, text, level, from, until
-    """The labels of each map: what they say, where they stand, and from which zoom to which they are shown."""
+) -> dict:  # name of a map -> table of `labels_at_zooms`, whose nodes are those of the scene
+    """The regions that attributes and words have labels for, at every zoom."""
     made: dict = {}
     if not projection.labels:
         return made
@@ -245,15 +279,13 @@ def zoom_labels(
     words = NodeWords(some['profile'].tolist(), some['kind'].to_numpy(), COMMON, phrases=True)
     for name in projection.labels:
         regions = labels_at_zooms(projection.coords[name][rows], words, values)
-        if not len(regions):
-            regions = projection.labels[name].assign(level=0, start=0.0, end=1e9)
-        made[name] = [_label(region) for region in regions.itertuples()]
+        if len(regions):
+            regions['nodes'] = [rows[nodes] for nodes in regions['nodes']]
+        else:
+            nothing = [np.zeros(0, int)] * len(projection.labels[name])
+            regions = projection.labels[name].assign(nodes=nothing, level=0, start=0.0, end=1e9)
+        made[name] = regions
     return made
-
-
-def _label(region) -> dict:
-    place = {'x': float(region.x), 'y': float(region.y), 'text': harmless(region.text, 60)}
-    return place | {'level': region.level, 'from': region.start, 'until': region.end}
 
 
 def packed_gains(

@@ -136,7 +136,7 @@ def labels_at_zooms(
     words: NodeWords,  # of the nodes' texts
     values,  # (n,) a set of attribute values for each node, from `values_of_nodes`
     seed: int = 0,  # of the cuts
-) -> pd.DataFrame:  # x, y, size, text, level (0 is coarse), start, end (zooms); the order of importance; no text twice
+) -> pd.DataFrame:  # x, y, size, text, nodes, level (0: coarse), start, end (zooms); by importance; no text twice
     """Labels of a map, coarse to fine, each with the zooms at which it is shown."""
     coords = np.asarray(coords, np.float64)
     n = int(np.isfinite(coords).all(1).sum())
@@ -146,6 +146,7 @@ def labels_at_zooms(
         k = max(1, min(most, n // nodes))
         codes, table = clusters(coords, [''] * len(coords), k, seed)
         table['text'] = region_names(codes, words, values, taken)
+        table['nodes'] = [np.flatnonzero(codes == region) for region in table['cluster']]
         named = table[table['text'] != ''].drop(columns='cluster')
         cuts.append(named.assign(level=level, start=start, end=end))
         taken += named['text'].tolist()
