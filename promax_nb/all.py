@@ -70,6 +70,7 @@ from promax_nb.lettingo.story import lettingo
 # views: maps, figures, pages and widgets
 from promax_nb.views.scene import Scene, as_scene, open_run, toy_scene
 from promax_nb.views.maps import project, project_scene
+from promax_nb.views.naming import name_regions_by
 from promax_nb.views.nodes import node_table
 from promax_nb.views.figures import before_after, profile_map
 from promax_nb.views.one_user import distribution_plot
@@ -114,6 +115,7 @@ __all__ = [
     # views: maps, figures, pages and widgets
     'Scene', 'as_scene', 'open_run', 'toy_scene', 'project', 'project_scene', 'node_table', 'profile_map',
     'before_after', 'distribution_plot', 'retrieval_table', 'retrieval_plot', 'save_html', 'save_image',
+    'name_regions_by',
     'ProfileBrowser', 'MapExplorer', 'DistributionExplorer', 'CandidateExplorer', 'PairBrowser', 'TasteBox',
     # the whole chain, and teaching
     'DataConfig', 'RunConfig', 'load_data', 'experiment', 'as_table', 'verdict', 'write_map', 'exercise',

@@ -435,10 +435,13 @@ _READING = [
 def write_map(
     run,  # folder of a finished run, or a Scene
     out=None,  # HTML file to write; None: map.html in the run folder
+    llm=None,  # callable str -> str that names regions; None: labels are words
+    naming: dict | None = None,  # to `name_regions_by`: most, price, budget ...; answers are kept in the run folder
     **how,  # to `project`: seed, method, sample, neighbours, min_dist
 ) -> Path:  # the HTML file; beside it the coordinates as parquet and the honesty record as JSON
     """Maps, cards and distributions of a run as one offline HTML file."""
     from promax_nb.views.maps import project_scene
+    from promax_nb.views.naming import name_regions_by
     from promax_nb.views.nodes import node_table
     from promax_nb.views.page import save_html
     from promax_nb.views.population import population
@@ -454,6 +457,9 @@ def write_map(
     how.setdefault('cache', scene.folder / 'maps' if scene.folder else None)
     projection = project_scene(scene, progress=_bar(), **how)
     table = node_table(scene, projection)
+    if llm is not None:
+        kept = {'store': scene.folder / 'profiles.db'} if scene.folder else {}
+        projection = name_regions_by(llm, scene, projection, table=table, **(kept | (naming or {})))
     for name, places in projection.coords.items():
         table[[f'{name} x', f'{name} y']] = places
     parts = {'How to read this page': in_paragraphs(_READING)} if scene.before and scene.after else {}

@@ -242,7 +242,8 @@ class Explorer {
       make('div', { class: 'px-lower' }, make('div', { class: 'px-distbox' }, this.dist, this.distNote), this.picks), this.groups.box, this.honest);
     this.root = root; root.explorer = this;
     this.el.replaceChildren(root);
-    root.addEventListener('keydown', on(e => { if (e.key === 'Escape') this.clear(); }));
+    if (s.namer) { this.names = make('section', { class: 'px-names', role: 'dialog', 'aria-label': `Names by ${s.namer}`, tabindex: -1, hidden: true }); this.plot.parentNode.append(this.names); }
+    root.addEventListener('keydown', on(e => { if (e.key !== 'Escape') return; if (this.names && !this.names.hidden) this.closeNames(); else this.clear(); }));
     this.plot.addEventListener('keydown', on(e => this.walk(e)));
     this.theme();
     this.turn();
@@ -279,7 +280,7 @@ class Explorer {
 
   newMap(div) {
     const safe = f => this.guard(f, true), made = new PointMap(div, this.s.maps, this.s.n_users, {
-      hover: safe((i, e) => this.hover(i, e)), pick: this.guard(i => this.pick(i, true)), select: this.guard(ids => this.setSelected(ids)),
+      hover: safe((i, e, label) => this.hover(i, e, label)), label: this.guard(label => this.showName(label)), pick: this.guard(i => this.pick(i, true)), select: this.guard(ids => this.setSelected(ids)),
       lost: safe(() => this.say(this.note())), error: e => this.fail(e),
     }, { webgl: this.hooks.webgl ?? true });
     made.marks = (ink, map, x, y) => this.paintMarks(ink, map, x, y);
@@ -459,16 +460,49 @@ class Explorer {
     }
     if (c.help) parts.push(make('span', { class: 'px-help', text: c.help }));
     if (this.both && this.arrowBox.checked && this.movers().length) parts.push(make('span', { class: 'px-help px-trailkey', text: `trails on the way to after: the ${this.movers().length} whose neighbours changed most` }));
+    if (this.s.namer) parts.push(make('button', { type: 'button', class: 'px-chip px-namer', 'aria-haspopup': 'dialog', title: 'which names, and from which texts', onclick: this.guard(() => this.listNames()) }, make('span', { text: 'names by ' }), make('bdi', { text: this.s.namer })));
     this.legend.replaceChildren(...parts);
   }
 
-  hover(i, e) {
-    this.plot.classList.toggle('px-met', i >= 0);
+  // --- names that a language model gave to regions, and the texts that it saw
+  openNames(title, ...inside) {
+    if (this.names.hidden) this.cameFrom = this.root.contains(document.activeElement) ? document.activeElement : this.plot;
+    this.names.replaceChildren(make('button', { type: 'button', class: 'px-shut', 'aria-label': 'Close', text: '✕', onclick: this.guard(() => this.closeNames()) }), make('h3', {}, make('bdi', { text: title })), ...inside);
+    this.names.hidden = false; this.names.scrollTop = 0; this.tip.hidden = true;
+    this.names.focus({ preventScroll: true });
+  }
+
+  closeNames() {
+    this.names.hidden = true;
+    (this.cameFrom?.isConnected ? this.cameFrom : this.plot).focus({ preventScroll: true });
+  }
+
+  listNames() {  // those that this zoom has, for who does not point at the map
+    const lists = this.views().map(p => p.labels.filter(l => l.seen !== undefined && p.zoom >= l.from * .999 && p.zoom < l.until));
+    const button = label => make('li', {}, make('button', { type: 'button', class: 'px-link', onclick: this.guard(() => this.showName(label)) }, make('bdi', { text: label.text })));
+    this.openNames(`Names by ${this.s.namer}`, make('p', { class: 'px-note', text: lists.some(l => l.length) ? 'Written in italics on the map, at this zoom. Other labels are words that tell a region from the others.' : 'None at this zoom: labels here are words that tell a region from the others.' }), make('ul', {}, ...lists.flat().map(button)));
+  }
+
+  async showName(label) {
+    const { words, texts } = (await this.parts.open('seen'))[label.seen];
+    const go = node => { const a = this.link(node); a.addEventListener('click', this.guard(() => this.views().forEach(p => p.fly(node, 1)))); return a; };
+    const list = beside => make('ul', {}, ...texts.filter(t => t.beside === beside).map(t => make('li', {}, go(t.node), make('div', { class: 'px-seen', dir: 'auto', text: t.text }))));
+    this.openNames(label.text, make('p', { class: 'px-note', text: `A name by ${this.s.namer}, which saw the texts below and nothing else of this region. Words that tell it from the others: ${words}.` }), list(false),
+      ...(texts.some(t => t.beside) ? [make('h4', { text: 'From beside it, for contrast' }), list(true)] : []));
+  }
+
+  hover(i, e, label) {
+    this.plot.classList.toggle('px-met', i >= 0 || Boolean(label));
+    if (label) { this.hovered = -1; this.tip.replaceChildren(make('b', {}, make('bdi', { text: label.text })), make('div', { text: `named by ${this.s.namer}; click for the texts that it saw` })); this.putTip(e); return; }
     if (i < 0) { this.tip.hidden = true; this.hovered = -1; return; }
     const c = this.column(), v = c.labels ? c.labels[c.values[i]] ?? 'no value' : shown(c.values[i]), text = this.text(i) ?? '';
     if (this.hovered !== i) this.tip.replaceChildren(make('b', {}, make('span', { class: 'px-kind', text: isUser(this.s, i) ? '● ' : '◆ ' }), make('bdi', { text: this.name(i) })), make('div', { text: `${c.name}: ${v}` }), make('div', { class: 'px-tiptext', text: text.length > 160 ? text.slice(0, 160) + ' …' : text }));
     if (this.text(i) === null && this.parts.has(this.block(i))) this.parts.open(this.block(i)).then(() => { if (this.hovered === i) { this.hovered = -1; this.hover(i, e); } });
     this.hovered = i;
+    this.putTip(e);
+  }
+
+  putTip(e) {
     const box = this.root.getBoundingClientRect(), x = e.clientX - box.left, y = e.clientY - box.top;
     this.tip.hidden = false;
     this.tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - 290))}px`; this.tip.style.top = `${y + 14}px`;

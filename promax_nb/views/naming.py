@@ -27,7 +27,9 @@ from .texts import harmless
 WORDS_OF_NAME = 4  # most words
 LENGTH_OF_NAME = 40  # most characters
 _ANNOUNCED = re.compile(r'^(?:(?:the )?(?:region(?:\'s)? )?(?:name|label|answer)(?: is)?|region)\s*:\s*', re.I)
-_DECLINED = re.compile(r"^(?:(?:i['’]?m |i am )?(?:very |so )?sorry\b|i (?:can(?:no|['’])?t|won['’]t)\b|unable to\b)", re.I)
+_DECLINED = re.compile(
+    r"^(?:(?:i['’]?m |i am )?(?:very |so )?sorry\b|i (?:can(?:no|['’])?t|won['’]t)\b|unable to\b)", re.I
+)
 _FOREIGN = re.compile(r'[<>{}\[\]|=`\\]|https?:|www\.|&#?\w+;')
 
 
@@ -35,22 +37,29 @@ def region_name(
     answer: str,  # of a language model
 ) -> str:  # at most `WORDS_OF_NAME` words
     """The name in an answer; raises ValueError with the reason where there is none."""
-    found = json_in(answer) if answer.lstrip()[:1] == '{' else None
-    texts = [value for value in found.values() if isinstance(value, str)] if isinstance(found, dict) else [answer]
-    lines = [line for line in texts[0].splitlines() if line.strip()] if len(texts) == 1 else []
+    quoted = repr(plain(answer, 60))
+    lines = [line.strip() for line in _unpacked(answer).splitlines() if line.strip()]
     if len(lines) != 1:
-        raise ValueError(f'a name is one line, and this is {len(lines)}: {plain(answer, 60)!r}')
-    name = _ANNOUNCED.sub('', lines[0].strip().strip('*_# '))
+        raise ValueError(f'a name is one line, and this is {len(lines)}: {quoted}')
+    name = _ANNOUNCED.sub('', lines[0].strip('*_# '))
     if _FOREIGN.search(name):
-        raise ValueError(f'a name has no markup and no address: {plain(answer, 60)!r}')
+        raise ValueError(f'a name has no markup and no address: {quoted}')
     name = clean_profile(name).strip(' .,;:!?"“”‘’*_-')
     if _DECLINED.match(name):
-        raise ValueError(f'the model declined: {plain(name, 60)!r}')
-    if not re.search(r'[^\W\d_]{2}', name):
-        raise ValueError(f'a name has letters: {plain(answer, 60)!r}')
+        raise ValueError(f'the model declined: {quoted}')
+    if not re.search(r'[^\W\d_]', name):
+        raise ValueError(f'a name has letters: {quoted}')
     if len(name.split()) > WORDS_OF_NAME or len(name) > LENGTH_OF_NAME:
-        raise ValueError(f'a name has at most {WORDS_OF_NAME} words and {LENGTH_OF_NAME} letters: {plain(name, 60)!r}')
+        raise ValueError(f'a name has at most {WORDS_OF_NAME} words and {LENGTH_OF_NAME} characters: {quoted}')
     return name
+
+
+def _unpacked(answer: str) -> str:
+    """The one text of an answer that is a JSON object; any other answer as it is."""
+    found = json_in(answer) if answer.lstrip().startswith('{') else None
+    if isinstance(found, dict) and len(found) == 1:
+        return str(*found.values())
+    return answer
 
 
 def name_key(
@@ -76,7 +85,9 @@ def region_prompt(
 ) -> str:
     """Ask for the name of a region. Texts are fenced as untrusted material."""
     lines = ['kind: region', f'words on it now: {plain(words, 60)}']
-    lines += [f'{kinds[node]} {"beside" if beside else "inside"}: {plain(text)}' for node, text, beside in seen]
+    for node, text, beside in seen:
+        place = 'beside' if beside else 'inside'
+        lines.append(f'{kinds[node]} {place}: {plain(text)}')
     lines += [f'name that is taken: {plain(name, LENGTH_OF_NAME)}' for name in taken]
     return f'{NAME_ASK}\n{fence(lines)}'
 
@@ -91,10 +102,15 @@ def told_nodes(
     """The nodes nearest to the middle of a region, items and users in turn, none with the text of another."""
     spots = np.asarray(places[nodes], np.float64)
     order = nodes[np.argsort(np.square(spots - spots.mean(0)).sum(1), kind='stable')]
-    first = {texts[node]: node for node in order[::-1] if texts[node]}  # of nodes with one text the nearest
-    near = [node for node in order if first.get(texts[node]) == node]
-    sides = [[node for node in near if kinds[node] == kind] for kind in ('item', 'user')]
-    turns = [node for pair in zip_longest(*sides) for node in pair if node is not None]
+    sides: dict = {'item': [], 'user': []}
+    told = {''}
+    for node in order.tolist():
+        if texts[node] not in told:
+            told.add(texts[node])
+            sides[kinds[node]].append(node)
+    turns = []
+    for pair in zip_longest(*sides.values()):
+        turns += [node for node in pair if node is not None]
     return turns[:most]
 
 
@@ -109,13 +125,16 @@ def seen_texts(
     """What a model is shown of each region of a map."""
     told = [told_nodes(nodes, places, kinds, texts, inside) for nodes in regions['nodes']]
     spots, levels = regions[['x', 'y']].to_numpy(float), regions['level'].to_numpy()
+    says = np.array([len(own) > 0 for own in told], bool)
     found = []
     for row, own in enumerate(told):
         far = np.square(spots - spots[row]).sum(1)
-        others = [k for k in np.argsort(far, kind='stable') if k != row and levels[k] == levels[row] and told[k]]
-        contrast = [told[k][0] for k in others[:beside]]
-        pairs = [(node, False) for node in own] + [(node, True) for node in contrast]
-        found.append([(int(node), texts[node], side) for node, side in pairs])
+        far[(levels != levels[row]) | ~says] = np.inf
+        far[row] = np.inf
+        near = [k for k in np.argsort(far, kind='stable')[:beside] if np.isfinite(far[k])]
+        seen = [(node, texts[node], False) for node in own]
+        seen += [(told[k][0], texts[told[k][0]], True) for k in near]
+        found.append(seen)
     return found
 
 # %% ../../nbs/views/16_naming.ipynb #e51e339b
@@ -138,27 +157,39 @@ def name_regions_by(
     parts = []
     for name, regions in regions_of_maps(scene, projection, table).items():
         seen = seen_texts(regions, projection.coords[name], kinds, texts, inside, beside)
-        parts.append(regions.assign(map=name, words=regions['text'], named=False, seen=seen))
+        parts.append(regions.assign(map=name, words=regions['text'], named=False, seen=seen, why=_NOT_ASKED))
     every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({'seen': []})
-    worth = [any(not side for *_, side in seen) for seen in every['seen']]
-    if not any(worth):
+    asked = _worth_asking(every)[:most]
+    if not asked:
         raise ValueError('no region of these maps has a text to be named by: use maps of project_scene, with profiles.')
-    every['why'] = np.where(worth, 'not asked: most is reached', 'nothing in it has a text')
-    order = every.assign(place=every.groupby(['map', 'level']).cumcount())[worth]
-    asked = order.sort_values(['level', 'place'], kind='stable').index[:most].tolist()
     first = _answers(llm, every.loc[asked], kinds, store, options)
     if isinstance(first, dict):
         return first
     again = _take_names(every, asked, first)[: max(most - len(asked), 0)]
     if again:
         _take_names(every, again, _answers(llm, every.loc[again], kinds, store, options, every))
-    if not every['named'].any():
+    count = int(every['named'].sum())
+    if not count:
         reason = harmless(every['why'][asked[0]], 200)
         warnings.warn(f'{writer_name(llm)} gave no region a name, so words stay on the map: {reason}.', stacklevel=2)
-    about = {'llm': writer_name(llm), 'regions': len(every), 'asked': len(asked), 'named': int(every['named'].sum())}
+    about = {'llm': writer_name(llm), 'regions': len(every), 'asked': len(asked), 'named': count}
     record = projection.record | {'names': about | {'inside': inside, 'beside': beside}}
-    named = {name: of_map.drop(columns='map').reset_index(drop=True) for name, of_map in every.groupby('map', sort=False)}
+    named = {}
+    for name, of_map in every.groupby('map', sort=False):
+        named[name] = of_map.drop(columns='map').reset_index(drop=True)
     return replace(projection, record=record, named=named)
+
+
+_NOT_ASKED = 'not asked about: it has no text, or most is reached'
+
+
+def _worth_asking(every) -> list:
+    """Rows of the regions that have texts of their own, coarse cuts first, the largest regions of every map first."""
+    if not len(every):
+        return []
+    has_texts = every['seen'].map(lambda seen: any(not beside for *_, beside in seen))
+    order = every.assign(place=every.groupby(['map', 'level']).cumcount())[has_texts]
+    return order.sort_values(['level', 'place'], kind='stable').index.tolist()
 
 
 def _texts_of_nodes(table, max_chars: int) -> np.ndarray:
@@ -175,9 +206,15 @@ def _answers(llm, regions, kinds, store, options: dict, every=None):
     """The table of `ask` about some regions; `every`: all of them, where names that are taken have to be said."""
     prompts = []
     for region in regions.itertuples():
-        others = () if every is None else every['text'][(every['map'] == region.map) & (every.index != region.Index)]
-        prompts.append(region_prompt(region.words, region.seen, kinds, others))
+        taken = () if every is None else _others(every, region.Index)
+        prompts.append(region_prompt(region.words, region.seen, kinds, taken))
     return ask(llm, prompts, store, check=region_name, whole=True, **options)
+
+
+def _others(every, row: int) -> list:
+    """What the other regions of a map are called."""
+    same = every['map'] == every.at[row, 'map']
+    return every['text'][same].drop(row).tolist()
 
 
 def _take_names(
@@ -191,8 +228,7 @@ def _take_names(
         if answer.status != 'ok':
             every.at[row, 'why'] = answer.error
             continue
-        others = every['text'][(every['map'] == every.at[row, 'map']) & (every.index != row)]
-        if name_key(answer.answer) in set(others.map(name_key)):
+        if name_key(answer.answer) in map(name_key, _others(every, row)):
             every.at[row, 'why'] = f'another region of the map is called {answer.answer}'
             twice.append(row)
         else:

@@ -237,14 +237,18 @@ def zoom_labels(
     table,  # from `node_table`
 ) -> dict:  # name of a map -> list of x, y, text, level, from, until; seen where an llm gave the name
     """The labels of each map: what they say, where they stand, and from which zoom to which they are shown."""
-    regions = projection.named or regions_of_maps(scene, projection, table)
-    return {name: [_label(region, name) for region in of_map.itertuples()] for name, of_map in regions.items()}
+    made = {}
+    for name, of_map in (projection.named or regions_of_maps(scene, projection, table)).items():
+        made[name] = [_label(region) for region in of_map.itertuples()]
+        for label, region in zip(made[name], of_map.itertuples(), strict=True):
+            if getattr(region, 'named', False):
+                label['seen'] = f'{name} {region.Index}'
+    return made
 
 
-def _label(region, of_map: str) -> dict:
+def _label(region) -> dict:
     place = {'x': float(region.x), 'y': float(region.y), 'text': harmless(region.text, 60)}
-    zooms = {'level': region.level, 'from': region.start, 'until': region.end}
-    return place | zooms | ({'seen': f'{of_map} {region.Index}'} if getattr(region, 'named', False) else {})
+    return place | {'level': region.level, 'from': region.start, 'until': region.end}
 
 
 def seen_by_namer(
@@ -254,9 +258,9 @@ def seen_by_namer(
     made = {}
     for name, of_map in projection.named.items():
         for region in of_map[of_map['named']].itertuples():
-            texts = [
-                {'node': int(node), 'text': harmless(text), 'beside': bool(beside)} for node, text, beside in region.seen
-            ]
+            texts = []
+            for node, text, beside in region.seen:
+                texts.append({'node': node, 'text': harmless(text), 'beside': beside})
             made[f'{name} {region.Index}'] = {'words': harmless(region.words, 60), 'texts': texts}
     return made
 

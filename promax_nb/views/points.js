@@ -224,7 +224,7 @@ const REACH = 12;  // pixels from which a point answers
 class PointMap {
   constructor(box, maps, split, on, { webgl = true } = {}) {
     // maps: name -> Float32Array (x, y, x, y ...), NaN where not shown; the first `split` points are round, the others diamonds
-    // on: hover(i, event), pick(i), select(ids), lost(), drawn(map), error(e)
+    // on: hover(i, event, label), pick(i), label(label), select(ids), lost(), drawn(map), error(e); label: one that has texts to show (`seen`)
     Object.assign(this, { box, maps, split, on, n: Object.values(maps)[0].length / 2, blend: 0, every: 1, tool: 'move', labels: [], marks: null, dirty: true });
     this.from = this.to = Object.keys(maps)[0];
     this.rgba = new Uint8Array(4 * this.n).fill(160); this.rgba32 = new Uint32Array(this.rgba.buffer);
@@ -372,7 +372,7 @@ class PointMap {
     if (this.outline) this.paintOutline(ink);
   }
 
-  font(label) { return `${label.level === 0 ? 600 : label.beside ? 400 : 500} ${[15, 13, 12][label.level] ?? 11}px system-ui, sans-serif`; }
+  font(label) { return `${label.seen === undefined ? '' : 'italic '}${label.level === 0 ? 600 : label.beside ? 400 : 500} ${[15, 13, 12][label.level] ?? 11}px system-ui, sans-serif`; }
 
   sizeOf(ink, label) {  // measured once
     if (!label.size) { ink.font = this.font(label); label.size = [ink.measureText(label.text).width, ([15, 13, 12][label.level] ?? 11) * 1.25]; }
@@ -388,8 +388,14 @@ class PointMap {
       ink.font = this.font(label);
       ink.lineWidth = 3.5; ink.strokeStyle = this.look.paper; ink.strokeText(label.text, x, y);
       ink.fillStyle = this.look.ink; ink.fillText(label.text, x, y);
+      if (label.seen !== undefined) this.underline(ink, x, y, label.size);
     }
     return placed;
+  }
+
+  underline(ink, x, y, [w, h]) {  // dotted, as a word that says more when it is clicked
+    ink.beginPath(); ink.moveTo(x - w / 2, y + h / 2 - 1); ink.lineTo(x + w / 2, y + h / 2 - 1);
+    ink.strokeStyle = this.look.ink; ink.lineWidth = 1; ink.setLineDash([1, 3]); ink.stroke(); ink.setLineDash([]);
   }
 
   paintOutline(ink) {
@@ -407,6 +413,8 @@ class PointMap {
     const [a, b] = this.plane(sx, sy);
     return this.index().nearest(a, b, Math.max(REACH, this.look.size) / this.view.k);
   }
+
+  labelAt(sx, sy) { return this.written?.find(({ label, box: b }) => label.seen !== undefined && sx >= b[0] && sx <= b[2] && sy >= b[1] && sy <= b[3])?.label; }
 
   zoomAt(sx, sy, factor) {
     const [a, b] = this.plane(sx, sy), v = this.view;
@@ -437,7 +445,7 @@ class PointMap {
         this.zoomAt((p[0] + q[0]) / 2, (p[1] + q[1]) / 2, now / (pinch || now)); pinch = now;
         return;
       }
-      if (!start) { this.on.hover?.(this.meet(sx, sy), e); return; }  // browsers report the mouse once a frame
+      if (!start) { const label = this.labelAt(sx, sy); this.on.hover?.(label ? -1 : this.meet(sx, sy), e, label); return; }  // browsers report the mouse once a frame
       if (!start.dragged && Math.hypot(sx - start.at[0], sy - start.at[1]) < 4) return;
       if (!start.dragged) this.on.hover?.(-1, e);
       start.dragged = true;
@@ -454,7 +462,7 @@ class PointMap {
       start = null; this.outline = null;
       if (!was || e.type === 'pointercancel') { this.wake(); return; }
       if (outline) { this.wake(); if (outline.length > 2) this.on.select?.(this.index().inside(outline.map(p => this.plane(...p)))); return; }
-      if (!was.dragged) { const i = this.meet(...was.at); if (i >= 0) this.on.pick?.(i); }
+      if (!was.dragged) { const label = this.labelAt(...was.at), i = label ? -1 : this.meet(...was.at); if (label) this.on.label?.(label); else if (i >= 0) this.on.pick?.(i); }
     });
     at.addEventListener('pointerup', end); at.addEventListener('pointercancel', end);
     at.addEventListener('pointerleave', safe(e => this.on.hover?.(-1, e)));
