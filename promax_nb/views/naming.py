@@ -55,9 +55,9 @@ def region_name(
 
 
 def _unpacked(answer: str) -> str:
-    """The one text of an answer that is a JSON object; any other answer as it is."""
+    """The name in an answer that is a JSON object with nothing else; any other answer as it is."""
     found = json_in(answer) if answer.lstrip().startswith('{') else None
-    if isinstance(found, dict) and len(found) == 1:
+    if isinstance(found, dict) and len(found) == 1 and re.search('name|label|region|answer', str(*found), re.I):
         return str(*found.values())
     return answer
 
