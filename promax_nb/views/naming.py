@@ -125,15 +125,15 @@ def seen_texts(
     """What a model is shown of each region of a map."""
     told = [told_nodes(nodes, places, kinds, texts, inside) for nodes in regions['nodes']]
     spots, levels = regions[['x', 'y']].to_numpy(float), regions['level'].to_numpy()
-    says = np.array([len(own) > 0 for own in told], bool)
     found = []
     for row, own in enumerate(told):
         far = np.square(spots - spots[row]).sum(1)
-        far[(levels != levels[row]) | ~says] = np.inf
-        far[row] = np.inf
-        near = [k for k in np.argsort(far, kind='stable')[:beside] if np.isfinite(far[k])]
+        near = np.lexsort((far, levels != levels[row]))  # those of the same cut first
+        middles = [told[k][0] for k in near if told[k]]
+        outside = ~np.isin(middles, regions['nodes'].iloc[row])
+        contrast = dict.fromkeys(np.array(middles, int)[outside].tolist())
         seen = [(node, texts[node], False) for node in own]
-        seen += [(told[k][0], texts[told[k][0]], True) for k in near]
+        seen += [(node, texts[node], True) for node in list(contrast)[:beside]]
         found.append(seen)
     return found
 

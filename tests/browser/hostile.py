@@ -265,6 +265,17 @@ def flat_maps(scene, hostile: bool = False):
     return Flat(coords, scene.data.n_users, scene.data.n_items, {'note': note}, labels=labels, clusters=codes)
 
 
+def named_maps(scene, hostile: bool = False):
+    """`flat_maps`, its regions named by a function that calls each by the length of the question."""
+    from promax_nb.views.naming import name_regions_by
+
+    def by_length(prompt):
+        return f'Region of {len(prompt)}'
+
+    by_length.name = TEXTS['img'] if hostile else 'by length'
+    return name_regions_by(by_length, scene, flat_maps(scene, hostile), progress=False)
+
+
 def pair_tables(hostile: bool = False) -> tuple:
     """What PairBrowser shows: a small shop, histories, candidate profiles, scores, pairs, texts after alignment."""
     from promax_nb.data.bookshop import toy_data

@@ -11,7 +11,7 @@ from promax_nb.views.packing import stems_of, word_places
 from promax_nb.views.person import lists_of
 from promax_nb.views.reasons import reasons_for, scene_recommender
 
-from .hostile import TEXTS, flat_maps, hostile_scene, small_scene
+from .hostile import TEXTS, flat_maps, hostile_scene, named_maps, small_scene
 from .lab import assert_clean, screenshot, unread
 
 SLOW = '''import time
@@ -34,6 +34,8 @@ CELLS = [
     SLOW,
     "bad = MapExplorer(hostile, flat_maps(hostile, True))\nbad.add_class('t-bad')\nbad",
     "desk = Workbench(scene, flat_maps(scene))\ndesk.add_class('t-desk')\ndesk",
+    'from browser.hostile import named_maps\nnamed = MapExplorer(scene, named_maps(scene))\n'
+    "named.add_class('t-named')\nnamed",
 ]
 
 # Press every second button of the selection's list, and read the card that it opens: names hold the texts of even
@@ -119,13 +121,10 @@ def exported(tmp_path_factory, open_file):
     """exported(scene) -> (scene, its explorer in a page on disk)"""
     from promax_nb.views.page import save_html
 
-    def export(scene, hostile=False, **kw):
+    def export(scene, hostile=False, maps=flat_maps, **kw):
         path = tmp_path_factory.mktemp('map') / 'explorer.html'
-        return scene, Map(
-            open_file(
-                save_html({TEXTS['img']: (scene, flat_maps(scene, hostile))}, path, title=TEXTS['close-title']), **kw
-            )
-        )
+        page = save_html({TEXTS['img']: (scene, maps(scene, hostile))}, path, title=TEXTS['close-title'])
+        return scene, Map(open_file(page, **kw))
 
     return export
 
@@ -359,6 +358,86 @@ def test_page_groups_stand_side_by_side(small, tmp_path):
     assert_clean(m.watched)
 
 
+def read_a_name(m, made, picture: str):
+    """Point at a name, click it, read what the model saw, fly to one of the texts, and close it again."""
+    written = m.ask('e.points.written.filter(w => w.label.seen).map(w => [w.label.text, w.box])')
+    names = made.named['base'].set_index('text')
+    text, box = next((text, box) for text, box in written if names['level'][text] == 0)
+    m.plot.scroll_into_view_if_needed()
+    corner, panel = m.plot.bounding_box(), m.root.locator('.px-names')
+    at = corner['x'] + (box[0] + box[2]) / 2, corner['y'] + (box[1] + box[3]) / 2
+    m.page.mouse.move(*at)
+    tip = m.root.locator('.px-tip')
+    tip.wait_for()
+    assert text in tip.inner_text() and 'click for the texts' in tip.inner_text()
+    assert not panel.is_visible()
+    m.page.mouse.click(*at)
+    panel.wait_for()
+    assert panel.locator('h3').inner_text() == text and names['words'][text] in panel.inner_text()
+    assert panel.locator('.px-seen').all_inner_texts() == [told for _, told, _ in names['seen'][text]]
+    assert panel.locator('h4').inner_text().startswith('From beside it')
+    screenshot(m.root, picture)
+    link = panel.locator('.px-link').nth(1)
+    link.click()
+    node = int(link.get_attribute('data-node'))
+    assert node == names['seen'][text][1][0] and m.ask('e.state.picked') == node
+    middle = 'Math.hypot(...(([x, y], b) => [x - b.left - b.width / 2, y - b.top - b.height / 2])'
+    far = f'{middle}(e.points.spot({node}), e.points.box.getBoundingClientRect()))'
+    m.page.wait_for_function(f'root => {{ const e = root.explorer; return {far} < 3; }}', arg=m.root.element_handle())
+    assert panel.is_visible(), 'the next text can be looked at'
+    m.page.keyboard.press('Escape')
+    assert not panel.is_visible() and m.ask('e.state.picked') == node, 'Escape closes this first'
+    m.page.keyboard.press('Escape')
+    assert m.ask('e.state.picked') == -1
+    m.ask('e.points.fit()')
+
+
+def test_page_a_name_by_a_model_tells_what_it_saw(exported):
+    scene = small_scene()
+    made = named_maps(scene)
+    _, m = exported(scene, maps=lambda *_: made)
+    assert m.root.locator('.px-legend .px-namer').text_content() == 'names by by length'
+    read_a_name(m, made, 'map-page-named')
+    chip, panel = m.root.locator('.px-namer'), m.root.locator('.px-names')  # the same without a mouse
+    chip.press('Enter')
+    listed = panel.locator('li').all_inner_texts()
+    here = made.named['base']
+    assert listed == here['text'][here['named'] & (here['start'] < 1)].tolist()
+    assert m.ask('document.activeElement === e.names')
+    panel.get_by_role('button', name=listed[-1], exact=True).press('Enter')
+    panel.locator('.px-seen').first.wait_for()
+    assert panel.locator('h3').inner_text() == listed[-1]
+    m.page.keyboard.press('Escape')
+    assert not panel.is_visible() and m.ask('document.activeElement.classList.contains("px-namer")')
+    chip.press('Enter')
+    panel.get_by_role('button', name='Close').press('Enter')
+    assert not panel.is_visible()
+    assert_clean(m.watched)
+
+
+def test_page_labels_of_words_answer_as_before(small):
+    _, m = small
+    assert m.root.locator('.px-namer, .px-names').count() == 0
+    assert not m.ask('e.points.written.some(w => w.label.seen || e.points.font(w.label).includes("italic"))')
+    assert m.ask('e.points.labelAt(...e.points.written[0].box)') is None
+
+
+def test_page_hostile_texts_that_a_model_saw_stay_texts(exported):
+    scene = hostile_scene()
+    made = named_maps(scene, True)
+    _, m = exported(scene, True, maps=lambda *_: made)
+    panel, count = m.root.locator('.px-names'), 0
+    for space in made.named:
+        for place in range(m.ask('e.s.labels[given[0]].filter(l => l.seen).length', space)):
+            m.ask('e.showName(e.s.labels[given[0]].filter(l => l.seen)[given[1]])', space, place)
+            panel.locator('.px-seen').first.wait_for()
+            count += panel.locator('.px-seen').count()
+            assert panel.locator('img, script, iframe, a, svg').count() == 0
+    m.root.locator('.px-namer').click()
+    assert count and TEXTS['img'] in panel.inner_text()
+    assert_clean(m.watched)
+
+
 def test_page_its_address_leads_back(exported):
     """What is looked at is in the address; another page opens there; a made-up address does no harm."""
     _, m = exported(small_scene())
@@ -573,6 +652,13 @@ def test_lab_follows_the_dark_theme(book, lab_map):
 
 def test_lab_hostile_texts_stay_texts(book):
     see_everything_hostile(Map(book, '.t-bad'), 'map-lab-hostile')
+
+
+def test_lab_a_name_by_a_model_tells_what_it_saw(book):
+    m = Map(book, '.t-named')
+    m.root.scroll_into_view_if_needed()
+    read_a_name(m, named_maps(small_scene()), 'map-lab-named')
+    assert_clean(book)
 
 
 def test_lab_the_workbench_follows(book):
