@@ -176,6 +176,33 @@ def test_map_of_a_run(finished, tmp_path, capsys):
     assert main(['map', str(tmp_path / 'nowhere')]) == 2 and 'nowhere' in capsys.readouterr().err
 
 
+def test_map_of_a_run_with_names_by_a_model(finished, tmp_path, capsys, monkeypatch):
+    """What the model answers is kept in the run: the second page asks nothing."""
+    out, asked, settings = shutil.copytree(finished[1], tmp_path / 'RUN'), [], []
+
+    def namer(prompt):
+        asked.append(prompt)
+        return f'Shelf {len(prompt)}'
+
+    monkeypatch.setattr(cli, 'make_writer', lambda config: settings.append(config) or namer)
+    args = ['map', str(out), '--llm', 'some-model', '--base-url', 'http://127.0.0.1:9/v1', '--names', '6']
+    assert main([*args, '--llm-option', 'top_p=0.9']) == 0
+    assert 0 < len(asked) <= 6 and 'labels are names given by namer' in capsys.readouterr().out
+    assert settings[0].llm == 'some-model' and settings[0].llm_options == {'top_p': 0.9}
+    assert settings[0].base_url == 'http://127.0.0.1:9/v1'
+    page, record = (out / 'map.html').read_text(encoding='utf-8'), json.loads((out / 'map.json').read_text())
+    assert 'data-part="seen"' in page and record['names']['llm'] == 'namer' and record['names']['named'] > 0
+    count = len(asked)
+    assert main(args) == 0 and len(asked) == count
+    assert main(['map', str(out)]) == 0, 'and without a model the labels are words'
+    assert 'data-part="seen"' not in (out / 'map.html').read_text(encoding='utf-8')
+    capsys.readouterr()
+    assert main(['map', str(out), '--llm', 'template']) == 2 and 'no names' in capsys.readouterr().err
+    nowhere = tmp_path / 'nowhere'
+    assert main(['map', str(nowhere), '--llm', 'some-model']) == 2 and not nowhere.exists()
+    assert 'nowhere' in capsys.readouterr().err
+
+
 def test_toml_and_flags(files, tmp_path, capsys):
     toml = tmp_path / 'run.toml'
     toml.write_text(
@@ -435,6 +462,8 @@ def test_every_flag_in_every_kind(command, nothing_runs, tmp_path, capsys):
     [
         ['map', 'x', '--seed', '1.5'],
         ['map', 'x', '--sample', '0'],
+        ['map', 'x', '--names', '0'],
+        ['map', 'x', '--llm', 'm', '--workers', '0'],
         ['map', 'x', '--method', 'best'],
         ['map', ''],
         ['map', '\x00'],

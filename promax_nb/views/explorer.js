@@ -486,8 +486,11 @@ class Explorer {
   async showName(label) {
     const { words, texts } = (await this.parts.open('seen'))[label.seen];
     const go = node => { const a = this.link(node); a.addEventListener('click', this.guard(() => this.views().forEach(p => p.fly(node, 1)))); return a; };
-    const list = beside => make('ul', {}, ...texts.filter(t => t.beside === beside).map(t => make('li', {}, go(t.node), make('div', { class: 'px-seen', dir: 'auto', text: t.text }))));
-    this.openNames(label.text, make('p', { class: 'px-note', text: `A name by ${this.s.namer}, which saw the texts below and nothing else of this region. Words that tell it from the others: ${words}.` }), list(false),
+    const rest = t => { const title = `${this.name(t.node)}: `; return t.text.startsWith(title) ? t.text.slice(title.length) : t.text; };  // the link says the title
+    const list = beside => make('ul', {}, ...texts.filter(t => t.beside === beside).map(t => make('li', {}, go(t.node), make('div', { class: 'px-seen', dir: 'auto', text: rest(t) }))));
+    const [x] = this.points.screen(label.x, label.y);
+    this.names.classList.toggle('px-left', x > this.points.view.width / 2);  // beside the name, not over it
+    this.openNames(label.text, make('p', { class: 'px-note', text: `A name by ${this.s.namer}. Of this region it saw the words that tell it from the others (${words}) and the texts below, no more.` }), list(false),
       ...(texts.some(t => t.beside) ? [make('h4', { text: 'From beside it, for contrast' }), list(true)] : []));
   }
 

@@ -374,7 +374,12 @@ def read_a_name(m, made, picture: str):
     m.page.mouse.click(*at)
     panel.wait_for()
     assert panel.locator('h3').inner_text() == text and names['words'][text] in panel.inner_text()
-    assert panel.locator('.px-seen').all_inner_texts() == [told for _, told, _ in names['seen'][text]]
+    read = zip(panel.locator('.px-link').all(), panel.locator('.px-seen').all_inner_texts(), strict=True)
+    told = [told for _, told, _ in names['seen'][text]]
+    for (link, rest), whole in zip(read, told, strict=True):
+        assert whole in (rest, f'{link.inner_text()[2:]}: {rest}'), 'the title and the text are what was sent'
+    over = panel.bounding_box()
+    assert at[0] < over['x'] or at[0] > over['x'] + over['width'], 'the name itself stays to be seen'
     assert panel.locator('h4').inner_text().startswith('From beside it')
     screenshot(m.root, picture)
     link = panel.locator('.px-link').nth(1)
