@@ -150,7 +150,7 @@ def test_the_teacher_of_a_sample_is_the_teacher():
 
 def test_the_choice_is_made_by_size_and_told(monkeypatch):
     assert objective().report()['terms'] == objective(terms='exact').report()['terms'] == 'exact'
-    monkeypatch.setattr(objectives_room, 'EXACT_CELLS', M * N - 1)
+    monkeypatch.setattr(objectives_room, 'EXACT_TERMS', M * N - 1)
     told = objective(anchors=9).report()
     assert (told['terms'], told['anchors'], told['columns'], told['every']) == ('sampled', 9, 512, 1)
     assert objective(terms='exact').report()['terms'] == 'exact'

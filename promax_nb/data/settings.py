@@ -277,7 +277,8 @@ def read_pair(
     key, sign, value = text.partition('=')
     if not sign or not key.strip().isidentifier():
         raise ValueError(f'{text!r} is no option: write KEY=VALUE, such as top_p=0.9.')
+    zero = '0' if value[:1] == '.' and value[1:].isdigit() else ''  # .9 is a number for people, not for JSON
     try:
-        return key.strip(), json.loads(value)
+        return key.strip(), json.loads(zero + value)
     except ValueError:
         return key.strip(), value
