@@ -214,8 +214,8 @@ class Explorer {
     this.alike = make('ul', { class: 'px-results px-alike', 'aria-label': 'Close in meaning' });
     this.panel = make('div', { class: 'px-panel', id: `px-panel-${++Explorer.made}`, tabindex: -1, onkeydown: on(e => { const by = { ArrowDown: 1, ArrowUp: -1 }[e.key]; if (by) this.stepInResults(e, by); }) }, this.live, this.results, this.alike);
     this.search.setAttribute('aria-controls', this.panel.id);
-    this.backButton = make('button', { type: 'button', class: 'px-back', text: '← back', 'aria-disabled': true, onclick: on(() => this.go(-1)) });
-    this.found = make('div', { class: 'px-found' }, this.backButton, make('div', { class: 'px-place' }, this.panel));
+    this.backButton = make('button', { type: 'button', class: 'px-back', text: '←', 'aria-disabled': true, onclick: on(() => this.go(-1)) });
+    this.found = make('div', { class: 'px-found' }, this.panel);
     this.colour = make('select', { class: 'px-colour', 'aria-label': 'Colour by', onchange: on(() => this.setColour(this.colour.value)) },
       ...s.columns.map(c => make('option', { value: c.name, text: c.name })));
     this.colour.value = this.state.colour;
@@ -232,7 +232,7 @@ class Explorer {
     const tool = (name, sign, help) => make('button', { type: 'button', class: `px-tool px-${name}`, 'aria-pressed': name === 'move', title: help, 'aria-label': help, text: sign, onclick: on(() => this.setTool(name)) });
     this.tools = { move: tool('move', '✥ move', 'drag to move the map, wheel or pinch to zoom'), lasso: tool('lasso', '◌ lasso', 'draw around points to select them (also: shift and drag)'), box: tool('box', '▭ box', 'drag a box around points to select them') };
     const row = (title, ...c) => make('label', {}, make('span', { text: title }), ...c);
-    this.bar = make('div', { class: 'px-bar' }, this.search, this.found, row('Map ', this.map), ...(this.both ? [this.blendRow] : []), row('Colour ', this.colour),
+    this.bar = make('div', { class: 'px-bar' }, make('span', { class: 'px-seek' }, this.backButton, this.search), this.found, row('Map ', this.map), ...(this.both ? [this.blendRow] : []), row('Colour ', this.colour),
       ...(this.both ? [make('label', {}, this.arrowBox, make('span', { text: ' trails' }))] : []),
       ...(mapNames.length > 1 ? [make('label', {}, this.sideBox, make('span', { text: ' second map' }))] : []),
       make('span', { class: 'px-tools' }, ...Object.values(this.tools), make('button', { type: 'button', class: 'px-fit', title: 'show the whole map (double click, or 0)', text: '⤢ all', onclick: on(() => this.views().forEach(p => p.fit())) })), this.clearButton);
@@ -348,7 +348,7 @@ class Explorer {
     this.theme();
     for (const p of this.views()) this.dress(p);
     this.recolour(); this.showLegend();
-    if (this.state.picked >= 0) return this.showDistribution(this.state.picked);
+    if (this.state.picked >= 0) return this.showDistribution(this.person() >= 0 ? this.person() : this.state.picked);
   }
 
   column(name = this.state.colour) { return this.s.columns.find(c => c.name === name); }
@@ -633,7 +633,7 @@ class Explorer {
     if (inside) this.card.querySelector('.px-backto, h3').focus();  // what was pressed is gone
     if (fly) this.bring(i);
     // the card is painted before the slower drawings begin; a later pick makes them needless
-    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { await this.open(i); this.drawMarks(); await this.showDistribution(i); } done(); }, true), 30)));
+    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { await this.open(i); this.drawMarks(); await this.showDistribution(this.person() >= 0 ? this.person() : i); } done(); }, true), 30)));
   }
 
   bring(i) {  // a point that cannot be seen is brought to the middle
@@ -746,6 +746,7 @@ class Explorer {
     const j = i - this.s.n_users, people = this.parts.get('people'), html = people?.rows[u], ranks = people?.places?.[u]?.[j], told = [];
     const has = k => [...rowOf(this.lists()[k], u)].includes(j), known = has('train');
     if (has('test')) told.push('★ held out: a later choice, to be found');
+    else if (!known) told.push('not held out');
     if (known) told.push('in the training history, so on no list');
     if (has('added')) told.push('an added interaction');
     if (ranks) told.push(`place ${this.ranksTold(ranks)}`);
@@ -765,7 +766,7 @@ class Explorer {
       const go = this.guard(() => this.pick(this.s.n_users + Number(e.dataset.item), true, true, this.person()));
       e.setAttribute('role', 'link'); e.tabIndex = 0;
       e.addEventListener('click', go);
-      e.addEventListener('keydown', k => { if (k.key === 'Enter') go(); });
+      e.addEventListener('keydown', k => { if (k.key === 'Enter') { k.preventDefault(); go(); } });  // the focus goes on to a button, which Enter would press
     }
     return box;
   }
@@ -884,13 +885,14 @@ class Explorer {
     const all = most.flatMap(j => Object.values(made).map(p => p[j])), low = Math.log(Math.min(...all)), span = Math.log(Math.max(...all)) - low || 1, place = p => 2 + 96 * (Math.log(p) - low) / span;
     const has = (k, j) => [...rowOf(lists[k], i)].includes(j), marks = [['train', 'history', '▪'], ['test', 'held out', '★'], ['added', 'added', '+']];
     const words = { profiles: 'profile', base: 'before', reshaped: 'after' }, percent = p => `${(100 * p).toPrecision(2)} %`, told = j => Object.entries(made).map(([k, p]) => `${words[k]} ${percent(p[j])}`).join(', ');
-    const line = j => make('li', { title: told(j) }, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
+    const line = j => make('li', { title: told(j), 'aria-current': j + s.n_users === this.state.picked && 'true' }, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
       make('span', { class: 'px-beam', role: 'img', 'aria-label': told(j) },
         make('span', { class: `px-rod ${b[j] > a[j] ? 'px-up' : 'px-down'}`, style: `left:${Math.min(place(a[j]), place(b[j]))}%;width:${Math.abs(place(a[j]) - place(b[j]))}%` }),
         ...[['profiles', 'px-p'], ['base', 'px-q'], ['reshaped', 'px-r']].filter(([k]) => made[k]).map(([k, look]) => make('span', { class: `px-bell ${look}`, style: `left:${place(made[k][j])}%` }))), make('small', { text: a === b ? percent(b[j]) : `${percent(a[j])} → ${percent(b[j])}` }));
     const key = [['profiles', 'px-p', 'profile'], ['base', 'px-q', 'before'], ['reshaped', 'px-r', 'after']].filter(([k]) => made[k]).map(([, look, word]) => make('span', { class: 'px-key' }, make('span', { class: `px-bell ${look}` }), make('span', { text: word })));
     const title = a === b ? 'The 20 items with the highest probability' : 'The 20 items whose probability changed most, risen first';
-    return [make('h3', { text: title }), make('div', { class: 'px-note px-keys' }, ...key, make('span', { text: `log scale, ${(100 * Math.exp(low)).toPrecision(2)} % to ${(100 * Math.exp(low + span)).toPrecision(2)} %; ${marks.map(m => `${m[2]} ${m[1]}`).join(', ')}` })), make('ul', { class: 'px-bells' }, ...most.map(line))];
+    const of = i === this.state.picked ? [] : [make('span', { class: 'px-more', text: ' of ' }), make('bdi', { class: 'px-more', text: this.name(i) })];  // an item is looked at for somebody
+    return [make('h3', {}, make('span', { text: title }), ...of), make('div', { class: 'px-note px-keys' }, ...key, make('span', { text: `log scale, ${(100 * Math.exp(low)).toPrecision(2)} % to ${(100 * Math.exp(low + span)).toPrecision(2)} %; ${marks.map(m => `${m[2]} ${m[1]}`).join(', ')}` })), make('ul', { class: 'px-bells' }, ...most.map(line))];
   }
 
   destroy() {
@@ -996,11 +998,12 @@ function linkFigures(explorers) {
       const i = reach(event.points[0]);
       if (i < 0) return;
       const done = e.pick(i, true, true);
-      e.plot.scrollIntoView({ block: 'center' });
+      const beside = e.card.getBoundingClientRect().top < e.plot.getBoundingClientRect().bottom;
+      (beside ? e.plot : e.card).scrollIntoView({ block: 'center' });
       e.card.querySelector('h3').focus({ preventScroll: true });
       return done;
     }));
-    figure.parentElement.after(make('p', { class: 'px-lead', text: 'Click a dot: who it is opens on the map; the way back (Alt and left arrow) leads here again.' }));
+    figure.parentElement.after(make('p', { class: 'px-lead', text: `Click a dot: who it is opens on the map.${e.hooks.onGo ? ' The way back of the browser leads here again.' : ''}` }));
   }
 }
 
