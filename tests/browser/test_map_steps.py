@@ -1,4 +1,4 @@
-"""The map's page to a reader who goes from place to place: nothing jumps, every step has a way back, figures lead in."""
+"""The map's page to a reader who goes from place to place: nothing jumps, steps have a way back, figures lead in."""
 
 import re
 
@@ -52,8 +52,8 @@ def small(world, page_of):
     return scene, page_of({'Map': (scene, maps), 'Who gained?': degree_gain_plot(scene)})
 
 
-def moved(m, do) -> list:
-    """What the map's box was before and after something was done, one after the other, and the shifts seen meanwhile."""
+def moved(m, do) -> tuple:
+    """Which of the things that were done moved the map's box, and the layout shifts seen meanwhile."""
     m.page.evaluate(WATCH)
     boxes = [m.page.evaluate(BOX)]
     for act in do:
@@ -210,7 +210,12 @@ def test_every_step_has_a_way_back(small):
     heading.filter(has_text=scene.name('user', 7)).wait_for()
     assert_clean(m.watched)
     start = address.split('#')[0]
-    for given, whom in ((address, 7), (f'{start}#node=70&for=999', -1), (f'{start}#node=3&for=7', -1), (start + '#for=2', -1)):
+    for given, whom in (
+        (address, 7),
+        (f'{start}#node=70&for=999', -1),
+        (f'{start}#node=3&for=7', -1),
+        (start + '#for=2', -1),
+    ):
         m.page.goto('about:blank')
         m.page.goto(given)
         there = Map(m.watched)
@@ -224,9 +229,17 @@ def test_a_dot_of_a_figure_opens_who_it_is(world, page_of):
 
     scene, maps = world
     own = go.Figure()
-    own.add_scatter(x=[1, 2, 3], y=[1, 2, 3], mode='markers', marker_size=20, name='pairs',
-                    customdata=[['user', 5], ['item', str(scene.data.items['item'][4])], ['user', 'nobody <b>']])
-    own.add_scatter(x=[1, 2], y=[2, 1], mode='markers', marker_size=20, name='numbers of something else', customdata=[8, 9])
+    own.add_scatter(
+        x=[1, 2, 3],
+        y=[1, 2, 3],
+        mode='markers',
+        marker_size=20,
+        name='pairs',
+        customdata=[['user', 5], ['item', str(scene.data.items['item'][4])], ['user', 'nobody <b>']],
+    )
+    own.add_scatter(
+        x=[1, 2], y=[2, 1], mode='markers', marker_size=20, name='numbers of something else', customdata=[8, 9]
+    )
     plain = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], mode='markers', customdata=[1, 2]))
     m = page_of({'Map': (scene, maps), 'Who gained?': degree_gain_plot(scene), 'Mine': own, 'Other': plain})
     m.page.wait_for_function('() => document.querySelector(".px-mount").dataset.ready')
@@ -234,7 +247,10 @@ def test_a_dot_of_a_figure_opens_who_it_is(world, page_of):
     assert m.page.locator('.px-lead').count() == 2, 'a figure without people says nothing'
     users = figures[0].at.evaluate('g => g.data.findIndex(t => t.meta === "nodes")')
     dots = figures[0].spots([[users, k] for k in range(scene.data.n_users)])
-    alone = max(range(len(dots)), key=lambda k: min(abs(dots[k][0] - x) + abs(dots[k][1] - y) for j, (x, y) in enumerate(dots) if j != k))
+    alone = max(
+        range(len(dots)),
+        key=lambda k: min(abs(dots[k][0] - x) + abs(dots[k][1] - y) for j, (x, y) in enumerate(dots) if j != k),
+    )
     node = figures[0].at.evaluate('(g, [t, k]) => g.data[t].customdata[k]', [users, alone])
     assert scene.data.users['user'][node] in figures[0].hover(users, alone)
     away = m.page.evaluate('scrollY')
