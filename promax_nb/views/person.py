@@ -84,10 +84,17 @@ def places_of(
     scores: dict,  # from `person_scores`
 ) -> dict:  # row of an item -> its places on all lists, in the order of `scores`
     """Where each item stands that is on a list or held out."""
-    wanted = _held_out(scene)[0][[user]].indices.tolist()
-    listed = [slot.item for slots in lists.values() for slot in slots]
-    competes = [item for item in {*wanted, *listed} if all(np.isfinite(row[item]) for row in scores.values())]
-    return {item: list(_ranks(scores, item).values()) for item in sorted(competes)}
+    truth, _ = _held_out(scene)
+    asked = set(truth[[user]].indices.tolist())
+    for slots in lists.values():
+        asked.update(slot.item for slot in slots)
+    places = {}
+    for item in sorted(asked):
+        competes = [np.isfinite(row[item]) for row in scores.values()]
+        if all(competes):
+            ranks = _ranks(scores, item)
+            places[item] = list(ranks.values())
+    return places
 
 # %% ../../nbs/views/12_person.ipynb #715ecb89
 def _slot_html(scene, slot: Slot, across: int | None, comes: bool) -> Safe:
@@ -297,15 +304,23 @@ def packed_people(
     users, texts, past = scene.data.n_users, {}, Histories(scene.data)
     even = np.linspace(0, users - 1, min(most, users)).astype(int)
     chosen = np.unique([*even, *first]).astype(int).tolist()
-    about: dict = dict(past=past, profile=False, history=False, texts=texts, reasons=10)
+    about: dict = dict(
+        past=past,
+        profile=False,
+        history=False,
+        texts=texts,
+        reasons=10,
+    )
     part: dict = {'users': len(chosen), 'rows': {}, 'sides': [], 'places': {}}
     for row in chosen:
+        who = str(row)
         scores = person_scores(scene, row)
         lists = lists_of(scene, row, scores=scores)
-        part['sides'] = list(scores)
-        part['rows'][str(row)] = str(person_html(scene, row, lists=lists, **about))
+        html = person_html(scene, row, lists=lists, **about)
         places = places_of(scene, row, lists, scores)
-        part['places'][str(row)] = {str(item): ranks for item, ranks in places.items()}
+        part['sides'] = list(scores)
+        part['rows'][who] = str(html)
+        part['places'][who] = {str(item): ranks for item, ranks in places.items()}
     return part
 
 # %% ../../nbs/views/12_person.ipynb #5558cdb2
