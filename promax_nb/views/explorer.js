@@ -626,7 +626,7 @@ class Explorer {
     const active = this.root.getRootNode().activeElement, inside = this.card.contains(active) || this.dist.contains(active);
     this.showStep();
     this.state.whom = whom; this.near = null;
-    if (this.state.picked !== i) this.card.scrollTop = 0;
+    if (this.state.picked !== i && this.card.scrollTop) this.card.scrollTop = 0;
     this.state.picked = i;
     if (i < 0) { this.drawMarks(); this.emptyCard(); this.dist.hidden = true; this.distNote.textContent = ''; return; }
     this.showCard(i);
