@@ -428,7 +428,8 @@ _READING = [
     'Each point is a user (●) or an item (◆), near to those that a recommender takes for alike. Before: trained on who '
     'chose what. After: the same, reshaped (ProMax), that is pulled towards what the profiles say, short texts about '
     'every user and item. Search for somebody, or for is:lost and is:gained: the lists before and after, what was lost '
-    'and why stand beside the map.'
+    'and why stand beside the map. An item of a list says where it stands with that person; the arrow before the '
+    'search leads back.'
 ]
 
 

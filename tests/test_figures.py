@@ -670,6 +670,7 @@ def test_the_gain_of_each_user(scene):
     )
     dots = next(t for t in fig.data if t.name == 'a user')
     np.testing.assert_allclose(dots.y, b - a)
+    assert dots.meta == 'nodes' and list(dots.customdata) == a.index.tolist(), 'a page opens who was clicked'
     degree = np.diff(scene.data.train.indptr)[a.index]
     assert (np.abs(np.log(np.asarray(dots.x) / degree)) < 0.09).all()
     means = next(t for t in fig.data if t.name.startswith('mean'))

@@ -18,7 +18,16 @@ from promax_nb.views.evidence import CONTRADICTED, SUPPORTED, UNSUPPORTED, Histo
 from promax_nb.views.findings import audit_html, comparison_html, headline_html, helped_html, protocol_html, six_html
 from promax_nb.views.gains import gains_of_users
 from promax_nb.views.packing import won_and_lost
-from promax_nb.views.person import fallen_html, lists_of, packed_people, person_html, six_people, slopes_html
+from promax_nb.views.person import (
+    fallen_html,
+    lists_of,
+    packed_people,
+    person_html,
+    person_scores,
+    places_of,
+    six_people,
+    slopes_html,
+)
 from promax_nb.views.plain import curves_html, download_link, forest_html
 from promax_nb.views.scene import Scene, toy_scene
 
@@ -219,3 +228,24 @@ def test_who_must_be_in_a_page_is_in_it(scene):
     gains = gains_of_users(scene)
     gain = gains['recall@20 after'] - gains['recall@20 before']
     assert gain.idxmin() in won_and_lost(scene, 5) and len(won_and_lost(scene, 5)) == 10
+
+
+def test_places_are_those_of_the_ranking(scene):
+    """Of what is listed or held out, counted anew from the scores; what does not compete has none."""
+    for user in range(0, 120, 17):
+        scores = person_scores(scene, user)
+        lists = lists_of(scene, user)
+        places = places_of(scene, user, lists, scores)
+        wanted = set(scene.data.test[[user]].indices.tolist())
+        assert set(places) == wanted | {slot.item for slots in lists.values() for slot in slots}
+        for item, ranks in places.items():
+            for row, rank in zip(scores.values(), ranks, strict=True):
+                assert np.argsort(-row, kind='stable').tolist().index(item) + 1 == rank
+        assert not set(places) & set(scene.data.train[[user]].indices.tolist())
+    people = packed_people(scene, most=10)
+    user = next(iter(people['rows']))
+    lists = lists_of(scene, int(user))
+    first = lists['after'][0]
+    assert people['sides'] == ['before', 'after']
+    assert people['places'][user][str(first.item)] == [first.ranks['before'], 1]
+    json.dumps(people, allow_nan=False)

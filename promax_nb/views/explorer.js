@@ -119,6 +119,12 @@ function cosines({ dim, data, unit }, n, node) {  // cosine of one node, or of a
   return out;
 }
 
+function pairCosine({ dim, data }, i, j) {
+  let sum = 0, a = 0, b = 0;
+  for (let k = 0; k < dim; k++) { const x = data[i * dim + k], y = data[j * dim + k]; sum += x * y; a += x * x; b += y * y; }
+  return sum / (Math.sqrt(a * b) || 1);
+}
+
 function nearest(values, from, to, k, leave) {  // the k largest of a range
   const top = [];
   for (let i = from; i < to; i++) {
@@ -173,11 +179,14 @@ function colouring(column, dark) {
 // ---------- the explorer
 
 class Explorer {
+  static made = 0;  // explorers of this page
+
   constructor(el, parts, hooks = {}) {  // parts: Parts, whose part 'scene' is open
     const s = this.s = parts.get('scene');
     Object.assign(this, { parts, hooks, el, both: 'base' in s.maps && 'reshaped' in s.maps, kinds: new Set(['user', 'item']), only: new Set() });
     this.state = { colour: s.colour ?? s.columns[0]?.name, blend: 'base' in s.maps ? 0 : 1, map: 'base' in s.maps || 'reshaped' in s.maps ? 'recommender' : Object.keys(s.maps)[0],
-                   picked: -1, space: undefined, selected: null, side: false };
+                   picked: -1, whom: -1, space: undefined, selected: null, side: false };  // whom: the user for whom an item is looked at
+    this.trail = [{ node: -1, whom: -1 }]; this.step = 0;  // where somebody has been, and where of it they are
     this.build();
   }
 
@@ -200,9 +209,13 @@ class Explorer {
     this.alert = make('div', { class: 'px-alert', role: 'alert', hidden: true });
     this.live = make('div', { class: 'px-note px-live', role: 'status', 'aria-live': 'polite' });
     this.search = make('input', { type: 'search', class: 'px-search', 'aria-label': 'Search users and items by name, id or words of the profile', placeholder: 'Search names, ids, words of profiles …', oninput: on(() => this.find()), onfocus: on(() => this.search.value || this.say(this.waysToSearch())),
-      onkeydown: on(e => { if (e.key === 'Enter') (this.results.querySelector('.px-link') ?? this.alike.querySelector('.px-link'))?.click(); }) });
+      onkeydown: on(e => { if (e.key === 'Enter') { this.panel.querySelector('.px-link')?.click(); this.openPanel(false); } else if (e.key === 'ArrowDown') this.stepInResults(e, 1); }) });
     this.results = make('ul', { class: 'px-results', 'aria-label': 'Search results' });
     this.alike = make('ul', { class: 'px-results px-alike', 'aria-label': 'Close in meaning' });
+    this.panel = make('div', { class: 'px-panel', id: `px-panel-${++Explorer.made}`, tabindex: -1, onkeydown: on(e => { const by = { ArrowDown: 1, ArrowUp: -1 }[e.key]; if (by) this.stepInResults(e, by); }) }, this.live, this.results, this.alike);
+    this.search.setAttribute('aria-controls', this.panel.id);
+    this.backButton = make('button', { type: 'button', class: 'px-back', text: '←', 'aria-disabled': true, onclick: on(() => this.go(-1)) });
+    this.found = make('div', { class: 'px-found' }, this.panel);
     this.colour = make('select', { class: 'px-colour', 'aria-label': 'Colour by', onchange: on(() => this.setColour(this.colour.value)) },
       ...s.columns.map(c => make('option', { value: c.name, text: c.name })));
     this.colour.value = this.state.colour;
@@ -210,7 +223,7 @@ class Explorer {
     this.map = make('select', { class: 'px-map', 'aria-label': 'Map', onchange: on(() => this.setMap(this.map.value)) }, ...mapNames.map(k => make('option', { value: k, text: k })));
     this.slider = make('input', { type: 'range', class: 'px-blend', min: 0, max: 100, value: 0, 'aria-label': 'Before (left) to after (right) reshaping', oninput: on(() => this.setBlend(this.slider.value / 100)) });
     this.playButton = make('button', { type: 'button', class: 'px-play', 'aria-label': 'Play the movement', title: 'play the movement', text: '▶', onclick: on(() => this.play(this.state.blend < 1 ? 1 : 0)) });
-    this.blendRow = make('span', { class: 'px-blendrow', hidden: !this.both }, this.playButton, make('button', { type: 'button', class: 'px-before', text: 'before', onclick: on(() => this.play(0)) }),
+    this.blendRow = make('span', { class: 'px-blendrow' }, this.playButton, make('button', { type: 'button', class: 'px-before', text: 'before', onclick: on(() => this.play(0)) }),
       this.slider, make('button', { type: 'button', class: 'px-after', text: 'after', onclick: on(() => this.play(1)) }));
     this.sideBox = make('input', { type: 'checkbox', class: 'px-side', onchange: on(() => this.setSide(this.sideBox.checked)) });
     this.clearButton = make('button', { type: 'button', class: 'px-clear', text: 'clear', title: 'selection, picked point, search and filters (Escape)', onclick: on(() => this.clear()) });
@@ -219,7 +232,7 @@ class Explorer {
     const tool = (name, sign, help) => make('button', { type: 'button', class: `px-tool px-${name}`, 'aria-pressed': name === 'move', title: help, 'aria-label': help, text: sign, onclick: on(() => this.setTool(name)) });
     this.tools = { move: tool('move', '✥ move', 'drag to move the map, wheel or pinch to zoom'), lasso: tool('lasso', '◌ lasso', 'draw around points to select them (also: shift and drag)'), box: tool('box', '▭ box', 'drag a box around points to select them') };
     const row = (title, ...c) => make('label', {}, make('span', { text: title }), ...c);
-    this.bar = make('div', { class: 'px-bar' }, this.search, row('Map ', this.map), this.blendRow, row('Colour ', this.colour),
+    this.bar = make('div', { class: 'px-bar' }, make('span', { class: 'px-seek' }, this.backButton, this.search), this.found, row('Map ', this.map), ...(this.both ? [this.blendRow] : []), row('Colour ', this.colour),
       ...(this.both ? [make('label', {}, this.arrowBox, make('span', { text: ' trails' }))] : []),
       ...(mapNames.length > 1 ? [make('label', {}, this.sideBox, make('span', { text: ' second map' }))] : []),
       make('span', { class: 'px-tools' }, ...Object.values(this.tools), make('button', { type: 'button', class: 'px-fit', title: 'show the whole map (double click, or 0)', text: '⤢ all', onclick: on(() => this.views().forEach(p => p.fit())) })), this.clearButton);
@@ -229,7 +242,7 @@ class Explorer {
     this.plot2 = make('div', { class: 'px-plot px-plot2', hidden: true });
     this.mapName = make('div', { class: 'px-mapname' }); this.mapName2 = make('div', { class: 'px-mapname' });
     this.plot.append(this.mapName); this.plot2.append(this.mapName2);
-    this.caption = make('div', { class: 'px-note px-caption' });
+    this.caption = make('div', { class: 'px-note px-caption' }); this.key = make('div', { class: 'px-note px-keyline' });
     this.card = make('section', { class: 'px-card', 'aria-label': 'Profile card', 'aria-live': 'polite' });
     this.emptyCard();
     this.dist = make('div', { class: 'px-dist', hidden: true });
@@ -237,18 +250,20 @@ class Explorer {
     this.picks = make('div', { class: 'px-selection', 'aria-label': 'Selection' });
     this.groups = new Groups(this);
     this.honest = make('details', { class: 'px-honest' }, make('summary', { text: 'How far to trust these maps' }), make('pre', { text: s.honesty }));
-    const root = make('div', { class: 'px-root' }, this.alert, this.bar, make('div', { class: 'px-found' }, this.live, this.results, this.alike),
-      make('div', { class: 'px-main' }, make('div', { class: 'px-maps' }, this.legend, make('div', { class: 'px-plots' }, this.plot, this.plot2), this.caption, this.tip), this.card),
+    const root = make('div', { class: 'px-root' }, this.bar,
+      make('div', { class: 'px-main' }, make('div', { class: 'px-maps' }, this.legend, make('div', { class: 'px-plots' }, this.plot, this.plot2, this.alert), this.caption, this.key, this.tip), this.card),
       make('div', { class: 'px-lower' }, make('div', { class: 'px-distbox' }, this.dist, this.distNote), this.picks), this.groups.box, this.honest);
     this.root = root; root.explorer = this;
     this.el.replaceChildren(root);
     if (s.namer) { this.names = make('section', { class: 'px-names', role: 'dialog', 'aria-label': `Names by ${s.namer}`, tabindex: -1, hidden: true }); this.plot.parentNode.append(this.names); }
-    root.addEventListener('keydown', on(e => { if (e.key !== 'Escape') return; if (this.names && !this.names.hidden) this.closeNames(); else this.clear(); }));
+    root.addEventListener('keydown', on(e => { if (e.key !== 'Escape') return this.walkBack(e); if (this.names && !this.names.hidden) this.closeNames(); else this.clear(); }));
+    root.addEventListener('focusin', e => this.openPanel(this.panel.contains(e.target) || e.target === this.search));
+    root.addEventListener('focusout', e => { if (!root.contains(e.relatedTarget)) this.openPanel(false); });
     this.plot.addEventListener('keydown', on(e => this.walk(e)));
     this.theme();
     this.turn();
     this.points = this.newMap(this.plot);
-    this.setTool('move'); this.recolour(); this.showMap(); this.showLegend();
+    this.setTool('move'); this.recolour(); this.showMap(); this.showLegend(); this.showStep();
     this.say(this.note());
     this.ready = this.openAll();
     this.media = matchMedia('(prefers-color-scheme: dark)');
@@ -269,7 +284,16 @@ class Explorer {
   block(i) { return `texts-${Math.floor(i / this.s.block)}`; }
   text(i) { return this.parts.get(this.block(i))?.[i % this.s.block] ?? null; }
 
-  say(text) { this.live.textContent = text ?? ''; }
+  say(text) { this.live.textContent = text ?? ''; this.live.title = text ?? ''; }
+
+  // --- results lie over the map, so that nothing moves; they are open while the search or one of them has the focus
+  openPanel(open) { this.found.classList.toggle('px-open', open); }
+
+  stepInResults(e, by) {
+    const links = [...this.panel.querySelectorAll('.px-link')], k = links.indexOf(e.target) + by;
+    e.preventDefault();
+    (links[k] ?? (k < 0 ? this.search : null))?.focus();
+  }
 
   note() {
     if (this.points.graphics) return '';
@@ -324,7 +348,7 @@ class Explorer {
     this.theme();
     for (const p of this.views()) this.dress(p);
     this.recolour(); this.showLegend();
-    if (this.state.picked >= 0) return this.showDistribution(this.state.picked);
+    if (this.state.picked >= 0) return this.showDistribution(this.person() >= 0 ? this.person() : this.state.picked);
   }
 
   column(name = this.state.colour) { return this.s.columns.find(c => c.name === name); }
@@ -445,7 +469,7 @@ class Explorer {
   }
 
   showLegend() {
-    const c = this.column(), p = this.palette(), css = ([r, g, b]) => `background:rgb(${r},${g},${b})`, parts = [];
+    const c = this.column(), p = this.palette(), css = ([r, g, b]) => `background:rgb(${r},${g},${b})`, parts = [], told = [];
     const chip = (pressed, press, ...inside) => make('button', { type: 'button', class: 'px-chip', 'aria-pressed': pressed, title: 'show or hide', onclick: this.guard(press) }, ...inside);
     for (const [kind, sign] of [['user', '● users'], ['item', '◆ items']]) parts.push(chip(this.kinds.has(kind), () => this.filterKind(kind), make('span', { text: sign })));
     const colour = (code, text) => chip(!this.only.size || this.only.has(code), () => this.filter(code), make('span', { class: 'px-swatch', style: css(p.table[code]) }), make('bdi', { text }));
@@ -454,14 +478,14 @@ class Explorer {
       if (p.codes.includes(p.m)) parts.push(colour(p.m, c.labels.length > p.m ? 'others or none' : 'no value'));
     } else {
       parts.push(make('span', { text: shown(p.low) }), make('span', { class: 'px-ramp', style: `background:linear-gradient(90deg,${p.stops.join(',')})` }), make('span', { text: shown(p.high) }));
-      if (c.scale === 'rank') parts.push(make('span', { class: 'px-note', text: `coloured by rank, middle ${shown(p.middle)}` }));
-      if (c.scale === 'log') parts.push(make('span', { class: 'px-note', text: 'log scale' }));
+      if (c.scale === 'rank') told.push(make('span', { text: `coloured by rank, middle ${shown(p.middle)}` }));
+      if (c.scale === 'log') told.push(make('span', { text: 'log scale' }));
       if (p.codes.includes(LEVELS)) parts.push(colour(LEVELS, 'no value'));
     }
-    if (c.help) parts.push(make('span', { class: 'px-help', text: c.help }));
-    if (this.both && this.arrowBox.checked && this.movers().length) parts.push(make('span', { class: 'px-help px-trailkey', text: `trails on the way to after: the ${this.movers().length} whose neighbours changed most` }));
+    if (c.help) told.push(make('span', { text: `${c.name}: ${c.help}` }));
+    if (this.both && this.arrowBox.checked && this.movers().length) told.push(make('span', { class: 'px-trailkey', text: `trails on the way to after: the ${this.movers().length} whose neighbours changed most` }));
     if (this.s.namer) parts.push(make('button', { type: 'button', class: 'px-chip px-namer', 'aria-haspopup': 'dialog', title: 'which names, and from which texts', onclick: this.guard(() => this.listNames()) }, make('span', { text: 'names by ' }), make('bdi', { text: this.s.namer })));
-    this.legend.replaceChildren(...parts);
+    this.legend.replaceChildren(...parts); this.key.replaceChildren(...told);
   }
 
   // --- names that a language model gave to regions, and the texts that it saw
@@ -565,31 +589,100 @@ class Explorer {
     this.search.value = ''; this.noResults();
     this.only.clear(); this.kinds = new Set(['user', 'item']);
     this.setSelected(null); this.showLegend();
-    if (this.state.picked >= 0) { this.pick(-1); this.hooks.onPick?.(-1); }
+    if (this.state.picked >= 0) this.pick(-1, true);
   }
 
   link(i, more = '') {
-    return make('button', { type: 'button', class: 'px-link', 'data-node': i, onclick: this.guard(() => this.pick(i, true, true)) }, make('span', { class: 'px-kind', text: isUser(this.s, i) ? '● ' : '◆ ' }),
+    return make('button', { type: 'button', class: 'px-link', 'data-node': i, onclick: this.guard(e => this.follow(i, e.currentTarget)) }, make('span', { class: 'px-kind', text: isUser(this.s, i) ? '● ' : '◆ ' }),
       make('bdi', { text: this.name(i) }), ...(more ? [make('span', { class: 'px-more', text: ' ' + more })] : []));
   }
 
   emptyCard() { this.card.replaceChildren(make('p', { class: 'px-note', text: 'Click a point, or search: its profile, history and neighbours appear here. Draw around points (lasso or box) to select them.' })); }
 
-  pick(i, own, fly = false) {
-    if (!(i >= 0 && i < this.s.n)) { this.state.picked = -1; this.near = null; this.drawMarks(); this.emptyCard(); this.dist.hidden = true; this.distNote.textContent = ''; return; }
-    this.state.picked = i; this.near = null;
+  follow(i, from) {  // a link: an item of somebody's lists is looked at for them
+    const results = this.panel.contains(from), done = this.pick(i, true, true, from.closest('.px-card, .px-distbox') ? this.person() : -1);
+    if (results && this.root.clientWidth < 700) this.plot.focus({ preventScroll: true });  // there the results lie over the whole map
+    return done;
+  }
+
+  person() { const { picked, whom } = this.state; return picked >= 0 && isUser(this.s, picked) ? picked : whom; }
+
+  pick(i, own, fly = false, whom = -1) {  // own: somebody did it here; whom: a user for whom an item is looked at
+    const node = i >= 0 && i < this.s.n ? i : -1, user = node >= this.s.n_users && whom < this.s.n_users ? whom : -1;
+    const before = this.trail[this.step], moved = before.node !== node || before.whom !== user;
+    if (moved) {
+      const over = own === 'walk' && before.walked;  // a walk is one step
+      this.leave();
+      this.step += !over; this.trail.length = this.step;
+      this.trail.push({ node, whom: user, walked: own === 'walk' });
+      if (own) this.hooks.onStep?.(node, user, this.step, over);
+    }
+    const done = this.show(node, fly, user);
+    if (own) this.hooks.onPick?.(node);
+    return done;
+  }
+
+  show(i, fly, whom) {  // without a step
+    const active = this.root.getRootNode().activeElement, inside = this.card.contains(active) || this.dist.contains(active);
+    this.showStep();
+    this.state.whom = whom; this.near = null;
+    if (this.state.picked !== i && this.card.scrollTop) this.card.scrollTop = 0;
+    this.state.picked = i;
+    if (i < 0) { this.drawMarks(); this.emptyCard(); this.dist.hidden = true; this.distNote.textContent = ''; return; }
     this.showCard(i);
-    if (own) this.hooks.onPick?.(i);
+    if (inside) this.card.querySelector('.px-backto, h3').focus();  // what was pressed is gone
     if (fly) this.bring(i);
     // the card is painted before the slower drawings begin; a later pick makes them needless
-    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { await this.open(i); this.drawMarks(); await this.showDistribution(i); } done(); }, true), 30)));
+    return new Promise(done => requestAnimationFrame(() => setTimeout(this.guard(async () => { if (this.state.picked === i) { await this.open(i); this.drawMarks(); await this.showDistribution(this.person() >= 0 ? this.person() : i); } done(); }, true), 30)));
   }
 
   bring(i) {  // a point that cannot be seen is brought to the middle
+    const panel = this.panel.getBoundingClientRect(), over = this.found.classList.contains('px-open') && this.panel.querySelector('.px-link');
     for (const p of this.views()) {
-      const { x, y } = p.places(), [sx, sy] = p.screen(x[i], y[i]);
-      if (!(sx > 20 && sy > 20 && sx < p.view.width - 20 && sy < p.view.height - 20)) p.fly(i, 1);
+      const { x, y } = p.places(), [sx, sy] = p.screen(x[i], y[i]), [left, top] = p.spot(i), hidden = over && left < panel.right + 12 && top < panel.bottom + 12;
+      if (hidden || !(sx > 20 && sy > 20 && sx < p.view.width - 20 && sy < p.view.height - 20)) p.fly(i, 1);
     }
+  }
+
+  // --- the way back: steps as in a browser, which takes them itself where the page has an address
+  start(i, whom) { this.trail = [{ node: i, whom }]; this.step = 0; return this.show(i, true, whom); }
+
+  go(by) {
+    if (!this.trail[this.step + by] || this.hooks.onGo?.(by)) return;
+    const done = this.stand(this.step + by);
+    this.hooks.onPick?.(this.state.picked);
+    return done;
+  }
+
+  stand(k) {  // at a step that was taken before: the card as it was left
+    this.leave();
+    this.step = k;
+    const { node, whom, folds, scrolled, focused } = this.trail[k], done = this.show(node, true, whom);
+    this.card.querySelectorAll('details').forEach((d, n) => { if (folds?.[n] !== undefined) d.open = folds[n]; });
+    this.card.scrollTop = scrolled ?? 0;
+    if (focused >= 0) this.stops()[focused]?.focus({ preventScroll: true });
+    return done;
+  }
+
+  leave() {
+    const at = this.trail[this.step], active = this.root.getRootNode().activeElement;
+    Object.assign(at, { folds: [...this.card.querySelectorAll('details')].map(d => d.open), scrolled: this.card.scrollTop, focused: this.stops().indexOf(active) });
+  }
+
+  stops() { return [...this.card.querySelectorAll('button, summary, select, [role=link]')]; }
+
+  walkBack(e) {
+    const by = e.altKey && !e.ctrlKey && !e.metaKey && e.target !== this.search ? { ArrowLeft: -1, ArrowRight: 1 }[e.key] : 0;
+    if (!by) return;
+    if (this.trail[this.step + by] || !this.hooks.onGo) e.preventDefault();  // a notebook is not left
+    return this.go(by);
+  }
+
+  showStep() {
+    const to = this.trail[this.step - 1], name = to && (to.node < 0 ? 'nobody picked' : this.name(to.node));
+    this.backButton.setAttribute('aria-disabled', String(!to));
+    this.backButton.title = to ? `back to ${name} (Alt and left arrow)` : 'nothing to go back to';
+    this.backButton.setAttribute('aria-label', to ? `back to ${name}` : 'back: nothing to go back to');
   }
 
   async open(i) {  // what a card of a large scene needs beside the first picture
@@ -609,7 +702,10 @@ class Explorer {
 
   showCard(i) {
     const s = this.s, user = isUser(s, i), parts = [], lists = this.lists();
-    parts.push(make('h3', {}, make('bdi', { text: this.name(i) })), make('div', { class: 'px-note', text: this.name(i).endsWith(this.id(i)) ? (user ? '● user' : '◆ item') : `${user ? '● user' : '◆ item'} ${this.id(i)}` }));
+    const whom = !user && this.state.whom >= 0 ? this.state.whom : -1, ranks = this.parts.get('people')?.places?.[i] ?? {};
+    if (whom >= 0) parts.push(this.backTo(whom));
+    parts.push(make('h3', { tabindex: -1 }, make('bdi', { text: this.name(i) })), make('div', { class: 'px-note', text: this.name(i).endsWith(this.id(i)) ? (user ? '● user' : '◆ item') : `${user ? '● user' : '◆ item'} ${this.id(i)}` }));
+    if (whom >= 0) parts.push(this.whomOf(whom, i));
     const text = this.text(i);
     parts.push(make('blockquote', { class: 'px-profile', dir: 'auto', text: text === null && this.parts.has(this.block(i)) ? '…' : text || 'no profile' }));
     const facts = s.columns.map(c => [c.name, c.labels ? c.labels[c.values[i]] : Number.isFinite(c.values[i]) ? shown(c.values[i]) : undefined, c.help]).filter(f => f[1] !== undefined);
@@ -617,7 +713,7 @@ class Explorer {
     const group = (title, nodes, most = 12) => { if (nodes.length) parts.push(make('details', { open: true }, make('summary', { text: `${title} (${nodes.length})` }), make('ul', {}, ...nodes.slice(0, most).map(([j, m]) => make('li', {}, this.link(j, m)))),
       ...(nodes.length > most ? [make('div', { class: 'px-note', text: `and ${nodes.length - most} more` })] : []))); };
     if (user && this.parts.get('people')) parts.splice(3, 0, this.personOf(i));
-    if (user) for (const [k, title] of [['train', 'History'], ['test', 'Held out'], ['added', 'Added interactions']]) group(title, [...rowOf(lists[k], i)].map(j => [j + s.n_users, '']));
+    if (user) for (const [k, title] of [['train', 'History'], ['test', 'Held out'], ['added', 'Added interactions']]) group(title, [...rowOf(lists[k], i)].map(j => [j + s.n_users, k === 'test' && ranks[j] ? this.ranksTold(ranks[j], true) : '']));
     if (this.vectors()) {
       const c = cosines(this.vectors(), s.n, i), near = (a, b) => nearest(c, a, b, 6, i).map(j => [j, c[j].toFixed(2)]);
       const menu = make('select', { class: 'px-space', 'aria-label': 'Space of the neighbours', onchange: this.guard(e => { this.state.space = e.target.value; this.near = null; this.showCard(i); this.drawMarks(); }) },
@@ -633,11 +729,44 @@ class Explorer {
     if (!html) return make('div', { class: 'px-note', text: `The claims and lists of this user are not in this page, which holds those of ${count(people.users)} of ${count(this.s.n_users)} users: Workbench(run) in a notebook shows everybody's.` });
     const box = make('div', { class: 'px-person' });
     box.innerHTML = html;
+    return this.linked(box);
+  }
+
+  backTo(u) {
+    return make('div', { class: 'px-backrow' }, make('button', { type: 'button', class: 'px-backto', onclick: this.guard(() => this.trail[this.step - 1]?.node === u ? this.go(-1) : this.pick(u, true, true)) }, make('span', { text: '← back to ' }), make('bdi', { text: this.name(u) })));
+  }
+
+  ranksTold(ranks, short = false) {  // places on the lists: before → after, then those of other recommenders
+    const { sides } = this.parts.get('people'), at = name => sides.includes(name) ? count(ranks[sides.indexOf(name)]) : null, two = [at('before'), at('after')];
+    if (short) return two.filter(Boolean).join(' → ');
+    return [...['before', 'after'].map((name, k) => two[k] && `${two[k]} ${name}`).filter(Boolean), ...sides.flatMap((name, k) => name === 'before' || name === 'after' ? [] : [`${count(ranks[k])} ${name}`])].join(', ');
+  }
+
+  whomOf(u, i) {  // an item as it stands with somebody: places on the lists, held out or not, why
+    const j = i - this.s.n_users, people = this.parts.get('people'), html = people?.rows[u], ranks = people?.places?.[u]?.[j], told = [];
+    const has = k => [...rowOf(this.lists()[k], u)].includes(j), known = has('train');
+    if (has('test')) told.push('★ held out: a later choice, to be found');
+    else if (!known) told.push('not held out');
+    if (known) told.push('in the training history, so on no list');
+    if (has('added')) told.push('an added interaction');
+    if (ranks) told.push(`place ${this.ranksTold(ranks)}`);
+    else if (html && !known) told.push('on none of the lists above place 10');
+    else if (people && !html && !known) told.push(`places are known here for ${count(people.users)} of ${count(this.s.n_users)} users`);
+    const near = this.parts.names('vectors-').filter(k => this.parts.get(k)).map(k => k.slice(8)).map(k => `${{ base: 'before', reshaped: 'after' }[k] ?? k} ${pairCosine(this.vectors(k), u, i).toFixed(2)}`);
+    const box = make('div', { class: 'px-whom' }, make('b', {}, make('span', { text: 'Looked at for ' }), make('bdi', { text: this.name(u) })), make('ul', {}, ...told.map(text => make('li', { text })), ...(near.length ? [make('li', { text: `cosine: ${near.join(', ')}` })] : [])));
+    const whole = make('template'), mine = e => Number(e.querySelector('.pm-item')?.dataset.item) === j;
+    whole.innerHTML = html ?? '';
+    const why = [...whole.content.querySelectorAll('.pm-why > ol > li')].filter(mine).flatMap(e => [...e.querySelectorAll(':scope > div')]), fell = [...whole.content.querySelectorAll('.pm-fallen > p')].filter(mine);
+    box.append(...fell, ...(why.length ? [make('b', { text: `Why it is on the list${people.sides.includes('after') ? ' after reshaping' : ''}` }), ...why] : []));
+    return this.linked(box);
+  }
+
+  linked(box) {  // items in HTML of views.person lead to their cards
     for (const e of box.querySelectorAll('.pm-item')) {
-      const go = this.guard(() => this.pick(this.s.n_users + Number(e.dataset.item), true, true));
+      const go = this.guard(() => this.pick(this.s.n_users + Number(e.dataset.item), true, true, this.person()));
       e.setAttribute('role', 'link'); e.tabIndex = 0;
       e.addEventListener('click', go);
-      e.addEventListener('keydown', k => { if (k.key === 'Enter') go(); });
+      e.addEventListener('keydown', k => { if (k.key === 'Enter') { k.preventDefault(); go(); } });  // the focus goes on to a button, which Enter would press
     }
     return box;
   }
@@ -719,7 +848,7 @@ class Explorer {
     const zoom = { '+': 1.5, '=': 1.5, '-': 1 / 1.5 }[e.key], { view } = this.points;
     if (zoom) { e.preventDefault(); this.points.zoomAt(view.width / 2, view.height / 2, zoom); return; }
     if (e.key === '0') { this.points.fit(); return; }
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
+    const way = !e.altKey && { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
     if (!way) return;
     e.preventDefault();
     const { x, y } = this.points.places(), here = j => x[j] === x[j] && this.rgba[4 * j + 3] > 0, p = this.state.picked;
@@ -729,7 +858,7 @@ class Explorer {
       const dx = x[j] - a, dy = y[j] - b, d = dx * dx + dy * dy;
       if (d < least && j !== p && here(j) && (!begun || dx * way[0] + dy * way[1] > .7 * Math.sqrt(d))) { least = d; best = j; }
     }
-    if (best >= 0) this.pick(best, true, true);
+    if (best >= 0) this.pick(best, 'walk', true);
   }
 
   // --- one user's distributions: the items whose probability changed most
@@ -756,13 +885,14 @@ class Explorer {
     const all = most.flatMap(j => Object.values(made).map(p => p[j])), low = Math.log(Math.min(...all)), span = Math.log(Math.max(...all)) - low || 1, place = p => 2 + 96 * (Math.log(p) - low) / span;
     const has = (k, j) => [...rowOf(lists[k], i)].includes(j), marks = [['train', 'history', '▪'], ['test', 'held out', '★'], ['added', 'added', '+']];
     const words = { profiles: 'profile', base: 'before', reshaped: 'after' }, percent = p => `${(100 * p).toPrecision(2)} %`, told = j => Object.entries(made).map(([k, p]) => `${words[k]} ${percent(p[j])}`).join(', ');
-    const line = j => make('li', { title: told(j) }, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
+    const line = j => make('li', { title: told(j), 'aria-current': j + s.n_users === this.state.picked && 'true' }, make('span', { class: 'px-title' }, this.link(j + s.n_users, marks.filter(([k]) => has(k, j)).map(m => m[2]).join(' '))),
       make('span', { class: 'px-beam', role: 'img', 'aria-label': told(j) },
         make('span', { class: `px-rod ${b[j] > a[j] ? 'px-up' : 'px-down'}`, style: `left:${Math.min(place(a[j]), place(b[j]))}%;width:${Math.abs(place(a[j]) - place(b[j]))}%` }),
         ...[['profiles', 'px-p'], ['base', 'px-q'], ['reshaped', 'px-r']].filter(([k]) => made[k]).map(([k, look]) => make('span', { class: `px-bell ${look}`, style: `left:${place(made[k][j])}%` }))), make('small', { text: a === b ? percent(b[j]) : `${percent(a[j])} → ${percent(b[j])}` }));
     const key = [['profiles', 'px-p', 'profile'], ['base', 'px-q', 'before'], ['reshaped', 'px-r', 'after']].filter(([k]) => made[k]).map(([, look, word]) => make('span', { class: 'px-key' }, make('span', { class: `px-bell ${look}` }), make('span', { text: word })));
     const title = a === b ? 'The 20 items with the highest probability' : 'The 20 items whose probability changed most, risen first';
-    return [make('h3', { text: title }), make('div', { class: 'px-note px-keys' }, ...key, make('span', { text: `log scale, ${(100 * Math.exp(low)).toPrecision(2)} % to ${(100 * Math.exp(low + span)).toPrecision(2)} %; ${marks.map(m => `${m[2]} ${m[1]}`).join(', ')}` })), make('ul', { class: 'px-bells' }, ...most.map(line))];
+    const of = i === this.state.picked ? [] : [make('span', { class: 'px-more', text: ' of ' }), make('bdi', { class: 'px-more', text: this.name(i) })];  // an item is looked at for somebody
+    return [make('h3', {}, make('span', { text: title }), ...of), make('div', { class: 'px-note px-keys' }, ...key, make('span', { text: `log scale, ${(100 * Math.exp(low)).toPrecision(2)} % to ${(100 * Math.exp(low + span)).toPrecision(2)} %; ${marks.map(m => `${m[2]} ${m[1]}`).join(', ')}` })), make('ul', { class: 'px-bells' }, ...most.map(line))];
   }
 
   destroy() {
@@ -796,7 +926,7 @@ function render({ model, el }) {
     if (colour && explorer.column(colour)) explorer.setColour(colour, true);
     if (model.get('map')) explorer.setMap(model.get('map'), true);
     explorer.setBlend(model.get('blend'), true);
-    explorer.pick(model.get('picked'), false);
+    explorer.start(model.get('picked'), -1);
     el.dataset.ready = 'yes';
   };
   const onMessage = (m, buffers) => {
@@ -813,22 +943,72 @@ function render({ model, el }) {
 }
 
 // ---------- in a file (save_html): <div class="px-mount" data-scene="1">, and its parts in <script data-scene="1" data-part="...">
-function addressed() {  // what is looked at stands in the address, so that a link leads there: hooks, and what to do at first
-  const at = new URLSearchParams(location.hash.slice(1));
-  let waiting = 0;
-  const write = () => { try { history.replaceState(null, '', `#${at}`); } catch { /* a page in a frame may not */ } };
-  const note = (k, v) => { if (v === '' || v === null) at.delete(k); else at.set(k, v); clearTimeout(waiting); waiting = setTimeout(write, 300); };
+function addressed() {  // what is looked at stands in the address, so that a link leads there, and each step in the browser's history: hooks, and what to do at first
+  let at = new URLSearchParams(location.hash.slice(1)), waiting = 0, explorer = null;
+  const put = (f, step) => { clearTimeout(waiting); try { history[f]({ step }, '', `#${at}`); } catch { /* a page in a frame may not */ } };
+  const set = (k, v) => { if (v === '' || v === null) at.delete(k); else at.set(k, v); };
+  const note = (k, v) => { set(k, v); clearTimeout(waiting); waiting = setTimeout(() => put('replaceState', explorer?.step ?? 0), 300); };
+  const whole = k => /^\d{1,9}$/.test(at.get(k) ?? '') ? Number(at.get(k)) : -1;
+  const asked = ({ s }) => { const node = whole('node') < s.n ? whole('node') : -1, whom = whole('for'); return { node, whom: node >= s.n_users && whom < s.n_users ? whom : -1 }; };
   const begin = async e => {
-    const whole = k => /^\d{1,9}$/.test(at.get(k) ?? '') ? Number(at.get(k)) : -1, blend = Number.parseFloat(at.get('blend'));
+    const blend = Number.parseFloat(at.get('blend'));
+    explorer = e;
     if (e.column(at.get('colour'))) e.setColour(at.get('colour'), true);
     if ([...e.map.options].some(o => o.value === at.get('map'))) e.setMap(at.get('map'), true);
     if (blend >= 0 && blend <= 1) e.setBlend(blend, true);
-    if (whole('node') >= 0 && whole('node') < e.s.n) e.pick(whole('node'), false, true);
+    const { node, whom } = asked(e);
+    if (node >= 0) e.start(node, whom);
+    try { history.replaceState({ step: 0 }, ''); } catch { /* a page in a frame may not */ }
+    addEventListener('popstate', e.guard(() => {  // only where somebody was; colour and movement stay as they are now
+      if (/^#[^=]+$/.test(location.hash)) return;  // a heading of the page
+      const was = at;
+      at = new URLSearchParams(location.hash.slice(1));
+      const { node, whom } = asked(e), k = history.state?.step, to = e.trail[k];
+      at = was; set('node', node < 0 ? null : node); set('for', whom < 0 ? null : whom);
+      const known = to?.node === node && to.whom === whom;
+      put('replaceState', known ? k : 0);
+      return known ? e.stand(k) : e.start(node, whom);
+    }));
   };
-  return [{ onPick: i => note('node', i < 0 ? null : i), onState: (k, v) => note(k, typeof v === 'number' ? Math.round(v * 1000) / 1000 : v) }, begin];
+  const onStep = (node, whom, step, over) => { set('node', node < 0 ? null : node); set('for', whom < 0 ? null : whom); put(over ? 'replaceState' : 'pushState', step); };
+  const onGo = by => history.state?.step === explorer.step && (history.go(by), true);
+  return [{ onStep, onGo, onState: (k, v) => note(k, typeof v === 'number' ? Math.round(v * 1000) / 1000 : v) }, begin];
+}
+
+// ---------- figures beside a map: a point that stands for somebody leads to them
+function nodeOf(e, point) {  // customdata of a plotly point: a node number where the trace says so, or ['user' or 'item', row or id]; -1 for none
+  const { s } = e, given = point.customdata, whole = (v, n) => Number.isInteger(v) && v >= 0 && v < n;
+  if (point.data?.meta === 'nodes') return whole(given, s.n) ? given : -1;
+  if (!Array.isArray(given) || given.length !== 2 || !['user', 'item'].includes(given[0])) return -1;
+  const [start, n] = given[0] === 'user' ? [0, s.n_users] : [s.n_users, s.n_items];
+  if (typeof given[1] !== 'string') return whole(given[1], n) ? start + given[1] : -1;
+  const ids = e.parts.get('names')?.ids.slice(start, start + n) ?? [];
+  return ids.includes(given[1]) ? start + ids.indexOf(given[1]) : -1;
+}
+
+function linkFigures(explorers) {
+  for (const figure of document.querySelectorAll('.js-plotly-plot')) {
+    const leads = t => t.meta === 'nodes' || ['user', 'item'].includes(t.customdata?.[0]?.[0]);
+    const e = explorers.findLast(x => x.el.compareDocumentPosition(figure) & Node.DOCUMENT_POSITION_FOLLOWING) ?? explorers[0];
+    if (!e || !figure.on || !figure.data?.some(leads)) continue;
+    const reach = point => point ? nodeOf(e, point) : -1, finger = look => { for (const layer of figure.querySelectorAll('.drag.nsewdrag')) layer.style.cursor = look; };
+    figure.on('plotly_hover', event => finger(reach(event.points[0]) >= 0 ? 'pointer' : ''));
+    figure.on('plotly_unhover', () => finger(''));
+    figure.on('plotly_click', e.guard(event => {
+      const i = reach(event.points[0]);
+      if (i < 0) return;
+      const done = e.pick(i, true, true);
+      const beside = e.card.getBoundingClientRect().top < e.plot.getBoundingClientRect().bottom;
+      (beside ? e.plot : e.card).scrollIntoView({ block: 'center' });
+      e.card.querySelector('h3').focus({ preventScroll: true });
+      return done;
+    }));
+    figure.parentElement.after(make('p', { class: 'px-lead', text: `Click a dot: who it is opens on the map.${e.hooks.onGo ? ' The way back of the browser leads here again.' : ''}` }));
+  }
 }
 
 async function mountAll() {
+  const explorers = [];
   for (const [k, el] of document.querySelectorAll('.px-mount').entries()) {
     try {
       const packed = {};
@@ -836,9 +1016,11 @@ async function mountAll() {
       const [hooks, begin] = k ? [{}, () => {}] : addressed();  // the first map of a page has the address
       el.explorer = await explore(el, packed, hooks);
       await begin(el.explorer);
+      explorers.push(el.explorer);
       el.dataset.ready = 'yes';
     } catch (e) { el.replaceChildren(make('div', { class: 'px-alert', role: 'alert', text: `The map cannot be shown: ${e?.message ?? e}` })); }
   }
+  linkFigures(explorers);
 }
 
 export { Explorer, explore, mountAll };

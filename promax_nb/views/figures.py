@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.storage import close_names
-from .look import BASE, CATEGORY, GREY, OTHER, OURS, SYMBOL, WORD, dot_look, themed
+from .look import BASE, CATEGORY, GREY, NODES, OTHER, OURS, SYMBOL, WORD, dot_look, themed
 from .nodes import WHO, check_projection, colour_values, node_table
 from .scene import is_whole
 from .texts import harmless, label, missing, wrapped
@@ -158,6 +158,7 @@ def add_dots(
                 hoverinfo='text',
                 hovertext=hover[rows],
                 customdata=rows,
+                meta=NODES,
             )
             if part.values is not None:
                 trace.update(marker_color=part.values[layer::layers])

@@ -12,7 +12,8 @@ import pandas as pd
 from ..models.exposure import list_lengths, shared_to_depth
 from ..models.inference import claimed, contrast_groups, decided, mean_of_runs
 from .charts import basis, interval_text
-from .look import BASE, GREY, OURS, PROFILE, WORD, dot_look, interval_bars, themed, ticks_of_counts
+from .look import BASE, GREY, NODES, OURS, PROFILE, WORD
+from .look import dot_look, interval_bars, themed, ticks_of_counts
 from .nodes import WHO, colour_values, node_table
 from .ranks import retrieval_table
 from .texts import harmless, label
@@ -136,6 +137,8 @@ def _add_users(fig, scene, before, after):
         name='a user',
         hovertext=hover,
         hoverinfo='text',
+        customdata=before.index.tolist(),
+        meta=NODES,
         marker=dict(color=BASE, size=size, opacity=opacity * 0.7, symbol='circle'),
     )
     fig.add_trace(dots, row=2, col=1)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASE', 'OURS', 'PROFILE', 'HELD_OUT', 'ADDED', 'REST', 'CATEGORY', 'GREY', 'FAINT', 'OTHER', 'SYMBOL', 'WORD',
-           'SERIES', 'MARKS', 'themed', 'dot_look', 'see_through', 'interval_bars', 'ticks_of_counts']
+           'NODES', 'SERIES', 'MARKS', 'themed', 'dot_look', 'see_through', 'interval_bars', 'ticks_of_counts']
 
 # %% ../../nbs/views/10_look.ipynb #40543120
 import numpy as np
@@ -19,6 +19,7 @@ CATEGORY = (BASE, OURS, *REST, '#F0E442')  # of the most frequent categories; th
 GREY, FAINT, OTHER = '#7c7c7c', 'rgba(128,128,128,.25)', '#9a9a9a'
 SYMBOL = {'user': 'circle', 'item': 'diamond'}
 WORD = {'base': 'before (base)', 'reshaped': 'after (reshaped)', 'profiles': 'profiles'}
+NODES = 'nodes'  # meta of a trace whose customdata are node numbers, users first: an explorer on the page opens them
 
 # %% ../../nbs/views/10_look.ipynb #050f73b2
 SERIES = {  # column of `distributions` -> name, colour, dash, symbol

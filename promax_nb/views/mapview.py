@@ -165,7 +165,7 @@ class MapExplorer(Explorer):
         self.nodes = np.zeros(0, np.int64)
         self._start, self._people = {'colour': colour or '', 'svg': svg}, people
         self._place = VBox([])
-        self.children = [self.alert, self._place, self.status]
+        self.children = [self._place, self.alert, self.status]  # what is said does not move the map
         if projection is not None:
             self._show(projection)
         else:

@@ -85,7 +85,8 @@ class Workbench(Explorer):
         middle = VBox([self.tabs], layout=reading)
         right = VBox([self.map], layout=Layout(flex='4 1 480px'))
         columns = HBox([found, middle, right], layout=Layout(flex_flow='row wrap'))
-        return VBox([browser.finder.out, browser.alert, browser.status, columns])
+        told = HBox([browser.status, browser.alert], layout=Layout(min_height='44px'))  # so that nothing below moves
+        return VBox([browser.finder.out, told, columns])
 
     @property
     def tab(self) -> str:

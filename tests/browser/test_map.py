@@ -685,3 +685,58 @@ def test_lab_the_workbench_follows(book):
     desk.get_by_role('tab', name='person').click()
     screenshot(desk, 'workbench')
     assert_clean(book)
+
+
+def test_lab_the_way_back_stays_in_the_notebook(book, lab_map):
+    """An item of somebody's list is looked at for them; Alt and the left arrow lead back, and never out of the page."""
+    m, address = lab_map, book.page.url
+    book.run("explorer.picked = ('user', 7)")
+    m.card.locator('.px-person').wait_for()
+    item = m.card.locator('.pm-list .pm-item').nth(11)
+    node = 60 + int(item.get_attribute('data-item'))
+    item.press('Enter')
+    m.card.locator('.px-whom', has_text=book.value("scene.name('user', 7)")).wait_for()
+    assert book.until('explorer.picked', lambda p: p == ['item', node - 60])
+    m.page.keyboard.press('Alt+ArrowLeft')
+    assert book.until('explorer.picked', lambda p: p == ['user', 7])
+    m.page.keyboard.press('Alt+ArrowRight')
+    m.card.locator('.px-whom').wait_for()
+    m.root.locator('.px-back').click()
+    assert book.until('explorer.picked', lambda p: p == ['user', 7])
+    for _ in range(m.ask('e.step') + 2):
+        m.page.keyboard.press('Alt+ArrowLeft')
+    assert book.page.url == address
+    assert_clean(book)
+
+
+def test_lab_nothing_moves_the_desk(book):
+    """What the list says lies in a place of its own; the map of the desk leads back to who was picked before."""
+    desk = book.page.locator('.t-desk')
+    book.page.set_viewport_size({'width': 1720, 'height': 1000})
+    desk.scroll_into_view_if_needed()
+    m, search = Map(book, '.t-desk'), desk.get_by_role('textbox', name='Search')
+    at = '() => { const a = document.querySelector(".t-desk"), b = a.querySelector(".px-plot").getBoundingClientRect();'
+    at += ' return [b.top - a.getBoundingClientRect().top, b.width, b.height]; }'
+    book.run("desk.picked = ('user', 3)")
+    boxes = [m.page.evaluate(at)]
+    for text in ('u0', 'mountain huts', 'zzz', ''):
+        search.fill(text)
+        search.press('Enter')
+        m.page.wait_for_timeout(700)
+        boxes.append(m.page.evaluate(at))
+    book.run("desk.browser.notice.fail(ValueError('planted'))")
+    desk.get_by_role('alert').filter(has_text='planted').first.wait_for()
+    boxes.append(m.page.evaluate(at))
+    m.root.locator('.px-search').fill('is:nonsense')
+    m.page.wait_for_timeout(200)
+    boxes.append(m.page.evaluate(at))
+    m.root.locator('.px-search').press('Escape')
+    book.run("desk.picked = ('user', 4)\ndesk.picked = ('item', 2)")
+    assert book.until('desk.map.canvas.picked', lambda p: p == 62)
+    m.page.wait_for_function('e => e.explorer.state.picked === 62', arg=m.root.element_handle())
+    boxes.append(m.page.evaluate(at))
+    m.root.locator('.px-back').click()
+    assert book.until('desk.picked', lambda p: p == ['user', 4])
+    assert book.value('desk.state')['picked'] == ['user', 'u004']
+    assert [box for box in boxes if box != boxes[0]] == []
+    assert_clean(book)
