@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUIET', 'DECIDED', 'ONE_THREAD_CELLS', 'NOTICED', 'loaded_openmp', 'crowd', 'wait_quietly', 'ask_for_large_pages',
-           'threads_for', 'waited_seconds', 'Contention', 'contention_words']
+           'one_thread', 'threads_for', 'waited_seconds', 'Contention', 'contention_words']
 
 # %% ../../nbs/data/00_threads.ipynb #8ee7d1db
 import ctypes
@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 # %% ../../nbs/data/00_threads.ipynb #68bbf453
@@ -72,23 +72,25 @@ ONE_THREAD_CELLS = 2**24  # users x items up to which one thread trains sooner t
 
 
 @contextmanager
-def threads_for(
-    cells: int,  # users x items
-    environment=None,  # dict: where the wishes of the user stand; None: the environment of this process
-):  # gives the number of threads
-    """Compute with one thread for a while where several would wait for each other, unless the user decided."""
+def one_thread():
+    """Let torch compute with one thread for a while, here and in threads that begin meanwhile."""
     import torch
 
     before = torch.get_num_threads()
-    decided = 'OMP_NUM_THREADS' in (os.environ if environment is None else environment)
-    if decided or cells > ONE_THREAD_CELLS:
-        yield before
-        return
     torch.set_num_threads(1)
     try:
-        yield 1
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_for(
+    cells: int,  # users x items
+    environment=None,  # dict: where the wishes of the user stand; None: the environment of this process
+):  # context
+    """Compute with one thread for a while where several would wait for each other, unless the user decided."""
+    decided = 'OMP_NUM_THREADS' in (os.environ if environment is None else environment)
+    return nullcontext() if decided or cells > ONE_THREAD_CELLS else one_thread()
 
 # %% ../../nbs/data/00_threads.ipynb #d80faec4
 NOTICED = 0.15  # share of the time waiting for a core that is worth a word

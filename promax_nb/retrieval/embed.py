@@ -8,6 +8,7 @@ __all__ = ['VECTORS', 'BATCHES', 'ROWS_A_BLOCK', 'check_texts', 'open_vectors', 
 
 # %% ../../nbs/retrieval/03_embed.ipynb #62f74de2
 import hashlib
+import os
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def keep_vectors(
         store.put('promax_vectors', values, replace=True)
 
 # %% ../../nbs/retrieval/03_embed.ipynb #73ef61b0
-BATCHES = 8  # batches that are kept at once
+BATCHES = 8  # batches that are kept at once, at least
 
 
 def _encode_missing(
@@ -147,8 +148,9 @@ def _blocks_here(
     keys = sorted(texts, key=lambda key: -counts[key][0] if counts[key] else 0)  # unknown: they stay as they came
     on_gpu = getattr(getattr(model, 'device', None), 'type', 'cpu') == 'cuda'
     batch_size = batch_size or getattr(model, 'batch_size', None) or (128 if on_gpu else 16)
-    for start in range(0, len(keys), batch_size * BATCHES):
-        part = keys[start : start + batch_size * BATCHES]
+    step = batch_size * max(BATCHES, 4 * (os.cpu_count() or 1))  # some for every core
+    for start in range(0, len(keys), step):
+        part = keys[start : start + step]
         batch = [texts[key] for key in part]
         told = [counts[key] and counts[key][1] for key in part]
         unread = unread_tokens(encoder, batch) if None in told else told

@@ -7,17 +7,22 @@ __all__ = ['Encoder', 'find_encoder', 'local_revision', 'model_elsewhere', 'load
            'token_counts', 'unread_tokens', 'read_texts', 'arithmetic']
 
 # %% ../../nbs/retrieval/02_encoders.ipynb #fc4e02aa
+import copy
 import hashlib
 import re
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data.storage import Patched, identity
+from ..data.threads import one_thread
 from ..profiles.local import computes_bf16
 from ..profiles.questions import takes
 from .wordvectors import StaticEncoder
@@ -281,8 +286,7 @@ def read_texts(
         options['prompt'] = prompt  # some models leave the prompt out when they pool
     elif prompt:
         given = [prompt + text for text in texts]
-    with _reading(model, encoder.max_length), arithmetic(encoder):
-        vectors = np.asarray(model.encode(given, **options), np.float32)
+    vectors = _side_by_side(encoder, given, batch_size, options)
     if vectors.ndim != 2 or len(vectors) != len(texts):
         raise ValueError(
             f'the model returned an array of shape {vectors.shape} for {len(texts)} texts: '
@@ -295,6 +299,44 @@ def read_texts(
             f'the first begins {texts[broken[0]][:60]!r}: use float32 weights or another model.'
         )
     return vectors
+
+
+def _side_by_side(encoder, texts: list, batch_size: int, options: dict) -> np.ndarray:
+    """Vectors, every batch by a thread of its own where the model is ours and computes on a processor."""
+    models = _readers(encoder, -(-len(texts) // batch_size))
+
+    def read(place: int) -> list:
+        model = models[place]
+        with _reading(model, encoder.max_length), arithmetic(encoder):
+            starts = range(place * batch_size, len(texts), len(models) * batch_size)
+            return [model.encode(texts[start : start + batch_size], **options) for start in starts]
+
+    if len(models) == 1:
+        with _reading(models[0], encoder.max_length), arithmetic(encoder):
+            return np.asarray(models[0].encode(texts, **options), np.float32)
+    with one_thread(), ThreadPoolExecutor(len(models)) as pool:
+        parts = list(pool.map(read, range(len(models))))
+    batches = [part for turn in zip_longest(*parts) for part in turn if part is not None]
+    return np.concatenate(batches).astype(np.float32)
+
+
+_COPIES = weakref.WeakKeyDictionary()  # model -> copies with the same weights and their own tokenizers
+
+
+def _readers(encoder, batches: int) -> list:
+    """The model, and copies of it that share its weights: a tokenizer serves one thread at a time."""
+    import torch
+
+    model = load_encoder(encoder)
+    wanted = min(torch.get_num_threads(), batches)
+    ours = isinstance(encoder.where, (str, Path)) and _is_module(model) and model.device.type == 'cpu'
+    if wanted < 2 or not ours:
+        return [model]
+    copies = _COPIES.setdefault(model, [])
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    while len(copies) < wanted - 1:
+        copies.append(copy.deepcopy(model, dict(shared)))
+    return [model, *copies[: wanted - 1]]
 
 
 def arithmetic(
