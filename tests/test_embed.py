@@ -209,6 +209,27 @@ def test_built_in_model(tmp_path, monkeypatch):
     np.testing.assert_array_equal(encode(texts[::-1], cache=tmp_path), v[::-1])
 
 
+def test_every_core_reads_batches_of_its_own():
+    """Copies share the weights, and what they read is what one thread reads batch by batch, at any number of texts."""
+    reader = find_encoder(max_length=24)
+    texts = [f'{word} of the {k}th kind' for k in range(9) for word in ('bread', 'sea')]
+    before = torch.get_num_threads()
+    try:
+        for n in (3, 7, len(texts)):
+            torch.set_num_threads(1)
+            want = [encoders.read_texts(reader, texts[k : min(k + 4, n)], 4) for k in range(0, n, 4)]
+            torch.set_num_threads(3)
+            np.testing.assert_allclose(encoders.read_texts(reader, texts[:n], 4), np.concatenate(want), atol=1e-6)
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    model = encoders.load_encoder(reader)
+    others = encoders._COPIES[model]
+    assert len(others) == 2 and model.max_seq_length == others[0].max_seq_length != 24
+    for ours, theirs in zip(model.parameters(), others[1].parameters(), strict=True):
+        assert ours is theirs
+
+
 def test_folder_is_known_by_content(tmp_path):
     for name in 'ab':
         (tmp_path / name).mkdir()

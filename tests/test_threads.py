@@ -88,3 +88,29 @@ def test_torch_asks_for_large_pages_unless_told_otherwise(asked):
     code = "import os, sys, promax_nb; print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
     told = subprocess.run([sys.executable, '-c', code], env=known, capture_output=True, text=True, check=True).stdout
     assert told.split() == [asked or '1', 'False']
+
+
+def test_a_small_training_takes_one_thread(monkeypatch):
+    """Several would wait for each other; who said how many gets as many, and afterwards all is as it was."""
+    import torch
+
+    from promax_nb.data.bookshop import toy_data
+    from promax_nb.models import train
+    from promax_nb.models.bases import MF
+    from promax_nb.models.objectives import BPR
+
+    seen, validate = [], train._validate
+    monkeypatch.setattr(train, '_validate', lambda *a: seen.append(torch.get_num_threads()) or validate(*a))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for said in (None, '2'):
+            monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+            if said:
+                monkeypatch.setenv('OMP_NUM_THREADS', said)
+            data = toy_data(80, 50)
+            train.fit(MF(data, dim=4), BPR(), data, epochs=1, eval_every=1, progress=False)
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]

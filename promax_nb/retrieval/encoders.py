@@ -325,13 +325,13 @@ _COPIES = weakref.WeakKeyDictionary()  # model -> copies with the same weights a
 
 def _readers(encoder, batches: int) -> list:
     """The model, and copies of it that share its weights: a tokenizer serves one thread at a time."""
+    model = load_encoder(encoder)
+    ours = isinstance(encoder.where, (str, Path)) and _is_module(model) and model.device.type == 'cpu'
+    if not ours:
+        return [model]
     import torch
 
-    model = load_encoder(encoder)
-    wanted = min(torch.get_num_threads(), batches)
-    ours = isinstance(encoder.where, (str, Path)) and _is_module(model) and model.device.type == 'cpu'
-    if wanted < 2 or not ours:
-        return [model]
+    wanted = max(min(torch.get_num_threads(), batches), 1)
     copies = _COPIES.setdefault(model, [])
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     while len(copies) < wanted - 1:
