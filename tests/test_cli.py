@@ -508,7 +508,7 @@ def test_flags_and_tables_of_a_file_meet(nothing_runs, monkeypatch, tmp_path, ca
     argv = ['run', '--config', str(file), '--out', 'R', '--llm-option', 'top_p=.9', '--llm-option', 'stop=END']
     assert 'understood' in one_sentence([*argv, '--max-tokens', 'none', '--temperature', '0.3'], capsys)
     config = given['config']
-    assert config.llm_options == {'top_p': '.9', 'seed': 1, 'stop': 'END'} and config.seeds == (3,)
+    assert config.llm_options == {'top_p': 0.9, 'seed': 1, 'stop': 'END'} and config.seeds == (3,)
     assert config.epochs == 5 and config.max_tokens is None and config.temperature == 0.3
 
 

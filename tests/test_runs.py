@@ -54,7 +54,8 @@ def test_what_is_served_knows_the_space_of_its_profiles(odd_run):
     served = load_recommender(folder / 'recommender')
     assert served.encoder['id'].startswith('folder:') and served.encoder['width'] == 384
     for whitening, texts, vectors in zip(served.place, served.profiles, served.vectors, strict=True):
-        np.testing.assert_allclose(whitening(encode(texts[:5], empty='zero')), vectors[:5], atol=1e-4)
+        read = encode(texts, empty='zero')  # all of them: in bfloat16 the other texts of a batch round a text's vector
+        np.testing.assert_allclose(whitening(read), vectors, atol=1e-4)
     assert served.settings['tau'] == 0.2 and served.settings['events'] == 'train' and served.added.nnz
 
 

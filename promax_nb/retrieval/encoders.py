@@ -302,8 +302,11 @@ def read_texts(
 
 
 def _side_by_side(encoder, texts: list, batch_size: int, options: dict) -> np.ndarray:
-    """Vectors, every batch by a thread of its own where the model is ours and computes on a processor."""
+    """Vectors; where the model is ours and computes on a processor, batches are the same for any number of threads."""
     models = _readers(encoder, -(-len(texts) // batch_size))
+    if not models:
+        with _reading(load_encoder(encoder), encoder.max_length), arithmetic(encoder):
+            return np.asarray(load_encoder(encoder).encode(texts, **options), np.float32)
 
     def read(place: int) -> list:
         model = models[place]
@@ -312,10 +315,10 @@ def _side_by_side(encoder, texts: list, batch_size: int, options: dict) -> np.nd
             return [model.encode(texts[start : start + batch_size], **options) for start in starts]
 
     if len(models) == 1:
-        with _reading(models[0], encoder.max_length), arithmetic(encoder):
-            return np.asarray(models[0].encode(texts, **options), np.float32)
-    with one_thread(), ThreadPoolExecutor(len(models)) as pool:
-        parts = list(pool.map(read, range(len(models))))
+        parts = [read(0)]
+    else:
+        with one_thread(), ThreadPoolExecutor(len(models)) as pool:
+            parts = list(pool.map(read, range(len(models))))
     batches = [part for turn in zip_longest(*parts) for part in turn if part is not None]
     return np.concatenate(batches).astype(np.float32)
 
@@ -324,11 +327,11 @@ _COPIES = weakref.WeakKeyDictionary()  # model -> copies with the same weights a
 
 
 def _readers(encoder, batches: int) -> list:
-    """The model, and copies of it that share its weights: a tokenizer serves one thread at a time."""
+    """The model, and copies of it that share its weights (a tokenizer serves one thread at a time); none of others'."""
     model = load_encoder(encoder)
     ours = isinstance(encoder.where, (str, Path)) and _is_module(model) and model.device.type == 'cpu'
     if not ours:
-        return [model]
+        return []
     import torch
 
     wanted = max(min(torch.get_num_threads(), batches), 1)
