@@ -64,9 +64,11 @@ def history_html(
         rows.append([event.title if kind == 'user' else event.name, rating, date, what])
     table = pd.DataFrame(rows, columns=['title' if kind == 'user' else 'user', 'rating', 'date', 'what'])
     table = table.loc[:, (table != '').any()]
-    if 'date' in table:
-        table['date'] = [tag('span', date, style='white-space:nowrap') for date in table['date']]
-    shown, folded = (table[part].to_numpy().tolist() for part in (slice(first), slice(first, None)))
+    rows = []  # a table of pandas would make plain texts of the dates' tags
+    for row in table.to_numpy().tolist():
+        cells = zip(table.columns, row, strict=True)
+        rows.append([tag('span', cell, style='white-space:nowrap') if name == 'date' else cell for name, cell in cells])
+    shown, folded = rows[:first], rows[first:]
     pieces = [grid(shown, table.columns, f'Training history ({len(history):,})')]
     if folded:
         rest = f'and {len(history) - most:,} more' if len(history) > most else None
