@@ -85,14 +85,12 @@ def places_of(
 ) -> dict:  # row of an item -> its places on all lists, in the order of `scores`
     """Where each item stands that is on a list or held out."""
     truth, _ = _held_out(scene)
-    asked = set(truth[[user]].indices.tolist())
-    for slots in lists.values():
-        asked.update(slot.item for slot in slots)
+    listed = {slot.item: slot.ranks for slots in lists.values() for slot in slots}
     places = {}
-    for item in sorted(asked):
+    for item in sorted(listed.keys() | set(truth[[user]].indices.tolist())):
         competes = [np.isfinite(row[item]) for row in scores.values()]
         if all(competes):
-            ranks = _ranks(scores, item)
+            ranks = listed.get(item) or _ranks(scores, item)
             places[item] = list(ranks.values())
     return places
 
