@@ -3,6 +3,7 @@
     python benchmarks/fair.py WORK [--parts A B ...] [--data NAME] [--only NAME ...] [--jobs N] [--cards N]
     python benchmarks/fair.py WORK --prepare            # vectors and added interactions of every set, kept in WORK
     python benchmarks/fair.py WORK --collect FILE       # the table, from what is there
+    python benchmarks/fair.py WORK --known FILE ...     # trials of another folder, known from its table, count as made
 
 WORK holds a folder a cell (data set, split, base, width) with a JSON and the metrics of every user a training; what
 is there is not made again, on whichever machine it was made. First every method's trials on validation data (the
@@ -328,6 +329,18 @@ def pending(options) -> list:
     return sorted(jobs, key=lambda job: order.index(job.method) if job.method in order else len(order))
 
 
+def take_over(options):
+    """Write down the trials that a kept table knows, for cells whose choices others take over."""
+    cells = json.loads(options.known.read_text(encoding='utf-8'))
+    for cell in (FILMS, INDUSTRIAL, MOVIES):
+        for method, entry in cells.get(cell.name, {'methods': {}})['methods'].items():
+            for trial in entry.get('tried', []):
+                job = Job(cell, method, json.dumps(trial['settings'], sort_keys=True), 0, False)
+                if not job.path(options.work).is_file():
+                    job.path(options.work).parent.mkdir(parents=True, exist_ok=True)
+                    write_json(job.path(options.work), trial)
+
+
 def work_through(options):
     """All trainings, side by side, until nothing is left or the time is up."""
     context, began, failed = multiprocessing.get_context('spawn'), time.monotonic(), set()
@@ -367,6 +380,7 @@ def main(arguments=None):
     parser.add_argument('--data', choices=list(DATA), help='one data set of these parts')
     parser.add_argument('--only', nargs='+', choices=list(CONTENDERS), help='these methods, and the base')
     parser.add_argument('--prepare', action='store_true', help='vectors and added interactions only')
+    parser.add_argument('--known', type=Path, help='a table whose trials need not be made again')
     parser.add_argument('--collect', type=Path, help='write the table to this file; nothing is trained')
     parser.add_argument('--cards', type=int, default=0, help='how many of the jobs use the graphics card')
     parser.add_argument('--seconds', type=float, default=0, help='stop after this long; 0: when all is done')
@@ -374,6 +388,8 @@ def main(arguments=None):
         parser.add_argument(f'--{name}', type=int, default=default)
     options = parser.parse_args(arguments)
     options.root = Path(os.environ.get('PROMAX_DATA', '../shared/data'))
+    if options.known is not None:
+        take_over(options)
     if options.prepare:
         for cell in {(cell.data, cell.split, cell.dim): cell for cell in cells_of(options)}.values():
             data, *_, added = prepared(cell.data, cell.split, cell.dim, options.root, options.work)

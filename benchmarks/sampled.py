@@ -1,10 +1,11 @@
 """Estimated SDR and S2DR beside the exact terms: quality, time, bias and variance. Resumable: one JSON a training.
 
-    python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--only shop films industrial book times-book bias]
-        [--ways ...] [--seeds 0 1 2]
+    python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--ways ...] [--seeds 0 1 2]
+        [--only shop films tuned industrial book bias times-tuned]
 
 shop, films: amazon-industrial and ml-100k split at random within each user, settings and defaults of `promax run`;
 there the losses help, so that an estimate could lose something. `continued` is exact, and begins where the base ended.
+tuned: shop with what validation chose for base and ProMax in benchmarks/fair.py, equal trials for both.
 industrial: LightGCN on amazon-industrial (its own split, template profiles, of an item 64 tokens read, retrieval order)
 with BPR, with both exact terms, and with both terms estimated in several ways. book: LightGCN, layers 1..3, on
 Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those of
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fair import prepared
+from fair import BATCH, prepared
 from null_pairs import load as load_industrial
 
 from promax_nb.data.published import from_rlmrec
@@ -47,13 +48,29 @@ WAYS = {  # name -> arguments of ProMax
     'sampled, few': {'terms': 'sampled', 'anchors': 64, 'columns': 128, 'every': 1},
     'continued': {'terms': 'exact'},
 }
-AS_RUN = {'shop': 'amazon-industrial', 'films': 'ml-100k'}
+AS_RUN = {'shop': 'amazon-industrial', 'films': 'ml-100k', 'tuned': 'amazon-industrial'}
+FAIR = Path(__file__).parent / 'results' / 'fair.json'
 SETTINGS = {
     'shop': TrainConfig(batch=2048, device='cpu'),
     'films': TrainConfig(batch=2048, device='cpu'),
+    'tuned': TrainConfig(batch=BATCH, device='cpu'),  # lr and reg: see `chosen`
     'industrial': TrainConfig(batch=2048, min_steps=300, patience=10, device='cpu'),
     'book': TrainConfig(min_steps=3000, device='cpu'),
 }
+
+
+def chosen(method):
+    """What validation chose on amazon-industrial."""
+    cells = json.loads(FAIR.read_text(encoding='utf-8'))
+    return cells['amazon-industrial-0-LightGCN-64']['methods'][method]['settings']
+
+
+def settings(world, way):
+    """How a way is trained."""
+    if world.name != 'tuned':
+        return SETTINGS[world.name]
+    shared = chosen('base' if way == 'base' else 'ProMax')
+    return dataclasses.replace(SETTINGS['tuned'], lr=shared['lr'], reg=shared['reg'])
 
 
 class World:
@@ -88,6 +105,8 @@ class World:
         return kept['su'], kept['si']
 
     def base(self, seed):
+        if self.name == 'tuned':
+            return LightGCN(self.data, 64, sum_layers=(1, 2, 3), seed=seed)
         if self.name == 'book':
             return LightGCN(self.data, sum_layers=(1, 2, 3), seed=seed)
         return LightGCN(self.data, seed=seed)
@@ -96,6 +115,8 @@ class World:
         if way == 'base':
             return BPR()
         weights = {'sdr': 0.0, 's2dr': 0.05} if self.name == 'book' else {'sdr': 0.5, 's2dr': 0.01}
+        if self.name == 'tuned':
+            weights = {term: chosen('ProMax')[term] for term in weights}
         return ProMax(*self.vectors, self.added, **weights, **WAYS[way])
 
 
@@ -106,7 +127,7 @@ def train(world, way, seed, out, results, epochs):
     if target.exists():
         return
     began = time.process_time()
-    config, model = dataclasses.replace(SETTINGS[world.name], epochs=epochs), world.base(seed)
+    config, model = dataclasses.replace(settings(world, way), epochs=epochs), world.base(seed)
     if way == 'continued':  # patience counts at once: nothing has to get going
         config = dataclasses.replace(config, min_steps=0)
         warm_start(model, out / f'{world.name}-base-{seed}', world.data, world.data)
@@ -145,7 +166,7 @@ def epoch(model, objective, optimizer, triples, config):
 
 def times(world, seconds):
     """Epochs of base, exact and estimated in turn, in one process: median seconds, and the ratio to the base."""
-    config, sides = SETTINGS[world.name], {}
+    config, sides = settings(world, 'base'), {}
     for way in ('base', *(way for way in WAYS if way != 'continued')):
         model = world.base(0)
         sides[way] = model, world.objective(way), torch.optim.Adam(model.parameters(), lr=config.lr)

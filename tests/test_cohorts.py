@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from promax_nb.data.interactions import RecData
 from promax_nb.models.scorers import as_scorer
 from promax_nb.views.cohorts import SURE, cohort, cohort_html, lifts, rows_of
-from promax_nb.views.gains import gains_of_users
+from promax_nb.views.nodes import gains_of_users
 from promax_nb.views.regions import NodeWords
 from promax_nb.views.scene import Scene, as_scene
 

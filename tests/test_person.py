@@ -16,7 +16,7 @@ from promax_nb.models.inference import by_sparsity, compare
 from promax_nb.retrieval.vectors import unit_rows
 from promax_nb.views.evidence import CONTRADICTED, SUPPORTED, UNSUPPORTED, Histories, claims_html, claims_of
 from promax_nb.views.findings import audit_html, comparison_html, headline_html, helped_html, protocol_html, six_html
-from promax_nb.views.gains import gains_of_users
+from promax_nb.views.nodes import gains_of_users
 from promax_nb.views.packing import won_and_lost
 from promax_nb.views.person import (
     fallen_html,

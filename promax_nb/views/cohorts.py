@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..models.inference import interval, resampled
 from .colours import history_values
-from .gains import GAINED, gains_of_users
+from .nodes import GAINED, gains_of_users
 from .html import Safe, tag
 from .nodes import WHO, colour_values, node_table
 from .plain import beam_html, plain_style

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from ..retrieval.vectors import unit_rows
 from .colours import best_column, history_values, scale_of
 from .zooms import COMMON, values_of_nodes, labels_at_zooms
-from .gains import gains_of_users
+from .nodes import gains_of_users
 from .maps import noise_told
 from .nodes import WHO, check_projection, colour_values, node_table
 from .person import packed_people
