@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUIET', 'DECIDED', 'ONE_THREAD_CELLS', 'NOTICED', 'loaded_openmp', 'crowd', 'wait_quietly', 'ask_for_large_pages',
-           'one_thread', 'threads_for', 'waited_seconds', 'Contention', 'contention_words']
+           'freed_memory_kept', 'one_thread', 'threads_for', 'waited_seconds', 'Contention', 'contention_words']
 
 # %% ../../nbs/data/00_threads.ipynb #8ee7d1db
 import ctypes
@@ -66,6 +66,37 @@ def ask_for_large_pages(
     """Let torch ask Linux for pages of 2 MB for large tensors, unless the user decided; before torch is there."""
     environment = os.environ if environment is None else environment
     return environment.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+
+# %% ../../nbs/data/00_threads.ipynb #04a3aace
+_MMAP_FROM, _TRIM_FROM = -3, -1  # the two numbers of mallopt(3), as in glibc's malloc.h
+
+
+@contextmanager
+def freed_memory_kept(
+    environment=None,  # dict: where the wishes of the user stand; None: the environment of this process
+):
+    """Let GNU's allocator keep what is freed for the next step of the same size, and hand it back at the end."""
+    asked = any(name.startswith('MALLOC_') for name in (os.environ if environment is None else environment))
+    process = None if asked else _glibc()
+    if process is None:
+        yield False
+        return
+    process.mallopt(_MMAP_FROM, 2**25)  # its largest, where it comes by itself in time
+    process.mallopt(_TRIM_FROM, 2**30)
+    try:
+        yield True
+    finally:
+        process.mallopt(_TRIM_FROM, 2**26)  # where it comes by itself in time: twice the other
+        process.malloc_trim(0)
+
+
+def _glibc():
+    """The C library of this process, if it is GNU's."""
+    try:
+        process = ctypes.CDLL(None)
+        return process if process.gnu_get_libc_version and process.mallopt and process.malloc_trim else None
+    except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library without a name
+        return None
 
 # %% ../../nbs/data/00_threads.ipynb #796bd90b
 ONE_THREAD_CELLS = 2**24  # users x items up to which one thread trains sooner than several

@@ -6,6 +6,7 @@
 __all__ = ['Recommender', 'attach_part', 'MF', 'LightGCN', 'GCCF', 'view_contrast', 'SimGCL', 'SGL']
 
 # %% ../../nbs/models/03_bases.ipynb #9b8f272f
+import functools
 import warnings
 
 import scipy.sparse as sp
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .graph import Graph, norm_adj
+from .graph import Graph, Steps, norm_adj
 from .losses import infonce
 
 # %% ../../nbs/models/03_bases.ipynb #195aba61
@@ -186,18 +187,31 @@ class LightGCN(Recommender):
         adj: Graph | None = None,  # the graph they were propagated over; None: the training graph
     ):  # users (M, d), items (N, d)
         """Sum the chosen layers."""
-        summed = sum(layers[number] for number in self.sum_layers)
+        summed = functools.reduce(torch.add, [layers[number] for number in self.sum_layers])
+        return self.warmed(summed, layers[0], self.adj if adj is None else adj)
+
+    def warmed(self, summed, nodes, adj: Graph):
+        """A sum of layers, with layer 0 where `cold` wants it: users (M, d), items (N, d)."""
         if self.cold == 'layer0' and 0 not in self.sum_layers:
-            alone = (self.adj if adj is None else adj).alone(summed.device)
-            summed = torch.where(alone, layers[0], summed)
+            summed = torch.where(adj.alone(summed.device), nodes, summed)
         return self.split(summed)
+
+    def over(
+        self,
+        adj: Graph,
+    ):  # users (M, d), items (N, d)
+        """The sum of the chosen layers over a graph; in one go, unless graph or subclass have steps of their own."""
+        if not isinstance(adj, Steps) or type(self).layers is not Recommender.layers:
+            return self.combine(self.layers(adj, self.n_layers), adj)
+        nodes = self.layer0()
+        return self.warmed(adj.summed(nodes, self.sum_layers), nodes, adj)
 
     def forward(self, adj: Graph | None = None):
         """User vectors (M, d) and item vectors (N, d)."""
         adj = self.adj if adj is None else adj
         if self.training and self.edge_drop:
             adj = adj.drop(self.edge_drop, self.rescale, self.device)
-        return self.combine(self.layers(adj, self.n_layers), adj)
+        return self.over(adj)
 
 # %% ../../nbs/models/03_bases.ipynb #9ad657cc
 class GCCF(Recommender):
@@ -288,8 +302,7 @@ class SGL(LightGCN):
 
     def thinned(self):
         """One view: users (M, d), items (N, d)."""
-        graph = self.adj.drop(self.drop, device=self.device)
-        return self.combine(self.layers(graph, self.n_layers), graph)
+        return self.over(self.adj.drop(self.drop, device=self.device))
 
     def extra_loss(self, users, pos) -> dict:
         """The contrastive term for a batch of (user, item) index pairs; negatives are all users and all items."""

@@ -12,7 +12,7 @@ import json
 import time
 import warnings
 import weakref
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from ..data.storage import identity
-from ..data.threads import Contention, contention_words, threads_for
+from ..data.threads import Contention, contention_words, freed_memory_kept, threads_for
 from .evaluate import evaluate, metric_length, split_identity
 from .objectives import attach_objective
 from .optimisers import OPTIMIZERS, ByRows, LazyAdam, optimizer_name, optimizer_of, squares
@@ -339,9 +339,14 @@ def _start(model, objective, data, config: TrainConfig, path, resume: bool) -> _
     return run
 
 
-def _few_threads(run: _Run, data):
-    """One thread for a small training; a graphics card has no use for the choice."""
-    return threads_for(data.train.shape[0] * data.train.shape[1]) if run.device.type == 'cpu' else nullcontext()
+@contextmanager
+def _quick_on_cpu(run: _Run, data):
+    """One thread for a small training, and memory that is used again; a graphics card has no use for either."""
+    if run.device.type != 'cpu':
+        yield
+        return
+    with threads_for(data.train.shape[0] * data.train.shape[1]), freed_memory_kept():
+        yield
 
 
 def _bar(run: _Run, progress):
@@ -376,7 +381,7 @@ def fit(
     run = _start(model, objective, data, config, path, resume)
     saved, contention = time.monotonic(), Contention()
     try:
-        with _few_threads(run, data), _bar(run, progress) as bar:
+        with _quick_on_cpu(run, data), _bar(run, progress) as bar:
             while run.epoch < config.epochs and not run.done:
                 began = time.perf_counter()
                 means = _train_epoch(run, objective, sampler)
