@@ -40,12 +40,21 @@ from promax_nb.profiles.write import write
 from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import encode, whiten
 
+
+def sampled(anchors, columns, batch_anchors, batch_columns, every=1):
+    """Arguments of ProMax."""
+    sizes = dict(anchors=anchors, columns=columns, batch_anchors=batch_anchors, batch_columns=batch_columns)
+    return {'terms': 'sampled', **sizes, 'every': every}
+
+
 WAYS = {  # name -> arguments of ProMax
     'exact': {'terms': 'exact'},
-    'sampled': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 1},
-    'sampled, every 2nd step': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 2},
-    'sampled, every 4th step': {'terms': 'sampled', 'anchors': 256, 'columns': 512, 'every': 4},
-    'sampled, few': {'terms': 'sampled', 'anchors': 64, 'columns': 128, 'every': 1},
+    'sampled': sampled(256, 512, 256, 512),
+    'sampled, every 2nd step': sampled(256, 512, 256, 512, 2),
+    'sampled, every 4th step': sampled(256, 512, 256, 512, 4),
+    'sampled, more items, every 2nd step': sampled(256, 4096, 256, 512, 2),
+    'sampled for SDR, every 2nd step': sampled(512, 4096, 128, 512, 2),  # the default
+    'sampled, few': sampled(64, 128, 64, 128),
     'continued': {'terms': 'exact'},
 }
 AS_RUN = {'shop': 'amazon-industrial', 'films': 'ml-100k', 'tuned': 'amazon-industrial'}
@@ -224,7 +233,7 @@ def bias(world, out, repeats):
         's2dr': both(lambda view: s2dr_loss(view, cut(views[1]), users, pos, 0.2)),
     }
     for anchors, size in ((64, 128), (64, 4000), (256, 128), (256, 512), (256, 4000), (4000, 128), (4000, 512)):
-        one = ProMax(*world.vectors, world.added, terms='sampled', anchors=anchors, columns=size)
+        one = ProMax(*world.vectors, world.added, **sampled(anchors, size, anchors, size))
         estimates = {
             'sdr': lambda view, one=one: one.sampled_reshaping(users, pos, *view),
             's2dr': lambda view, a=anchors, c=size: sampled_s2dr(view, cut(views[1]), users, pos, 0.2, a, c),

@@ -334,8 +334,10 @@ class ProMax(BPR):
         memory: float = 1.0,  # GiB for the teacher's table
         topk: int | None = None,  # approximate teacher, see `Teacher`
         terms: str = 'auto',  # 'exact', 'sampled' (estimated), 'auto': exact up to `EXACT_TERMS`
-        anchors: int = 256,  # sampled: users and items of a batch that stand for all of it
-        columns: int = 512,  # sampled: columns drawn beside those that are named
+        anchors: int = 512,  # sampled: users of a batch that stand for all of it in SDR
+        columns: int = 4096,  # sampled: items drawn for SDR, beside those that are named
+        batch_anchors: int = 128,  # sampled: users, and items, of a batch that stand for all of it in S2DR
+        batch_columns: int = 512,  # sampled: of the batch's users, and of its items, drawn for S2DR beside the named
         every: int = 2,  # sampled: the terms come in one of so many steps, weighed as much more
         top: int = 0,  # sampled: the best items of an anchor's profile that are named too, for a sharp teacher
     ):
@@ -347,10 +349,14 @@ class ProMax(BPR):
             self.teacher = Teacher(su, si, teacher_tau or tau, floor, confidence, memory, topk)
             _warn_of_missing(self.teacher)
         self._second = weakref.WeakKeyDictionary()  # model -> graph of R'
-        if min(anchors, columns, every) < 1:
-            raise ValueError(f'anchors={anchors}, columns={columns}, every={every}: all must be at least 1.')
+        sizes = {'anchors': anchors, 'columns': columns}
+        sizes |= {'batch_anchors': batch_anchors, 'batch_columns': batch_columns, 'every': every}
+        if min(sizes.values()) < 1:
+            told = ', '.join(f'{name}={size}' for name, size in sizes.items())
+            raise ValueError(f'{told}: all must be at least 1.')
         if _to_sample(terms, su, si, added):
-            self.sampled, self.anchors, self.columns, self.every, self.top = True, anchors, columns, every, top
+            self.sampled, self.anchors, self.every, self.top = True, anchors, every, top
+            self.columns, self.batch_anchors, self.batch_columns = columns, batch_anchors, batch_columns
 
     def second_graph(self, model):
         """The model's graph over R' = R + added, built once per model."""
@@ -375,10 +381,12 @@ class ProMax(BPR):
         return weight
 
     def sampled_reshaping(self, users, pos, u, i):
-        """SDR of a batch, estimated; the anchors' own positives are among the columns."""
+        """SDR of a batch, estimated; the anchors' own positives are among the columns, which may be all items."""
         _check_size(self.teacher, len(u), len(i))
         distinct, row = torch.unique(users, return_inverse=True)
         chosen = draw_anchors(len(distinct), self.anchors, users.device)
+        if self.columns >= len(i) and self.teacher.mode == 'dense':
+            return self.reshaping(distinct[chosen], u, i)
         pairs, _ = pairs_of(chosen, row, len(distinct))
         named, anchors = pos[pairs], distinct[chosen]
         if self.top:
@@ -401,7 +409,7 @@ class ProMax(BPR):
     def sampled_views(self, model, users, pos, view):
         """S2DR of a batch, estimated."""
         second_view = model(self.second_graph(model))
-        return sampled_s2dr(view, second_view, users, pos, self.tau, self.anchors, self.columns)
+        return sampled_s2dr(view, second_view, users, pos, self.tau, self.batch_anchors, self.batch_columns)
 
     def forward(self, model, users, pos, neg) -> dict:
         """Named loss terms of one batch; arguments as in `BPR`."""
@@ -422,7 +430,8 @@ class ProMax(BPR):
             facts['added_interactions'] = int(self.added.nnz)
         facts['terms'] = 'sampled' if self.sampled else 'exact'
         if self.sampled:
-            facts |= {name: getattr(self, name) for name in ('anchors', 'columns', 'every', 'top')}
+            sizes = ('anchors', 'columns', 'batch_anchors', 'batch_columns', 'every', 'top')
+            facts |= {name: getattr(self, name) for name in sizes}
         if self.teacher is not None:
             facts['teacher'] = teacher_report(self.teacher)
         return facts
