@@ -61,7 +61,7 @@ def test_every_other_column_is_drawn_equally_often(own, size):
 def test_with_all_anchors_and_all_columns_nothing_is_estimated(kind):
     model = base(kind)
     exact, exact_gradient = gradient(objective(terms='exact'), model)
-    found, found_gradient = gradient(objective(terms='sampled', anchors=M, columns=N), model)
+    found, found_gradient = gradient(objective(terms='sampled', anchors=M, batch_anchors=M, columns=N), model)
     assert found == pytest.approx(exact, rel=1e-5)
     assert torch.allclose(found_gradient, exact_gradient, atol=1e-6)
 
@@ -152,7 +152,7 @@ def test_the_choice_is_made_by_size_and_told(monkeypatch):
     assert objective().report()['terms'] == objective(terms='exact').report()['terms'] == 'exact'
     monkeypatch.setattr(objectives_room, 'EXACT_TERMS', M * N - 1)
     told = objective(anchors=9).report()
-    assert [told[name] for name in ('terms', 'anchors', 'columns', 'batch_anchors')] == ['sampled', 9, 4096, 128]
+    assert [told[name] for name in ('terms', 'anchors', 'columns', 'batch_anchors')] == ['sampled', 9, 4096, None]
     assert objective(terms='exact').report()['terms'] == 'exact'
     with pytest.raises(ValueError, match="use 'exact', 'sampled' or 'auto'"):
         objective(terms='some')

@@ -314,6 +314,11 @@ def _to_sample(terms: str, su, si, added) -> bool:
     return cells > EXACT_TERMS
 
 
+def _some_of(asked, pairs: int, share: int) -> int:
+    """How many anchors stand for a batch: as many as asked for, or one for so many pairs, between two limits."""
+    return min(max(pairs // share, 512 // share), 4096 // share) if asked is None else asked
+
+
 class ProMax(BPR):
     """BPR with supervised (SDR) and self-supervised (S2DR) distribution reshaping."""
 
@@ -334,9 +339,9 @@ class ProMax(BPR):
         memory: float = 1.0,  # GiB for the teacher's table
         topk: int | None = None,  # approximate teacher, see `Teacher`
         terms: str = 'auto',  # 'exact', 'sampled' (estimated), 'auto': exact up to `EXACT_TERMS`
-        anchors: int = 512,  # sampled: users of a batch that stand for all of it in SDR
+        anchors: int | None = None,  # sampled: users who stand for a batch in SDR; None: one for 8 pairs, 64 to 512
         columns: int = 4096,  # sampled: items drawn for SDR, beside those that are named
-        batch_anchors: int = 128,  # sampled: users, and items, of a batch that stand for all of it in S2DR
+        batch_anchors: int | None = None,  # sampled: users, and items, of S2DR; None: one for 32 pairs, 16 to 128
         batch_columns: int = 512,  # sampled: of the batch's users, and of its items, drawn for S2DR beside the named
         every: int = 2,  # sampled: the terms come in one of so many steps, weighed as much more
         top: int = 0,  # sampled: the best items of an anchor's profile that are named too, for a sharp teacher
@@ -351,7 +356,7 @@ class ProMax(BPR):
         self._second = weakref.WeakKeyDictionary()  # model -> graph of R'
         sizes = {'anchors': anchors, 'columns': columns}
         sizes |= {'batch_anchors': batch_anchors, 'batch_columns': batch_columns, 'every': every}
-        if min(sizes.values()) < 1:
+        if min(1 if size is None else size for size in sizes.values()) < 1:
             told = ', '.join(f'{name}={size}' for name, size in sizes.items())
             raise ValueError(f'{told}: all must be at least 1.')
         if _to_sample(terms, su, si, added):
@@ -384,7 +389,7 @@ class ProMax(BPR):
         """SDR of a batch, estimated; the anchors' own positives are among the columns, which may be all items."""
         _check_size(self.teacher, len(u), len(i))
         distinct, row = torch.unique(users, return_inverse=True)
-        chosen = draw_anchors(len(distinct), self.anchors, users.device)
+        chosen = draw_anchors(len(distinct), _some_of(self.anchors, len(users), 8), users.device)
         if self.columns >= len(i) and self.teacher.mode == 'dense':
             return self.reshaping(distinct[chosen], u, i)
         pairs, _ = pairs_of(chosen, row, len(distinct))
@@ -409,7 +414,8 @@ class ProMax(BPR):
     def sampled_views(self, model, users, pos, view):
         """S2DR of a batch, estimated."""
         second_view = model(self.second_graph(model))
-        return sampled_s2dr(view, second_view, users, pos, self.tau, self.batch_anchors, self.batch_columns)
+        anchors = _some_of(self.batch_anchors, len(users), 32)
+        return sampled_s2dr(view, second_view, users, pos, self.tau, anchors, self.batch_columns)
 
     def forward(self, model, users, pos, neg) -> dict:
         """Named loss terms of one batch; arguments as in `BPR`."""
