@@ -152,7 +152,7 @@ def test_the_choice_is_made_by_size_and_told(monkeypatch):
     assert objective().report()['terms'] == objective(terms='exact').report()['terms'] == 'exact'
     monkeypatch.setattr(objectives_room, 'EXACT_TERMS', M * N - 1)
     told = objective(anchors=9).report()
-    assert [told[name] for name in ('terms', 'anchors', 'columns', 'batch_anchors')] == ['sampled', 9, 4096, None]
+    assert [told[name] for name in ('terms', 'anchors', 'columns', 'batch_anchors')] == ['sampled', 9, 4096, 256]
     assert objective(terms='exact').report()['terms'] == 'exact'
     with pytest.raises(ValueError, match="use 'exact', 'sampled' or 'auto'"):
         objective(terms='some')

@@ -314,11 +314,6 @@ def _to_sample(terms: str, su, si, added) -> bool:
     return cells > EXACT_TERMS
 
 
-def _some_of(asked, pairs: int, share: int) -> int:
-    """How many anchors stand for a batch: as many as asked for, or one for so many pairs, between two limits."""
-    return min(max(pairs // share, 512 // share), 4096 // share) if asked is None else asked
-
-
 class ProMax(BPR):
     """BPR with supervised (SDR) and self-supervised (S2DR) distribution reshaping."""
 
@@ -341,7 +336,7 @@ class ProMax(BPR):
         terms: str = 'auto',  # 'exact', 'sampled' (estimated), 'auto': exact up to `EXACT_TERMS`
         anchors: int | None = None,  # sampled: users who stand for a batch in SDR; None: one for 8 pairs, 64 to 512
         columns: int = 4096,  # sampled: items drawn for SDR, beside those that are named
-        batch_anchors: int | None = None,  # sampled: users, and items, of S2DR; None: one for 32 pairs, 16 to 128
+        batch_anchors: int = 256,  # sampled: users, and items, that stand for a batch in S2DR
         batch_columns: int = 512,  # sampled: of the batch's users, and of its items, drawn for S2DR beside the named
         every: int = 2,  # sampled: the terms come in one of so many steps, weighed as much more
         top: int = 0,  # sampled: the best items of an anchor's profile that are named too, for a sharp teacher
@@ -356,7 +351,7 @@ class ProMax(BPR):
         self._second = weakref.WeakKeyDictionary()  # model -> graph of R'
         sizes = {'anchors': anchors, 'columns': columns}
         sizes |= {'batch_anchors': batch_anchors, 'batch_columns': batch_columns, 'every': every}
-        if min(1 if size is None else size for size in sizes.values()) < 1:
+        if min(size for size in sizes.values() if size is not None) < 1:
             told = ', '.join(f'{name}={size}' for name, size in sizes.items())
             raise ValueError(f'{told}: all must be at least 1.')
         if _to_sample(terms, su, si, added):
@@ -389,7 +384,8 @@ class ProMax(BPR):
         """SDR of a batch, estimated; the anchors' own positives are among the columns, which may be all items."""
         _check_size(self.teacher, len(u), len(i))
         distinct, row = torch.unique(users, return_inverse=True)
-        chosen = draw_anchors(len(distinct), _some_of(self.anchors, len(users), 8), users.device)
+        anchors = min(max(len(users) // 8, 64), 512) if self.anchors is None else self.anchors
+        chosen = draw_anchors(len(distinct), anchors, users.device)
         if self.columns >= len(i) and self.teacher.mode == 'dense':
             return self.reshaping(distinct[chosen], u, i)
         pairs, _ = pairs_of(chosen, row, len(distinct))
@@ -414,8 +410,7 @@ class ProMax(BPR):
     def sampled_views(self, model, users, pos, view):
         """S2DR of a batch, estimated."""
         second_view = model(self.second_graph(model))
-        anchors = _some_of(self.batch_anchors, len(users), 32)
-        return sampled_s2dr(view, second_view, users, pos, self.tau, anchors, self.batch_columns)
+        return sampled_s2dr(view, second_view, users, pos, self.tau, self.batch_anchors, self.batch_columns)
 
     def forward(self, model, users, pos, neg) -> dict:
         """Named loss terms of one batch; arguments as in `BPR`."""

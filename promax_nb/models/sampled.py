@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .losses import infonce, softmax_term
+from .losses import softmax_term
 
 # %% ../../nbs/models/03_sampled.ipynb #6062d5bf
 def draw_columns(
@@ -105,16 +105,15 @@ def _sample(distinct, repeats, chosen, named, size) -> BatchSample:
     return BatchSample(distinct[places], each, repeats[places], anchors)
 
 
-def _within(view1, view2, sample, tau):
-    """InfoNCE of the anchors with themselves in the other view."""
-    anchors = sample.anchors
-    return infonce(view1[anchors], view2, anchors, count=sample.each.to(view1.dtype), tau=tau)
+def _within(rows, others, sample, tau):
+    """InfoNCE of the anchors (A, d) with themselves among the columns (C, d) of the other view."""
+    total = softmax_term(rows, others, count=sample.each.to(rows.dtype), tau=tau, unit=True)
+    return total - torch.linalg.vecdot(rows, others[sample.anchors]).mean() / tau
 
 
 def _across(rows, others, pairs, scale, weight, count, tau):
     """InfoNCE of the anchors (A, d) with the items of their pairs: (anchor, column) of each, all pairs alike."""
     anchor, own = pairs
-    rows, others = F.normalize(rows, dim=1), F.normalize(others, dim=1)
     pulled = torch.linalg.vecdot(rows[anchor], others[own]).sum()
     total = softmax_term(rows, others, scale * weight.to(rows.dtype), count.to(rows.dtype), tau=tau, unit=True)
     return total - scale / tau * pulled
@@ -139,9 +138,10 @@ def sampled_s2dr(
     named = torch.unique(torch.cat([chosen_items, own]))
     people = _sample(all_users, user_repeats, chosen, chosen, size)
     things = _sample(all_items, item_repeats, chosen_items, named, size)
-    u1, u2 = view1[0][people.ids], view2[0][people.ids]
-    i1, i2 = view1[1][things.ids], view2[1][things.ids]
-    same = _within(u1, u2, people, tau) + _within(i1, i2, things, tau)
+    (u1, i1), (u2, i2) = (
+        (F.normalize(u[people.ids], dim=1), F.normalize(i[things.ids], dim=1)) for u, i in (view1, view2)
+    )
+    same = _within(u1[people.anchors], u2, people, tau) + _within(i1[things.anchors], i2, things, tau)
     scale = len(all_users) / (len(chosen) * len(users))
     weight, count = user_repeats[chosen], things.each * things.repeats
     of_pairs = anchor, torch.searchsorted(named, own)
