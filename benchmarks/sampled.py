@@ -53,7 +53,7 @@ WAYS = {  # name -> arguments of ProMax
     'sampled': sampled(256, 512, 256, 512),
     'sampled, every 2nd step': sampled(256, 512, 256, 512, 2),
     'sampled, every 4th step': sampled(256, 512, 256, 512, 4),
-    'sampled, more items, every 2nd step': sampled(256, 4096, 256, 512, 2),
+    'sampled, more users, every 2nd step': sampled(512, 4096, 256, 512, 2),
     'as it comes': {'terms': 'sampled'},
     'sampled, few': sampled(64, 128, 64, 128),
     'continued': {'terms': 'exact'},

@@ -334,7 +334,7 @@ class ProMax(BPR):
         memory: float = 1.0,  # GiB for the teacher's table
         topk: int | None = None,  # approximate teacher, see `Teacher`
         terms: str = 'auto',  # 'exact', 'sampled' (estimated), 'auto': exact up to `EXACT_TERMS`
-        anchors: int | None = None,  # sampled: users who stand for a batch in SDR; None: one for 8 pairs, 64 to 512
+        anchors: int = 256,  # sampled: users of a batch that stand for all of it in SDR
         columns: int = 4096,  # sampled: items drawn for SDR, beside those that are named
         batch_anchors: int = 256,  # sampled: users, and items, that stand for a batch in S2DR
         batch_columns: int = 512,  # sampled: of the batch's users, and of its items, drawn for S2DR beside the named
@@ -351,7 +351,7 @@ class ProMax(BPR):
         self._second = weakref.WeakKeyDictionary()  # model -> graph of R'
         sizes = {'anchors': anchors, 'columns': columns}
         sizes |= {'batch_anchors': batch_anchors, 'batch_columns': batch_columns, 'every': every}
-        if min(size for size in sizes.values() if size is not None) < 1:
+        if min(sizes.values()) < 1:
             told = ', '.join(f'{name}={size}' for name, size in sizes.items())
             raise ValueError(f'{told}: all must be at least 1.')
         if _to_sample(terms, su, si, added):
@@ -384,8 +384,7 @@ class ProMax(BPR):
         """SDR of a batch, estimated; the anchors' own positives are among the columns, which may be all items."""
         _check_size(self.teacher, len(u), len(i))
         distinct, row = torch.unique(users, return_inverse=True)
-        anchors = min(max(len(users) // 8, 64), 512) if self.anchors is None else self.anchors
-        chosen = draw_anchors(len(distinct), anchors, users.device)
+        chosen = draw_anchors(len(distinct), self.anchors, users.device)
         if self.columns >= len(i) and self.teacher.mode == 'dense':
             return self.reshaping(distinct[chosen], u, i)
         pairs, _ = pairs_of(chosen, row, len(distinct))
