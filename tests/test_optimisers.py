@@ -190,6 +190,17 @@ def test_both_losses_read_few_rows():
     assert np.isfinite(fitted.users).all() and (fitted.history['s2dr'] > 0).all()
 
 
+@pytest.mark.parametrize('terms', ['exact', 'sampled'])
+def test_losses_that_read_all_items_agree_row_by_row(terms):
+    """Whoever reads a whole table keeps it: what is read after it writes nothing where nothing is late."""
+    rng = np.random.default_rng(0)
+    su, si = (rng.normal(size=(count, 6)).astype(np.float32) for count in DATA.shape)
+    added = sp.random(*DATA.shape, 0.01, random_state=0, format='csr', dtype=np.float32)
+    objective = ProMax(su, si, added, s2dr=0.05, terms=terms, anchors=len(su), batch_anchors=len(su), every=1)
+    ours, theirs = (fit(MF(DATA, dim=4), objective, DATA, optimizer=name, **SHORT) for name in ('lazy', 'adam'))
+    assert np.allclose(ours.items, theirs.items, atol=1e-4) and np.allclose(ours.users, theirs.users, atol=1e-4)
+
+
 def test_by_rows_from_a_size_on(monkeypatch):
     assert optimizer_name(MF(DATA, dim=4), 'auto') == 'adam'
     monkeypatch.setattr('promax_nb.models.optimisers.MANY_ROWS', 100)

@@ -279,8 +279,8 @@ class LazyAdam(torch.optim.Optimizer):
 
 
 def _parts(rows):
-    """A tensor in parts of so many rows as are computed at once."""
-    return rows.split(ROWS_AT_ONCE if rows.device.type == 'cpu' else max(1, len(rows)))
+    """A tensor in parts of so many rows as are computed at once; none without rows: nothing is written then."""
+    return rows.split(ROWS_AT_ONCE if rows.device.type == 'cpu' else len(rows)) if len(rows) else ()
 
 # %% ../../nbs/models/04_optimisers.ipynb #9f498e6b
 class _SquaredLength(torch.autograd.Function):
