@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .graph import Graph, Steps, norm_adj
+from .graph import Graph, Propagation, norm_adj
 from .losses import infonce
 
 # %% ../../nbs/models/03_bases.ipynb #195aba61
@@ -201,7 +201,7 @@ class LightGCN(Recommender):
         adj: Graph,
     ):  # users (M, d), items (N, d)
         """The sum of the chosen layers over a graph; in one go, unless graph or subclass have steps of their own."""
-        if not isinstance(adj, Steps) or type(self).layers is not Recommender.layers:
+        if not isinstance(adj, Propagation) or type(self).layers is not Recommender.layers:
             return self.combine(self.layers(adj, self.n_layers), adj)
         nodes = self.layer0()
         return self.warmed(adj.summed(nodes, self.sum_layers), nodes, adj)
