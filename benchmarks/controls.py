@@ -86,6 +86,12 @@ def vectors_of(data, cache: Path) -> tuple:
     return *read, writer
 
 
+def mean_texts(data, items):
+    """The mean of the texts of what everybody had: stands for profiles where there are too many people to read."""
+    counts = np.maximum(np.diff(data.train.indptr), 1)[:, None]
+    return np.asarray(data.train @ items / counts, np.float32)
+
+
 def ranks(scores) -> np.ndarray:
     """Places from 1, the best first."""
     order = np.argsort(-scores, axis=1, kind='stable')

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import torch
-from controls import METRICS, WORLDS, imdb, vectors_of
+from controls import METRICS, WORLDS, imdb, mean_texts, vectors_of
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.published import from_rlmrec
@@ -137,9 +137,7 @@ def prepared(data_name: str, split: str, dim: int, root: Path, work: Path) -> tu
         from promax_nb.retrieval.embed import whiten
 
         users, items, _ = vectors_of(data, work / f'{data_name}.db')
-        if users is None:
-            counts = np.maximum(np.diff(data.train.indptr), 1)[:, None]
-            users = np.asarray(data.train @ items / counts, np.float32)
+        users = mean_texts(data, items) if users is None else users
         su, si = whiten(users, items, dim=min(dim, items.shape[1], sum(data.shape) - 1))
         added = augment(data, su, si)[0].tocoo()
         return {'su': su, 'si': si, 'row': added.row, 'col': added.col}

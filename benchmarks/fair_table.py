@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-from controls import METRICS, vectors_of
+from controls import METRICS, mean_texts, vectors_of
 from fair import CONTENDERS, best_rivals, cells_of, chosen, kept_arrays, methods_of, prepared, read, seeds_of, trials_of
 
 from promax_nb.data.storage import write_json
@@ -45,9 +45,7 @@ def lines_of(cell, options) -> dict | None:
             trained[NAMES[method]] = [tuple(one[side] for side in 'ui') for one in arrays]
         data, su, si, _ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
         users, items, writer = vectors_of(data, options.work / f'{cell.data}.db')
-        if users is None:
-            counts = np.maximum(np.diff(data.train.indptr), 1)[:, None]
-            users = np.asarray(data.train @ items / counts, np.float32)
+        users = mean_texts(data, items) if users is None else users
         found = with_trainings(cheap_methods(data, (users, items), (su, si)), data, trained)
         facts = {
             'recommended': recommended(found.methods),

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from controls import METRICS, WORLDS, vectors_of
+from controls import METRICS, WORLDS, mean_texts, vectors_of
 from fair import imdb_template
 
 from promax_nb.data.bookshop import toy_data
@@ -52,9 +52,7 @@ def one_split(name: str, seed: int, root: Path, work: Path) -> dict:
     """A row a space, with the right texts and with shuffled ones."""
     data = SETS[name](root, seed)
     users, items, writer = vectors_of(data, work / f'{name}.db')
-    if users is None:  # too many to read: the mean of what they had
-        counts = np.maximum(np.diff(data.train.indptr), 1)[:, None]
-        users = np.asarray(data.train @ items / counts, np.float32)
+    users = mean_texts(data, items) if users is None else users
     lines = [line for line in cheap_lines(data)[0] if line.name in ('EASE', 'ItemKNN')]
     best = max(lines, key=lambda line: line.valid.mean())
     width = min(64, items.shape[1], sum(data.shape) - 1)

@@ -69,10 +69,12 @@ def summed_steps(
 ):  # (n, d)
     """A sum of powers of a graph times x, without a gradient, by Horner's rule: one product a power, no sum besides."""
     *fewer, most = counts
-    result = x if most == 1 or not fewer else most * x
+    if not fewer:
+        return most * x
+    result = x if most == 1 else most * x
     for count in reversed(fewer):
         result = multiplied(graph, result, x if count else None, count)
-    return result if fewer else most * x
+    return result
 
 
 class _Steps(torch.autograd.Function):

@@ -13,9 +13,8 @@ import pandas as pd
 
 from ..models.inference import interval, resampled
 from .colours import history_values
-from .nodes import GAINED, gains_of_users
 from .html import Safe, tag
-from .nodes import WHO, colour_values, node_table
+from .nodes import GAINED, WHO, colour_values, gains_of_users, node_table
 from .plain import beam_html, plain_style
 from .regions import NodeWords
 from .scene import Scene

@@ -21,9 +21,8 @@ import scipy.sparse as sp
 from ..retrieval.vectors import unit_rows
 from .colours import best_column, history_values, scale_of
 from .zooms import COMMON, values_of_nodes, labels_at_zooms
-from .nodes import gains_of_users
 from .maps import noise_told
-from .nodes import WHO, check_projection, colour_values, node_table
+from .nodes import WHO, check_projection, colour_values, gains_of_users, node_table
 from .person import packed_people
 from .regions import NodeWords
 from .texts import harmless, missing

@@ -17,11 +17,20 @@ from .html import tag
 from .packing import explorer_data, explorer_source
 
 # %% ../../nbs/views/16_page.ipynb #b22ba7ad
-_STYLE = """:root{color-scheme:light dark}
-h1{font-size:1.6rem;margin:.4rem 0} h2{font-size:1.2rem;margin:.6rem 0 .2rem}
-body{font:16px/1.5 system-ui,sans-serif;max-width:%dpx;margin:1rem auto;padding:0 1rem;background:#fff;color:#222}
-pre{overflow-x:auto;background:#8881;padding:1rem}
-@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}}
+_STYLE = """
+:root { color-scheme: light dark }
+h1 { font-size: 1.6rem; margin: .4rem 0 }
+h2 { font-size: 1.2rem; margin: .6rem 0 .2rem }
+body {
+  font: 16px/1.5 system-ui, sans-serif;
+  max-width: %dpx;
+  margin: 1rem auto;
+  padding: 0 1rem;
+  background: #fff;
+  color: #222;
+}
+pre { overflow-x: auto; background: #8881; padding: 1rem }
+@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } }
 """
 
 
