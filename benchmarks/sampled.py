@@ -1,11 +1,12 @@
 """Estimated SDR and S2DR beside the exact terms: quality, time, bias and variance. Resumable: one JSON a training.
 
     python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--ways ...] [--seeds 0 1 2]
-        [--only shop films tuned industrial book bias times-tuned]
+        [--only shop films rates tuned industrial book bias times-tuned]
 
 shop, films: amazon-industrial and ml-100k split at random within each user, settings and defaults of `promax run`;
 there the losses help, so that an estimate could lose something. `continued` is exact, and begins where the base ended.
-tuned: shop with what validation chose for base and ProMax in benchmarks/fair.py, equal trials for both.
+tuned: shop with what validation chose for base and ProMax in benchmarks/fair.py, equal trials for both; `own rate` is
+as it comes, with the learning rate that validation likes best with other seeds (rates, before it).
 industrial: LightGCN on amazon-industrial (its own split, template profiles, of an item 64 tokens read, retrieval order)
 with BPR, with both exact terms, and with both terms estimated in several ways. book: LightGCN, layers 1..3, on
 Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those of
@@ -26,6 +27,7 @@ from fair import BATCH, prepared
 from null_pairs import load as load_industrial
 
 from promax_nb.data.published import from_rlmrec
+from promax_nb.data.storage import write_json
 from promax_nb.data.threads import freed_memory_kept
 from promax_nb.models.bases import LightGCN
 from promax_nb.models.evaluate import evaluate, held_out
@@ -56,8 +58,11 @@ WAYS = {  # name -> arguments of ProMax
     'sampled, more users, every 2nd step': sampled(512, 4096, 256, 512, 2),
     'as it comes': {'terms': 'sampled'},
     'sampled, few': sampled(64, 128, 64, 128),
+    'own rate': {'terms': 'sampled'},
     'continued': {'terms': 'exact'},
 }
+RATES = 0.003, 0.002, 0.001  # learning rates
+OTHERS = {'as it comes': range(10, 16), 'exact': range(10, 13)}  # seeds that choose among them; exact ones take longer
 AS_RUN = {'shop': 'amazon-industrial', 'films': 'ml-100k', 'tuned': 'amazon-industrial'}
 FAIR = Path(__file__).parent / 'results' / 'fair.json'
 SETTINGS = {
@@ -75,12 +80,31 @@ def chosen(method):
     return cells['amazon-industrial-0-LightGCN-64']['methods'][method]['settings']
 
 
-def settings(world, way):
+def settings(world, way, results):
     """How a way is trained."""
     if world.name != 'tuned':
         return SETTINGS[world.name]
     shared = chosen('base' if way == 'base' else 'ProMax')
-    return dataclasses.replace(SETTINGS['tuned'], lr=shared['lr'], reg=shared['reg'])
+    lr = shared['lr']
+    if way == 'own rate':
+        tried = json.loads((results / 'rates.json').read_text(encoding='utf-8'))['as it comes']
+        lr = float(max(tried, key=lambda rate: np.mean([one['valid recall@20'] for one in tried[rate]])))
+    return dataclasses.replace(SETTINGS['tuned'], lr=lr, reg=shared['reg'])
+
+
+def rates(world, results):
+    """What validation says of learning rates, with seeds that test never sees; resumable."""
+    path = results / 'rates.json'
+    found = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    for way, others in OTHERS.items():
+        for lr in RATES:
+            made = found.setdefault(way, {}).setdefault(str(lr), [])
+            for seed in others[len(made) :]:
+                config = dataclasses.replace(settings(world, way, results), lr=lr, epochs=200, min_steps=0)
+                result = fit(world.base(seed), world.objective(way), world.data, config, progress=False)
+                made.append({'seed': seed, 'valid recall@20': result.best_score, 'best_epoch': result.best_epoch})
+                write_json(path, found)
+                print(way, lr, made[-1], flush=True)
 
 
 class World:
@@ -137,7 +161,7 @@ def train(world, way, seed, out, results, epochs):
     if target.exists():
         return
     began = time.process_time()
-    config, model = dataclasses.replace(settings(world, way), epochs=epochs), world.base(seed)
+    config, model = dataclasses.replace(settings(world, way, results), epochs=epochs), world.base(seed)
     if way == 'continued':  # patience counts at once: nothing has to get going
         config = dataclasses.replace(config, min_steps=0)
         warm_start(model, out / f'{world.name}-base-{seed}', world.data, world.data)
@@ -148,6 +172,7 @@ def train(world, way, seed, out, results, epochs):
         'data': world.name,
         'way': way,
         'settings': WAYS.get(way, {}),
+        'lr': config.lr,
         'seed': seed,
         'test': scores,
         'valid recall@20': result.best_score,
@@ -174,10 +199,10 @@ def epoch(model, objective, optimizer, triples, config):
     return time.perf_counter() - began
 
 
-def times(world, seconds):
+def times(world, seconds, results):
     """Epochs of base, exact and estimated in turn, in one process: median seconds, and the ratio to the base."""
-    config, sides = settings(world, 'base'), {}
-    for way in ('base', *(way for way in WAYS if way != 'continued')):
+    config, sides = settings(world, 'base', results), {}
+    for way in ('base', *(way for way in WAYS if way not in ('continued', 'own rate'))):
         model = world.base(0)
         sides[way] = model, world.objective(way), torch.optim.Adam(model.parameters(), lr=config.lr)
     sampler, rng, found = PairSampler(world.data.train), np.random.default_rng(0), {way: [] for way in sides}
@@ -261,16 +286,18 @@ def main():
     a = p.parse_args()
     a.results.mkdir(parents=True, exist_ok=True)
     a.out.mkdir(parents=True, exist_ok=True)
+    if 'rates' in a.only:
+        rates(World('tuned', a.data, a.out), a.results)
     for name in SETTINGS:
         if name in a.only:
             world = World(name, a.data, a.out)
             for seed in a.seeds:
                 for way in a.ways:
-                    if way != 'continued' or name in AS_RUN:
+                    if (way != 'continued' or name in AS_RUN) and (way != 'own rate' or name == 'tuned'):
                         train(world, way, seed, a.out, a.results, a.epochs)
         path = a.results / f'times-{name}.json'
         if f'times-{name}' in a.only and not path.exists():
-            found = {'threads': torch.get_num_threads(), **times(World(name, a.data, a.out), a.seconds)}
+            found = {'threads': torch.get_num_threads(), **times(World(name, a.data, a.out), a.seconds, a.results)}
             path.write_text(json.dumps(found, indent=1), encoding='utf-8')
     if 'bias' in a.only:
         rows = bias(World('industrial', a.data, a.out), a.out, a.repeats)

@@ -149,7 +149,7 @@ CONTENDERS: dict = {
     'added as data': Contender(_over_base(_added), _grid(weight=[0.05, 0.1, 0.3, 0.6, 1.0, 2.0])),
     'RLMRec-Con': Contender(
         _over_base(lambda data, su, si, **settings: RLMRecCon(su, si, **settings)),
-        _grid(weight=[0.01, 0.1, 0.5], tau=[0.1, 0.2]),
+        _grid(weight=[0.001, 0.01, 0.1], tau=[0.1, 0.2]),  # published: .001 on Steam, .01 on Amazon and Yelp
         {'weight': 0.01, 'tau': 0.2, 'reg': 1e-7},
     ),
     'RLMRec-Gen': Contender(
