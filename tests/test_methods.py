@@ -1,5 +1,6 @@
 """Closed forms, reshaping at score level, the gate, and what validation recommends."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +9,18 @@ import pytest
 import scipy.sparse as sp
 
 from promax_nb.data.bookshop import toy_data
-from promax_nb.methods import Method, cheap_lines, lists_of_methods, method_entries, recommended, text_method
+from promax_nb.methods import (
+    Method,
+    cheap_lines,
+    clicks_method,
+    lists_of_methods,
+    method_entries,
+    recommended,
+    text_method,
+)
 from promax_nb.models.closed import ease, item_knn, popularity
 from promax_nb.models.distributions import standardised
-from promax_nb.models.evaluate import evaluate
+from promax_nb.models.evaluate import evaluate, per_user
 from promax_nb.models.gate import TextGate, choose_width, gate, spaces_of, text_choice, text_faults
 from promax_nb.models.reshape import (
     choose_alphas,
@@ -239,6 +248,29 @@ def test_validation_recommends_and_test_decides_nothing(shop, truth):
     assert len({tuple(entry) for entry in here.values()}) == 1
 
 
+def test_a_training_takes_a_closed_form_where_it_helps(shop, truth):
+    """Vectors of the half of all tastes, and item weights: each knows what the other does not."""
+    lines = {line.name: line for line in cheap_lines(shop)[0]}
+    users = np.flatnonzero(np.diff(shop.valid.indptr))
+    half = [table * (np.arange(table.shape[1]) % 2 == 0) for table in truth]
+    runs, noise = [tuple(half), tuple(half)], np.random.default_rng(0).normal(size=(160, 8))
+    alone = Method('MF', runs, _valid_of(runs, shop, users))
+    both = clicks_method(alone, lines['EASE'], shop)
+    assert (both.name, both.by_chance, both.line, both.texts) == ('MF + EASE', True, '', [])
+    assert both.valid.mean() > max(alone.valid.mean(), lines['EASE'].valid.mean())
+    assert both.clicks[0]['alpha'] > 0 and both.clicks[0]['settings'] == lines['EASE'].settings
+    more = text_method(both, {'truth': truth}, shop)
+    assert (more.name, more.line, more.clicks) == ('MF + EASE + texts', 'MF + EASE', both.clicks)
+    assert set(more.runs[0].guides) == {'EASE', more.texts[0]['guide']}
+    none = clicks_method(lines['EASE'], Method('drawn', [(noise, noise[:90])], alone.valid), shop)
+    assert none.valid.mean() <= lines['EASE'].valid.mean() * 1.05  # nothing is known, so nothing is gained
+
+
+def _valid_of(runs, shop, users):
+    tables = [per_user(run, shop.valid, shop.train, (20,))['ndcg@20'] for run in runs]
+    return pd.concat(tables, axis=1).mean(axis=1).loc[users]
+
+
 def test_alike_methods_are_named(shop):
     line = as_scorer(popularity(shop.train))
     values = pd.Series(np.random.default_rng(0).random(50))
@@ -267,15 +299,20 @@ def test_the_width_that_keeps_the_signal():
 
 
 @pytest.mark.parametrize('form', ['z', 'raw'])
-@pytest.mark.parametrize('kind', ['closed', 'neighbours', 'trained'])
+@pytest.mark.parametrize('kind', ['closed', 'neighbours', 'trained', 'with EASE', 'with ItemKNN'])
 def test_a_recommended_side_is_kept_and_taken_apart(shop, truth, tmp_path, kind, form):
     """Saved as arrays, read without a pickle, every score the sum of its parts."""
     from promax_nb.models.bases import LightGCN
 
     model = LightGCN(shop, dim=8, seed=1).eval()
-    line = {'closed': ease(shop.train, 20.0), 'neighbours': item_knn(shop.train, 20), 'trained': _Fit(model)}[kind]
+    closed = {'EASE': ease(shop.train, 20.0), 'ItemKNN': item_knn(shop.train, 20)}
+    line = {'closed': closed['EASE'], 'neighbours': closed['ItemKNN']}.get(kind, _Fit(model))
     guides = {'history': history_guide(shop.train, truth[1]), 'profile': profile_guide(*truth)}
-    both = reshape(line, guides, {'history': 0.6, 'profile': 0.3}, shop.train, form)
+    alphas = {'history': 0.6, 'profile': 0.3}
+    if kind.startswith('with '):
+        guides = {'clicks': closed[kind.removeprefix('with ')]} | guides
+        alphas['clicks'] = 0.4
+    both = reshape(line, guides, alphas, shop.train, form)
     recommender(shop, _Fit(model), recommended=both).save(tmp_path / 'R')
     served = load_recommender(tmp_path / 'R')
     first = served.recommend(shop.users.user[4], n=1)
@@ -285,6 +322,8 @@ def test_a_recommended_side_is_kept_and_taken_apart(shop, truth, tmp_path, kind,
     history, parts, rest = guided_parts(served, 4, item)
     assert set(history) == set(shop.train[[4]].indices)
     assert parts.sum() + rest == pytest.approx(first.score[0], abs=1e-4)
+    straight = dataclasses.replace(both, known=served.known)
+    np.testing.assert_allclose(served.recommended.array([4, 9]), straight.scores([4, 9]), atol=1e-4)
     why = served.explain(shop.users.user[4], first.item[0])
     assert why.exact and why.standings['recommended'].rank == 1 and why.standings['after'].rank >= 1
     assert why.parts['history'].rank_without.notna().sum() == 3
@@ -306,14 +345,14 @@ class _Fit:
 def test_without_an_item_a_score_is_that_of_a_shorter_history(shop, truth):
     from promax_nb.recommend.guided import guided_without
 
-    line = ease(shop.train, 20.0)
-    both = reshape(line, {'h': history_guide(shop.train, truth[1])}, {'h': 0.6}, shop.train)
+    line, near = ease(shop.train, 20.0), item_knn(shop.train, 20)
+    both = reshape(line, {'h': history_guide(shop.train, truth[1]), 'c': near}, {'h': 0.6, 'c': 0.5}, shop.train)
     served = recommender(shop, both)
     gone, fewer = int(shop.train[[4]].indices[0]), shop.train.tolil()
     fewer[4, gone] = 0
     fewer = fewer.tocsr()
-    guide = {'h': history_guide(fewer, truth[1])}
-    short = reshape(lambda rows: fewer[rows] @ line.weights, guide, {'h': 0.6}, served.known)
+    guide = {'h': history_guide(fewer, truth[1]), 'c': lambda rows: (fewer[rows] @ near.weights).toarray()}
+    short = reshape(lambda rows: fewer[rows] @ line.weights, guide, {'h': 0.6, 'c': 0.5}, served.known)
     np.testing.assert_allclose(guided_without(served, 4, gone, 'ours'), short.scores([4])[0], atol=1e-4)
 
 

@@ -1,5 +1,6 @@
 """What a run serves: the folder to ship, the lists of everybody, the final training."""
 
+import json
 import shutil
 
 import numpy as np
@@ -11,12 +12,17 @@ from promax_nb.cli import main
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.saved import load
 from promax_nb.models.bases import MF, LightGCN
+from promax_nb.models.closed import made_line
 from promax_nb.models.final import all_events, fit_final
 from promax_nb.models.objectives import BPR
+from promax_nb.models.reshape import reshape
 from promax_nb.models.results import load_fit
+from promax_nb.models.scorers import array_scorer
 from promax_nb.models.train import fit
+from promax_nb.recommend.build import all_known
 from promax_nb.recommend.folder import load_recommender
-from promax_nb.recommend.runs import open_recommender, raw_vectors
+from promax_nb.recommend.guided import guide_arrays
+from promax_nb.recommend.runs import open_recommender, raw_vectors, recommender_of_run
 from promax_nb.retrieval.embed import encode
 
 QUICK = dict(batch=256, lr=0.02, min_steps=0, progress=False)
@@ -47,6 +53,31 @@ def test_a_run_leaves_a_folder_to_ship_and_the_lists_of_everybody(odd_run):
     rows = lists.user.map({user: row for row, user in enumerate(data.users.user)})
     columns = lists.item.map({item: row for row, item in enumerate(data.items.item)})
     assert not events & set(zip(rows, columns, strict=True))
+
+
+def test_a_closed_form_beside_a_training_is_served(odd_run, tmp_path):
+    """Whatever validation says on this data: had it chosen a blend, the folder would rank by it."""
+    folder = shutil.copytree(odd_run[0], tmp_path / 'run')
+    noted = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+    blends = [name for name, entry in noted['methods'].items() if entry['clicks']]
+    assert len(blends) == 4 and sum(name.endswith(' + texts') for name in blends) == 2
+    data, seeds = load(folder / 'data'), json.loads((folder / 'card.json').read_text(encoding='utf-8'))['seeds']
+    for name in blends:
+        entry = noted['methods'][name]
+        noted['recommended']['method'] = name
+        (folder / 'metrics.json').write_text(json.dumps(noted), encoding='utf-8')
+        served = recommender_of_run(folder)
+        side = 'promax' if 'ProMax' in name else 'base'
+        how = entry['clicks'][seeds.index(best_of(folder, side))]
+        closed = made_line(how['line'], data.train, how['settings'])
+        guides, alphas = {how['line']: closed}, {how['line']: how['alpha']}
+        given = served.side('ours' if side == 'promax' else 'base').vectors
+        texts = [part for part in guide_arrays(served.layers['recommended']) if 'users' in part]
+        for part in texts:
+            guides['texts'], alphas['texts'] = array_scorer(part['users'], part['items']), float(part['alpha'])
+        assert len(texts) == len(entry['texts'][:1]) and served.settings['recommended'] == name
+        straight = reshape(array_scorer(*given), guides, alphas, all_known(data), how['form'])
+        np.testing.assert_allclose(served.recommended.array([3]), straight.array([3]), atol=1e-4)
 
 
 def test_what_is_served_knows_the_space_of_its_profiles(odd_run):

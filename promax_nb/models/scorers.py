@@ -24,6 +24,7 @@ class Scorer:
     function: Callable  # rows (B,) int array -> (B, N) numbers, numpy or torch
     shape: tuple | None = None  # (M, N): users and items; None: not known before it is asked
     vectors: tuple | None = None  # users (M, d), items (N, d) where scores are their dot products
+    source: object = None  # the object whose scores these are, where there is one
 
     def scores(
         self,
@@ -163,7 +164,7 @@ def as_scorer(
     if isinstance(x, type):
         raise ValueError(f'{x.__name__} is a class: pass an object made of it.')
     if callable(getattr(x, 'scores', None)):
-        return Scorer(x.scores, _known_shape(x) or shape)
+        return Scorer(x.scores, _known_shape(x) or shape, source=x)
     if hasattr(x, 'state_dict'):
         return _from_model(x)
     if callable(x):

@@ -18,17 +18,22 @@ from .trained import TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
 # %% ../../nbs/recommend/05_guided.ipynb #8f5afdce
+def _closed_scorer(arrays: dict, train) -> Scorer:
+    """What ranks by weights between items."""
+    weights = ItemWeights(train, weights_of(arrays), {})
+    return Scorer(weights.scores, train.shape, source=weights)
+
+
 def _own_scorer(layers: dict, train) -> Scorer:
-    """The recommender under the texts."""
+    """The recommender under the guides."""
     if 'own.users' in layers:
         return array_scorer(layers['own.users'], layers['own.items'])
-    weights = ItemWeights(train, weights_of(layers), {})
-    return Scorer(weights.scores, train.shape)
+    return _closed_scorer(layers, train)
 
 
 def guide_arrays(
     layers: dict,  # arrays of one side, from `layers_of`
-) -> list:  # of dicts: name, users (M, d), items (N, d), alpha, history (whether it is the mean of the history's texts)
+) -> list:  # of dicts: name, alpha, and users (M, d), items (N, d), history (the mean of its texts?), or weights...
     """What is added to a side, guide by guide."""
     found: list = []
     while f'guide.{len(found)}.name' in layers:
@@ -46,8 +51,8 @@ def rebuilt(
     """A side with texts, out of its arrays; None where no texts are added."""
     guides, alphas = {}, {}
     for part in guide_arrays(layers):
-        name = str(part['name'])
-        guides[name] = array_scorer(part['users'], part['items'])
+        name, texts = str(part['name']), 'users' in part
+        guides[name] = array_scorer(part['users'], part['items']) if texts else _closed_scorer(part, train)
         alphas[name] = part['alpha']
     if not guides:
         return None
@@ -80,16 +85,21 @@ def with_texts(
     return self.memory[place]
 
 # %% ../../nbs/recommend/05_guided.ipynb #32ac229c
+def _given(weights, history, item) -> np.ndarray:
+    """(h,) weights from the items of a history to an item."""
+    chosen = weights[history, item]
+    if sp.issparse(chosen):
+        chosen = chosen.toarray()
+    return np.asarray(chosen, np.float64).ravel()
+
+
 def _own_parts(served, row, item, side) -> tuple | None:
-    """History, what each item of it gives the score under the texts, and what is left of that score."""
+    """History, what each item of it gives the score under the guides, and what is left of that score."""
     layers = served.layers[side]
     history = served.train[[row]].indices
     weights = weights_of(layers)
     if weights is not None:
-        chosen = weights[history, item]
-        if sp.issparse(chosen):
-            chosen = chosen.toarray()
-        return history, np.asarray(chosen, np.float64).ravel(), 0.0
+        return history, _given(weights, history, item), 0.0
     if 'nodes' not in layers:
         return None
     target = layers['own.items'][item]
@@ -130,31 +140,45 @@ def guided_parts(
     for guide in guide_arrays(served.layers[side]):
         value, mean, spread = _scale_of(scales, str(guide['name']), item)
         alpha = _alpha_of(guide, row)
-        if not guide['history'] or not value:
+        weights = weights_of(guide)
+        if not value or weights is None and not guide['history']:
             rest += alpha * value
             continue
-        items = guide['items'].astype(np.float64)
-        mine = items[history]
-        length = np.linalg.norm(mine.sum(0))
+        if weights is None:
+            items = guide['items'].astype(np.float64)
+            mine = items[history]
+            given = (mine @ items[item]) / np.linalg.norm(mine.sum(0))
+        else:
+            given = _given(weights, history, item)
         share = alpha / spread
-        parts = parts + share * (mine @ items[item]) / length
+        parts = parts + share * given
         rest -= share * mean
     return history, parts, rest
 
 # %% ../../nbs/recommend/05_guided.ipynb #f0c3a242
+def _closed_without(served, row, gone, weights) -> np.ndarray:
+    """(N,) scores by weights between items, of a user who never had an item."""
+    fewer = served.train[[row]].toarray()
+    fewer[0, gone] = 0
+    return ItemWeights(sp.csr_matrix(fewer), weights, {}).scores([0])[0]
+
+
 def _own_without(served, row, gone, side) -> np.ndarray | None:
-    """(N,) scores under the texts, of a user who never had an item."""
+    """(N,) scores under the guides, of a user who never had an item."""
     layers = served.layers[side]
     weights = weights_of(layers)
     if weights is not None:
-        fewer = served.train[[row]].toarray()
-        fewer[0, gone] = 0
-        return ItemWeights(sp.csr_matrix(fewer), weights, {}).scores([0])[0]
+        return _closed_without(served, row, gone, weights)
     if 'nodes' not in layers:
         return None
     vectors = propagate(layers, without(served.train, row, gone)).vectors()
     users = served.shape[0]
     return vectors[users:] @ vectors[row]
+
+
+def _one_row(scores) -> Scorer:
+    """Scores of one user that are there already."""
+    return Scorer(lambda rows: scores[None], (1, len(scores)))
 
 
 def guided_without(
@@ -171,13 +195,15 @@ def guided_without(
     rest = history[history != gone]
     guides, alphas = {}, {}
     for guide in guide_arrays(served.layers[side]):
-        name, users, items = str(guide['name']), guide['users'], guide['items']
-        one = users[[row]]
+        name, weights = str(guide['name']), weights_of(guide)
+        alphas[name] = _alpha_of(guide, row)
+        if weights is not None:
+            guides[name] = _one_row(_closed_without(served, row, gone, weights))
+            continue
+        items, one = guide['items'], guide['users'][[row]]
         if guide['history']:
             total = items[rest].sum(0, dtype=np.float64)
             one = unit_rows(total[None]).astype(np.float32)
         guides[name] = array_scorer(one, items)
-        alphas[name] = _alpha_of(guide, row)
-    both = served.with_texts(side)
-    alone = array_scorer(np.ones((1, 1)), own[:, None])
+    both, alone = served.with_texts(side), _one_row(own)
     return Reshaped(alone, guides, alphas, both.known[[row]], both.form, both.spread).array([0])[0]

@@ -191,9 +191,7 @@ def weights_of(
 
 # %% ../../nbs/recommend/04_layers.ipynb #204940e9
 def _of_guides(run, train) -> dict:
-    """The arrays of a `Reshaped`; {} where a guide has no vectors."""
-    if any(guide.vectors is None for guide in run.guides.values()):
-        return {}
+    """The arrays of a `Reshaped`; {} where a guide is neither vectors nor weights between items."""
     inner = array_scorer(*map(_as_array, run.scorer.vectors)) if run.scorer.vectors is not None else run.scorer
     found = layers_of(run.source, inner, train)
     if inner.vectors is not None:
@@ -202,12 +200,28 @@ def _of_guides(run, train) -> dict:
         return {}
     read = binary(sp.csr_matrix(train), 'the training matrix').astype(np.float64)
     for number, (name, guide) in enumerate(run.guides.items()):
-        users, items = (_as_array(table).astype(np.float32) for table in guide.vectors)
-        found[f'guide.{number}.name'] = np.asarray(name)
-        found[f'guide.{number}.users'], found[f'guide.{number}.items'] = users, items
-        found[f'guide.{number}.alpha'] = np.asarray(run.alphas[name], np.float32)
-        found[f'guide.{number}.history'] = np.asarray(items.shape[1] > 1 and agrees(unit_rows(read @ items), users))
+        arrays = _of_closed(guide.source, guide, train) if guide.vectors is None else _of_texts(guide, read)
+        if not arrays:
+            return {}
+        arrays |= {'name': np.asarray(name), 'alpha': np.asarray(run.alphas[name], np.float32)}
+        found |= {f'guide.{number}.{key}': array for key, array in arrays.items()}
     return found | {'form': np.asarray(run.form), 'spread': np.asarray(run.spread)}
+
+
+def _of_texts(guide, read) -> dict:
+    """The tables of a guide, and whether it is the mean of what was read."""
+    users, items = (_as_array(table).astype(np.float32) for table in guide.vectors)
+    history = items.shape[1] > 1 and agrees(unit_rows(read @ items), users)
+    return {'users': users, 'items': items, 'history': np.asarray(history)}
+
+
+def _of_closed(run, scorer, train) -> dict:
+    """The weights between items, where the scores are their sums over the history."""
+    found = _of_weights(run, train)
+    rows = np.unique(np.linspace(0, train.shape[0] - 1, 16).astype(int))
+    if found and agrees(ItemWeights(train, weights_of(found), {}).scores(rows), scorer.array(rows)):
+        return found
+    return {}
 
 
 def _as_array(table) -> np.ndarray:
@@ -239,11 +253,7 @@ def layers_of(
     if isinstance(run, Reshaped):
         return _of_guides(run, train)
     if scorer.vectors is None:
-        found = _of_weights(run, train)
-        rows = np.unique(np.linspace(0, train.shape[0] - 1, 16).astype(int))
-        if found and agrees(ItemWeights(train, weights_of(found), {}).scores(rows), scorer.array(rows)):
-            return found
-        return {}
+        return _of_closed(run, scorer, train)
     model = getattr(run, 'model', None)
     found = _of_folder(run) if model is None else _of_model(model)
     if not found or len(found['nodes']) != sum(train.shape):

@@ -151,9 +151,13 @@ def recommended_of_run(
             alpha, form = entry['settings']['popularity'], entry['settings']['form']
             run = with_guide(run, 'popularity', popularity(data.train), alpha, all_known(data), form)
     else:
-        side = 'ours' if entry['line'].endswith('ProMax') else 'base'
+        side = 'ours' if 'ProMax' in entry['line'] else 'base'
         seed, run = chosen['promax' if side == 'ours' else 'base']
         place = json.loads((folder / 'card.json').read_text(encoding='utf-8'))['seeds'].index(seed)
+        if entry.get('clicks'):
+            side, how = 'recommended', entry['clicks'][place]
+            closed = made_line(how['line'], data.train, how['settings'])
+            run = with_guide(run, how['line'], closed, how['alpha'], all_known(data), how['form'])
     if not entry['texts']:
         return side, name, run if side == 'recommended' else None
     if raw is None:  # the encoder of the run is not on this machine
