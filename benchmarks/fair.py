@@ -2,7 +2,7 @@
 
     python benchmarks/fair.py WORK [--parts A B ...] [--data NAME] [--only NAME ...] [--jobs N] [--cards N]
     python benchmarks/fair.py WORK --prepare            # vectors and added interactions of every set, kept in WORK
-    python benchmarks/fair.py WORK --collect FILE       # the table, from what is there
+    python benchmarks/fair.py WORK --collect FILE       # the table, from what is there and what FILE knows besides
     python benchmarks/fair.py WORK --known FILE ...     # trials of another folder, known from its table, count as made
 
 WORK holds a folder a cell (data set, split, base, width) with a JSON and the metrics of every user a training; what
@@ -399,7 +399,7 @@ def main(arguments=None):
     from fair_table import collected  # reads what is there
 
     before = json.loads(options.collect.read_text(encoding='utf-8')) if options.collect.exists() else {}
-    write_json(options.collect, before | collected(options))  # cells that were trained in another folder stay
+    write_json(options.collect, before | collected(options, before))  # what was trained in another folder stays
 
 
 if __name__ == '__main__':

@@ -44,9 +44,12 @@ def lines_of(cell, options) -> dict | None:
             arrays = [kept_arrays(file.with_suffix('.npz'), None) for file in found]
             trained[NAMES[method]] = [tuple(one[side] for side in 'ui') for one in arrays]
         data, su, si, _ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
-        users, items, writer = vectors_of(data, options.work / f'{cell.data}.db')
-        users = mean_texts(data, items) if users is None else users
-        found = with_trainings(cheap_methods(data, (users, items), (su, si)), data, trained)
+        writer, alone = None, cheap_methods(data) if su is None else None  # without texts there is no gate
+        if su is not None:
+            users, items, writer = vectors_of(data, options.work / f'{cell.data}.db')
+            users = mean_texts(data, items) if users is None else users
+            alone = cheap_methods(data, (users, items), (su, si))
+        found = with_trainings(alone, data, trained)
         facts = {
             'recommended': recommended(found.methods),
             'gate': None if found.gate is None else found.gate.facts(),
@@ -162,9 +165,24 @@ def cell_of(cell, options) -> dict:
     return found
 
 
-def collected(options) -> dict:
-    """Cell -> rows and comparisons, of everything that is there."""
+def with_kept(cell: dict, before: dict):
+    """Rows of an earlier table that were trained elsewhere stay, as they stood beside the same base."""
+    base, theirs = (table['methods'].get('base', {}).get('settings') for table in (cell, before))
+    for method, entry in before['methods'].items() if base == theirs else ():
+        if method in cell['methods']:
+            continue
+        cell['methods'][method] = entry | {'kept': True}
+        for side in ('against base', 'against ProMax'):
+            if method in before.get(side, {}) and side in cell:
+                cell[side][method] = before[side][method]
+
+
+def collected(options, before: dict) -> dict:
+    """Cell -> rows and comparisons, of everything that is there, and what an earlier table knows beside it."""
     found = {cell.name: cell_of(cell, options) for cell in cells_of(options)}
+    for name, cell in found.items():
+        if cell['methods'] and name in before:
+            with_kept(cell, before[name])
     for name, cell in found.items():
         print(name)
         for method, entry in sorted(cell['methods'].items(), key=lambda row: -np.mean(row[1]['ndcg@20'])):

@@ -132,3 +132,19 @@ def test_full_a_pretrained_writer_runs_in_miniature_and_goes_on(tmp_path, capsys
     assert kept['second judge'] and len(kept['examples']) == 5
     lm.main(call)
     assert ' s] ' not in capsys.readouterr().out
+
+
+def test_rows_of_another_folder_stay_beside_the_same_base(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    table = script('fair_table')
+    old = {
+        'methods': {'base': {'settings': {'lr': 1}}, 'KAR': {'ndcg@20': [0.1]}, 'EASE': {'ndcg@20': [0.2]}},
+        'against base': {'KAR': {'ndcg@20': {'low': -1}}, 'EASE': {'ndcg@20': {'low': 0}}},
+    }
+    new = {'methods': {'base': {'settings': {'lr': 1}}, 'EASE': {'ndcg@20': [0.3]}}, 'against base': {'EASE': {}}}
+    table.with_kept(new, old)
+    assert new['methods']['KAR'] == {'ndcg@20': [0.1], 'kept': True} and new['methods']['EASE'] == {'ndcg@20': [0.3]}
+    assert new['against base'] == {'EASE': {}, 'KAR': {'ndcg@20': {'low': -1}}}
+    other = {'methods': {'base': {'settings': {'lr': 2}}}, 'against base': {}}
+    table.with_kept(other, old)
+    assert list(other['methods']) == ['base'], 'another base is another comparison'
