@@ -98,6 +98,8 @@ def test_a_run_says_what_to_use(finished, tmp_path):
     told = json.loads(metrics)
     lines = {'popularity', 'LightGCN', 'LightGCN + ProMax'}
     lines |= {f'{line}{more}' for line in ('ItemKNN', 'EASE') for more in ('', ' + popularity')}
+    closed = max(('ItemKNN', 'EASE'), key=lambda name: told['methods'][name]['valid']['ndcg@20'])
+    lines |= {f'{trained} + {closed}' for trained in ('LightGCN', 'LightGCN + ProMax')}
     assert lines <= set(told['methods']) <= lines | {f'{line} + texts' for line in lines}
     assert len({tuple(entry) for entry in told['methods'].values()}) == 1
     assert told['methods']['LightGCN']['test']['recall@20'] == pytest.approx(told['base']['recall@20'])
