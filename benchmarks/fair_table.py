@@ -99,6 +99,7 @@ def beside(rows: dict, first: str, fixed: set) -> dict:
         for name, p in zip(table.index, holm(table.method_p if known else table.p), strict=True):
             row = table.loc[name]
             numbers = row.difference, low[name], high[name], row.difference / row.base
+            p = 1.0 if np.isnan(p) else p  # one training says nothing about a method
             found[name][metric] = dict(
                 zip(('difference', 'low', 'high', 'relative', 'holm'), map(float, (*numbers, p)), strict=True)
             )
