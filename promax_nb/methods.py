@@ -98,16 +98,18 @@ def popular_method(
     return Method(f'{method.name} + popularity', [both], valid, settings, seconds)
 
 
-def _guided(method: Method, data, choose, guide_of) -> tuple:
-    """The runs of a method with one guide more, what was chosen for each, and the metric on validation data."""
+def _guided(method: Method, guides: dict, data, metric: str) -> tuple:
+    """The runs of a method with one of the guides, what was chosen for each, and the metric on validation data."""
+    from promax_nb.models.gate import guide_choice
     from promax_nb.models.reshape import with_guide
 
     known = data.train + data.valid
     runs, chosen, values = [], [], []
     for run in method.runs:
-        found = choose(run)
+        found = guide_choice(run, guides, data.train, data.valid, metric)
         how = found.chosen
-        runs.append(with_guide(run, how['guide'], guide_of(how), how['alpha'], known, how['form']))
+        guide = guides[how['space'], how['guide']]
+        runs.append(with_guide(run, how['guide'], guide, how['alpha'], known, how['form']))
         chosen.append(how)
         values.append(pd.Series(found.after, index=found.users))
     return runs, chosen, _mean(values)
@@ -120,15 +122,10 @@ def text_method(
     metric: str = 'ndcg@20',
 ) -> Method:
     """A method with texts added to its scores; validation chooses how, cross-fitted."""
-    from promax_nb.models.gate import guides_of, text_choice
+    from promax_nb.models.gate import text_guides
 
     began = time.monotonic()
-    runs, chosen, valid = _guided(
-        method,
-        data,
-        lambda run: text_choice(run, spaces, data.train, data.valid, metric),
-        lambda how: guides_of(data.train, spaces[how['space']])[how['guide']],
-    )
+    runs, chosen, valid = _guided(method, text_guides(data.train, spaces), data, metric)
     name, seconds = f'{method.name} + texts', time.monotonic() - began
     return Method(name, runs, valid, method.settings, seconds, method.name, chosen, method.clicks)
 
@@ -140,13 +137,8 @@ def clicks_method(
     metric: str = 'ndcg@20',
 ) -> Method:
     """Trainings with a closed form added to their scores; validation chooses how, cross-fitted."""
-    from promax_nb.models.gate import guide_choice
-
-    began, closed = time.monotonic(), line.runs[0]
-    guide = {('clicks', line.name): closed}
-    runs, chosen, valid = _guided(
-        method, data, lambda run: guide_choice(run, guide, data.train, data.valid, metric), lambda how: closed
-    )
+    began = time.monotonic()
+    runs, chosen, valid = _guided(method, {('clicks', line.name): line.runs[0]}, data, metric)
     made = {'line': line.name, 'settings': line.settings}
     clicks = [made | {key: how[key] for key in ('form', 'alpha')} for how in chosen]
     name, seconds = f'{method.name} + {line.name}', time.monotonic() - began

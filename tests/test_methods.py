@@ -21,7 +21,7 @@ from promax_nb.methods import (
 from promax_nb.models.closed import ease, item_knn, popularity
 from promax_nb.models.distributions import standardised
 from promax_nb.models.evaluate import evaluate, per_user
-from promax_nb.models.gate import TextGate, choose_width, gate, spaces_of, text_choice, text_faults
+from promax_nb.models.gate import TextGate, choose_width, gate, guide_choice, spaces_of, text_faults, text_guides
 from promax_nb.models.reshape import (
     choose_alphas,
     choose_slopes,
@@ -218,10 +218,11 @@ def test_the_gate_is_closed_for_noise(shop):
 def test_measured_by_the_other_half(shop, truth):
     """With one user in whom all the gain lies, the half that chose by that user is not measured by it."""
     line = ease(shop.train, reg=30)
-    found = text_choice(line, {'truth': truth}, shop.train, shop.valid)
+    guides = text_guides(shop.train, {'truth': truth})
+    found = guide_choice(line, guides, shop.train, shop.valid)
     best = found.tried.value.max()
     assert found.after.mean() <= best + 1e-12 and len(found.users) == (np.diff(shop.valid.indptr) > 0).sum()
-    few = text_choice(line, {'truth': truth}, shop.train, shop.valid, most=40)
+    few = guide_choice(line, guides, shop.train, shop.valid, most=40)
     assert len(few.users) == 40 and (np.diff(few.users) > 0).all()
 
 

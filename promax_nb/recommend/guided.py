@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from ..models.closed import ItemWeights
 from ..models.reshape import Reshaped
 from ..models.scorers import Scorer, array_scorer
-from .layers import propagate, walked, weights_of, without
+from .layers import propagate, walked, weights_of, weights_towards, without
 from .trained import TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
@@ -85,21 +85,13 @@ def with_texts(
     return self.memory[place]
 
 # %% ../../nbs/recommend/05_guided.ipynb #32ac229c
-def _given(weights, history, item) -> np.ndarray:
-    """(h,) weights from the items of a history to an item."""
-    chosen = weights[history, item]
-    if sp.issparse(chosen):
-        chosen = chosen.toarray()
-    return np.asarray(chosen, np.float64).ravel()
-
-
 def _own_parts(served, row, item, side) -> tuple | None:
     """History, what each item of it gives the score under the guides, and what is left of that score."""
     layers = served.layers[side]
     history = served.train[[row]].indices
     weights = weights_of(layers)
     if weights is not None:
-        return history, _given(weights, history, item), 0.0
+        return history, weights_towards(weights, history, item), 0.0
     if 'nodes' not in layers:
         return None
     target = layers['own.items'][item]
@@ -149,7 +141,7 @@ def guided_parts(
             mine = items[history]
             given = (mine @ items[item]) / np.linalg.norm(mine.sum(0))
         else:
-            given = _given(weights, history, item)
+            given = weights_towards(weights, history, item)
         share = alpha / spread
         parts = parts + share * given
         rest -= share * mean

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..models.distributions import has_vector, softmax
 from .guided import guided_parts, guided_without
-from .layers import TOLERANCE, propagate, walked, weights_of, without
+from .layers import TOLERANCE, propagate, walked, weights_of, weights_towards, without
 from .trained import SERVED_SIDES, TrainedRecommender
 from ..retrieval.vectors import unit_rows
 
@@ -112,8 +112,7 @@ def _by_weights(served, who, item, side) -> Parts | None:
     weights = weights_of(served.layers.get(side, {}))
     if weights is None:
         return None
-    parts = weights[who.history, item]
-    return Parts(who.history, np.asarray(parts.todense() if sp.issparse(parts) else parts).ravel(), 0.0, 'sum')
+    return Parts(who.history, weights_towards(weights, who.history, item), 0.0, 'sum')
 
 
 def _by_texts(served, who, item, side) -> Parts | None:
