@@ -70,8 +70,8 @@ def steam(folder: Path, split):
 WORLDS = {'imdb-exp3rt': imdb, 'ml-100k': movies, 'amazon-industrial': industrial, 'steam-sub': steam}
 
 
-def vectors_of(data, cache: Path) -> tuple:
-    """Vectors of profiles of users (None where there would be too many to read) and of items, and who wrote them."""
+def texts_of(data) -> tuple:
+    """Profiles of users (None where there would be too many to read) and of items, and who wrote them."""
     writer = 'template'
     if 'item_profiles' in data.extras:
         items = pd.DataFrame({'id': range(data.n_items), 'profile': data.extras['item_profiles']})
@@ -79,11 +79,16 @@ def vectors_of(data, cache: Path) -> tuple:
     else:
         items = write(template(), item_prompts(data))
     if 'user_profiles' in data.extras:
-        texts = data.extras['user_profiles']
+        users = data.extras['user_profiles']
     else:
-        texts = write(template(), user_prompts(data, items)).profile.tolist() if data.n_users < 10_000 else None
-    read = [None if one is None else encode(one, cache=cache, empty='zero') for one in (texts, items.profile.tolist())]
-    return *read, writer
+        users = write(template(), user_prompts(data, items)).profile.tolist() if data.n_users < 10_000 else None
+    return users, items.profile.tolist(), writer
+
+
+def vectors_of(data, cache: Path) -> tuple:
+    """Vectors of these profiles, and who wrote them."""
+    *texts, writer = texts_of(data)
+    return *(None if side is None else encode(side, cache=cache, empty='zero') for side in texts), writer
 
 
 def mean_texts(data, items):

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import torch
-from controls import METRICS, WORLDS, imdb, mean_texts, vectors_of
+from controls import METRICS, WORLDS, imdb, mean_texts, texts_of, vectors_of
 
 from promax_nb.data.bookshop import toy_data
 from promax_nb.data.published import from_rlmrec
@@ -39,6 +39,8 @@ from promax_nb.models.bases import GCCF, MF, SGL, LightGCN, SimGCL
 from promax_nb.models.contenders import CONTENDERS, contender
 from promax_nb.models.evaluate import per_user
 from promax_nb.models.train import fit
+from promax_nb.models.variants import history_vectors
+from promax_nb.profiles.clauses import wishes
 
 BATCH, RIVALS, AMAZON = 4096, 2, 3000  # triples a step; rivals that go on to other bases; least steps on Amazon-book
 
@@ -148,6 +150,43 @@ def prepared(data_name: str, split: str, dim: int, root: Path, work: Path) -> tu
     return data, found['su'], found['si'], added
 
 
+def second_profiles(cell: 'Cell', options) -> list:
+    """Another profile of everybody, for methods that take several: the template's, or what the history says."""
+    data, _, si, _ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+    if cell.data == 'imdb-exp3rt':
+        return [prepared('imdb-template', cell.split, cell.dim, options.root, options.work)[1:3]]
+    return [(history_vectors(data.train, si), si)]
+
+
+def claimed_words(cell: 'Cell', options) -> tuple:
+    """Who is said to like which words (M, A), and which items are said to have them (N, A): those of some items."""
+    data, *_ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+
+    def make():
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        users, items, _ = texts_of(data)
+        liked = [[wishes(text)[0] for text in side] for side in (items, users)]
+        words = CountVectorizer(
+            stop_words='english', token_pattern=r'[^\W\d_]{3,}', min_df=5, max_df=0.1, max_features=2000, binary=True
+        )
+        of_items, of_users = words.fit_transform(liked[0]).tocoo(), words.transform(liked[1]).tocoo()
+        told = {'words': np.array([of_items.shape[1]])}
+        for name, side in (('users', of_users), ('items', of_items)):
+            told |= {f'{name} row': side.row, f'{name} col': side.col}
+        return told
+
+    found = kept_arrays(options.work / 'prepared' / f'words-{cell.data}-{cell.split}.npz', make)
+    sides = []
+    for name, size in zip(('users', 'items'), data.train.shape, strict=True):
+        row, col = found[f'{name} row'], found[f'{name} col']
+        sides.append(sp.csr_matrix((np.ones(len(row), np.float32), (row, col)), (size, int(found['words'][0]))))
+    return tuple(sides)
+
+
+GIVEN = {'more': second_profiles, 'attributes': claimed_words}  # what some methods need beside the vectors
+
+
 # ---- one training
 
 
@@ -191,6 +230,7 @@ def trained(job: Job, options) -> dict:
     given = dict(choice)
     if any(word in job.method for word in ('ProMax', 'edges', 'added')) and 'SVD' not in job.method:
         given['added'] = added
+    given |= {need: GIVEN[need](cell, options) for need in CONTENDERS[job.method].needs}
     if cell.base != 'LightGCN':
         given['base'] = lambda data, seed: BASES[cell.base](data, cell.dim, seed=seed)
     with warnings.catch_warnings():
@@ -281,16 +321,18 @@ def seeds_of(cell: Cell, method: str, settings: dict, options) -> list:
 
 
 def usable(cell: Cell) -> list:
-    """Methods that can be made of what a data set has."""
-    return [name for name, entry in CONTENDERS.items() if not entry.needs]
+    """Methods that can be made of what a data set has: there is a text of everybody but on Steam."""
+    return [name for name, entry in CONTENDERS.items() if not entry.needs or cell.data != 'steam-sub']
 
 
 def best_rivals(cell: Cell, options) -> list:
     """The rivals that validation likes best in a cell, once all their trials are there."""
     values = {}
     for method in usable(cell):
-        if method == 'base' or 'ProMax' in method or 'edges' in method or 'AlphaRec' in method:
+        if method == 'base' or any(word in method for word in ('ProMax', 'edges', 'AlphaRec')):
             continue  # controls, variants, and what brings its own base
+        if CONTENDERS[method].needs:
+            continue  # knows more than the others
         if chosen(cell, method, options) is None:
             return []
         inherited = chosen(cell, 'base', options)

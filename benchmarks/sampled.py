@@ -1,12 +1,13 @@
 """Estimated SDR and S2DR beside the exact terms: quality, time, bias and variance. Resumable: one JSON a training.
 
     python benchmarks/sampled.py DATA_FOLDER --out runs/sampled [--ways ...] [--seeds 0 1 2]
-        [--only shop films rates tuned industrial book bias times-tuned]
+        [--only shop films rates tuned tuned-1 tuned-2 industrial book bias times-tuned]
 
 shop, films: amazon-industrial and ml-100k split at random within each user, settings and defaults of `promax run`;
 there the losses help, so that an estimate could lose something. `continued` is exact, and begins where the base ended.
 tuned: shop with what validation chose for base and ProMax in benchmarks/fair.py, equal trials for both; `own rate` is
-as it comes, with the learning rate that validation likes best with other seeds (rates, before it).
+as it comes, with the learning rate that validation likes best with other seeds (rates, before it). tuned-1, tuned-2:
+with what was chosen on that split, two others.
 industrial: LightGCN on amazon-industrial (its own split, template profiles, of an item 64 tokens read, retrieval order)
 with BPR, with both exact terms, and with both terms estimated in several ways. book: LightGCN, layers 1..3, on
 Amazon-book with S2DR 0.05 over the published augmented matrix, estimated; its exact trainings and its base are those of
@@ -63,12 +64,20 @@ WAYS = {  # name -> arguments of ProMax
 }
 RATES = 0.003, 0.002, 0.001  # learning rates
 OTHERS = {'as it comes': range(10, 16), 'exact': range(10, 13)}  # seeds that choose among them; exact ones take longer
-AS_RUN = {'shop': 'amazon-industrial', 'films': 'ml-100k', 'tuned': 'amazon-industrial'}
+AS_RUN = {  # data set and random split
+    'shop': ('amazon-industrial', '0'),
+    'films': ('ml-100k', '0'),
+    'tuned': ('amazon-industrial', '0'),
+    'tuned-1': ('amazon-industrial', '1'),
+    'tuned-2': ('amazon-industrial', '2'),
+}
 FAIR = Path(__file__).parent / 'results' / 'fair.json'
 SETTINGS = {
     'shop': TrainConfig(batch=2048, device='cpu'),
     'films': TrainConfig(batch=2048, device='cpu'),
     'tuned': TrainConfig(batch=BATCH, device='cpu'),  # lr and reg: see `chosen`
+    'tuned-1': TrainConfig(batch=BATCH, device='cpu'),
+    'tuned-2': TrainConfig(batch=BATCH, device='cpu'),
     'industrial': TrainConfig(batch=2048, min_steps=300, patience=10, device='cpu'),
     'book': TrainConfig(min_steps=3000, device='cpu'),
 }
@@ -82,14 +91,14 @@ def chosen(method):
 
 def settings(world, way, results):
     """How a way is trained."""
-    if world.name != 'tuned':
+    if not world.tuned:
         return SETTINGS[world.name]
     shared = chosen('base' if way == 'base' else 'ProMax')
     lr = shared['lr']
     if way == 'own rate':
         tried = json.loads((results / 'rates.json').read_text(encoding='utf-8'))['as it comes']
         lr = float(max(tried, key=lambda rate: np.mean([one['valid recall@20'] for one in tried[rate]])))
-    return dataclasses.replace(SETTINGS['tuned'], lr=lr, reg=shared['reg'])
+    return dataclasses.replace(SETTINGS[world.name], lr=lr, reg=shared['reg'])
 
 
 def rates(world, results):
@@ -111,9 +120,9 @@ class World:
     """Data, and what an objective needs, of one of the data sets."""
 
     def __init__(self, name, folder, out):
-        self.name = name
+        self.name, self.tuned = name, name.startswith('tuned')
         if name in AS_RUN:
-            self.data, *self.vectors, self.added = prepared(AS_RUN[name], '0', 64, folder, out)
+            self.data, *self.vectors, self.added = prepared(*AS_RUN[name], 64, folder, out)
             return
         if name == 'book':
             self.data = from_rlmrec(folder / 'amazon-book')
@@ -139,7 +148,7 @@ class World:
         return kept['su'], kept['si']
 
     def base(self, seed):
-        if self.name == 'tuned':
+        if self.tuned:
             return LightGCN(self.data, 64, sum_layers=(1, 2, 3), seed=seed)
         if self.name == 'book':
             return LightGCN(self.data, sum_layers=(1, 2, 3), seed=seed)
@@ -149,7 +158,7 @@ class World:
         if way == 'base':
             return BPR()
         weights = {'sdr': 0.0, 's2dr': 0.05} if self.name == 'book' else {'sdr': 0.5, 's2dr': 0.01}
-        if self.name == 'tuned':
+        if self.tuned:
             weights = {term: chosen('ProMax')[term] for term in weights}
         return ProMax(*self.vectors, self.added, **weights, **WAYS[way])
 
@@ -239,9 +248,7 @@ def bias(world, out, repeats):
     """The estimates beside the exact terms at the vectors of a trained model, for one batch."""
     model, objective = world.base(0), world.objective('exact')
     model.load_state_dict(load_tensors(out / 'industrial-exact-0' / 'model.safetensors')[0])
-    users, pos, _ = (
-        torch.from_numpy(x[:2048]) for x in PairSampler(world.data.train).epoch(np.random.default_rng(0))
-    )
+    users, pos, _ = (torch.from_numpy(x[:2048]) for x in PairSampler(world.data.train).epoch(np.random.default_rng(0)))
     with torch.no_grad():
         views = [torch.cat(model(graph)) for graph in (None, objective.second_graph(model))]
     n_users, rows = len(model.user), []
@@ -293,7 +300,7 @@ def main():
             world = World(name, a.data, a.out)
             for seed in a.seeds:
                 for way in a.ways:
-                    if (way != 'continued' or name in AS_RUN) and (way != 'own rate' or name == 'tuned'):
+                    if (way != 'continued' or name in AS_RUN) and (way != 'own rate' or world.tuned):
                         train(world, way, seed, a.out, a.results, a.epochs)
         path = a.results / f'times-{name}.json'
         if f'times-{name}' in a.only and not path.exists():
