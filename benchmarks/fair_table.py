@@ -10,7 +10,8 @@ from fair import CONTENDERS, best_rivals, cells_of, chosen, kept_arrays, methods
 from promax_nb.data.storage import write_json
 from promax_nb.methods import cheap_methods, recommended, with_trainings
 from promax_nb.models.evaluate import user_metrics
-from promax_nb.models.inference import claimed, contrast, holm
+from promax_nb.models.inference import claimed, contrast, contrast_groups, groups_by_count, holm
+from promax_nb.models.reshape import knows
 
 NAMES = {'base': 'LightGCN', 'ProMax': 'LightGCN + ProMax'}
 
@@ -106,6 +107,48 @@ def beside(rows: dict, first: str, fixed: set) -> dict:
     return {name: one for name, one in found.items() if one}
 
 
+def knowledge(cell, options) -> np.ndarray:
+    """What the texts of everybody's other items know of each item they have, from 0 to 1 (.5: chance)."""
+
+    def make():
+        data, *_ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+        return {'knows': knows(data.train, vectors_of(data, options.work / f'{cell.data}.db')[1])}
+
+    return kept_arrays(options.work / 'prepared' / f'knows-{cell.data}-{cell.split}.npz', make)['knows']
+
+
+def groups_of(cell, users, options) -> dict:
+    """Users by how many items they train on, and by what texts know of them: kind -> name of a group -> who."""
+    data, *_ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
+    known = knowledge(cell, options)[users]
+    cuts = np.nanquantile(known, [1 / 3, 2 / 3])
+    thirds = [known < cuts[0], (known >= cuts[0]) & (known < cuts[1]), known >= cuts[1]]
+    told = {f'{np.nanmean(known[inside]):.2f}': inside for inside in thirds if inside.any()}
+    return {'training items': groups_by_count(np.diff(data.train.indptr)[users]), 'texts know': told}
+
+
+def for_whom(cell, rows: dict, fixed: set, told: dict, options) -> list:
+    """Comparisons that matter within groups of users: each a row, Holm over the groups of a kind."""
+    best = {theirs: ours for ours, theirs in NAMES.items()}.get(told['recommended'], told['recommended'])
+    pairs = [('base', 'ProMax'), ('base', 'LightGCN + texts'), ('base', best), ('ProMax', best), ('EASE', best)]
+    if told['line']:
+        pairs.append((told['line'], f"{told['line']} + texts"))
+    found, groups = [], groups_of(cell, next(iter(rows.values()))[0].index.to_numpy(), options)
+    for first, name in dict.fromkeys(pair for pair in pairs if pair[0] != pair[1] and set(pair) <= set(rows)):
+        without_chance = [side for side, one in (('base', first), ('ours', name)) if one in fixed]
+        for kind, inside in groups.items():
+            for metric in METRICS:
+                sides = ([table[[metric]] for table in rows[side]] for side in (first, name))
+                table = contrast_groups(*sides, inside, fixed=without_chance)
+                low, high = claimed(table)
+                p = table['holm'] if table.method_p.notna().any() else holm(table.p)
+                for number, row in table.iterrows():
+                    one = {'first': first, 'method': name, 'by': kind, 'group': row['group'], 'users': row['users']}
+                    one |= {'metric': metric, 'base': row.base, 'difference': row.difference}
+                    found.append(one | {'low': low[number], 'high': high[number], 'holm': float(p[number])})
+    return found
+
+
 def facts_of(cell, options) -> dict:
     """What the data are like: events a user trains on, and words of an item's text."""
     data, *_ = prepared(cell.data, cell.split, cell.dim, options.root, options.work)
@@ -160,6 +203,9 @@ def cell_of(cell, options) -> dict:
     if lines is not None:
         found |= {name: lines[name] for name in ('recommended', 'gate', 'writer', 'told')}
         best = {theirs: ours for ours, theirs in NAMES.items()}.get(lines['recommended']['method'])
+        if lines['gate'] is not None:
+            told = {'recommended': lines['recommended']['method'], 'line': lines['gate']['line']}
+            found['for whom'] = for_whom(cell, rows, fixed, told, options)
         found['against recommended'] = beside(rows, best or lines['recommended']['method'], fixed)
     if cell.settings_of is None and cell.data != 'amazon-book':
         found['best rivals'] = best_rivals(cell, options)
