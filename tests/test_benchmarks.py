@@ -4,10 +4,14 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+
+from promax_nb.data.bookshop import toy_data
 
 FOLDER = Path(__file__).parent.parent / 'benchmarks'
 
@@ -148,3 +152,32 @@ def test_rows_of_another_folder_stay_beside_the_same_base(monkeypatch):
     other = {'methods': {'base': {'settings': {'lr': 2}}}, 'against base': {}}
     table.with_kept(other, old)
     assert list(other['methods']) == ['base'], 'another base is another comparison'
+
+
+def test_groups_of_users_make_up_the_whole(monkeypatch):
+    """Gains within groups, weighed by their users, are the gain over all; who knows nothing is in no third."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    table = script('fair_table')
+    rng, users = np.random.default_rng(0), np.arange(0, 120, 2)
+    data = toy_data(120, 50)
+    known = rng.random(120)
+    known[:10] = np.nan
+    monkeypatch.setattr(table, 'prepared', lambda *cell: (data, None, None, None))
+    monkeypatch.setattr(table, 'knowledge', lambda *cell: known)
+    rows = {}
+    for name, gain in (('base', 0), ('ProMax', 0.2), ('EASE', 0.1)):
+        runs = 1 if name == 'EASE' else 3
+        values = [rng.random((60, 2)) + gain * (users[:, None] > 60) for _ in range(runs)]
+        rows[name] = [pd.DataFrame(one, index=users, columns=list(table.METRICS)) for one in values]
+    options = SimpleNamespace(root=None, work=None)
+    told = {'recommended': 'LightGCN + ProMax', 'line': 'EASE'}
+    found = pd.DataFrame(table.for_whom(SimpleNamespace(data='', split='', dim=8), rows, {'EASE'}, told, options))
+    assert set(zip(found['first'], found['method'], strict=True)) == {('base', 'ProMax'), ('EASE', 'ProMax')}
+    counted = found[found['by'] == 'training items']
+    for (first, metric), part in counted.groupby(['first', 'metric']):
+        over_all = [np.mean([run[metric].mean() for run in rows[side]]) for side in ('ProMax', first)]
+        weighed = (part['difference'] * part['users']).sum() / part['users'].sum()
+        assert part['users'].sum() == 60 and weighed == pytest.approx(over_all[0] - over_all[1])
+        assert (part['low'] <= part['difference']).all() and (part['difference'] <= part['high']).all()
+    thirds = found[(found['by'] == 'texts know') & (found['first'] == 'base') & (found['metric'] == 'ndcg@20')]
+    assert sorted(thirds['users']) == [18, 18, 19] and list(thirds['group']) == sorted(thirds['group'])
