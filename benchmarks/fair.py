@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
+import threading
 import time
 import traceback
 import warnings
@@ -213,9 +214,16 @@ class Job:
 DEVICE = 'cpu'
 
 
+def _follow():
+    """End where the script that began this process is gone, killed or not."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
 def _worker(cards):
     """The first workers take the graphics card."""
     global DEVICE
+    threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(1)
     with cards.get_lock():
         if cards.value > 0:
