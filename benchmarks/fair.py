@@ -275,7 +275,7 @@ def trained(job: Job, options) -> dict:
                 kept = {'users': table.index.to_numpy(np.int32)}
                 kept |= {metric: table[metric].to_numpy(np.float32) for metric in METRICS}
         facts |= {'test': tested['train+valid'], 'test, train masked': tested['train']}
-        if job.method in ('base', 'ProMax'):
+        if job.method in ('base', 'ProMax', 'added as data'):
             kept |= {'u': result.users.astype(np.float32), 'i': result.items.astype(np.float32)}
         path.with_suffix('.npz').unlink(missing_ok=True)
         kept_arrays(path.with_suffix('.npz'), lambda: kept)
