@@ -127,12 +127,10 @@ def groups_of(cell, users, options) -> dict:
     return {'training items': groups_by_count(np.diff(data.train.indptr)[users]), 'texts know': told}
 
 
-def for_whom(cell, rows: dict, fixed: set, told: dict, options) -> list:
+def for_whom(cell, rows: dict, fixed: set, best: str, line: str, options) -> list:
     """Comparisons that matter within groups of users: each a row, Holm over the groups of a kind."""
-    best = {theirs: ours for ours, theirs in NAMES.items()}.get(told['recommended'], told['recommended'])
     pairs = [('base', 'ProMax'), ('base', 'LightGCN + texts'), ('base', best), ('ProMax', best), ('EASE', best)]
-    if told['line']:
-        pairs.append((told['line'], f"{told['line']} + texts"))
+    pairs.append((line, f'{line} + texts'))
     found, groups = [], groups_of(cell, next(iter(rows.values()))[0].index.to_numpy(), options)
     for first, name in dict.fromkeys(pair for pair in pairs if pair[0] != pair[1] and set(pair) <= set(rows)):
         without_chance = [side for side, one in (('base', first), ('ours', name)) if one in fixed]
@@ -202,11 +200,11 @@ def cell_of(cell, options) -> dict:
         found['against ProMax'] = beside(rows, 'ProMax', fixed)
     if lines is not None:
         found |= {name: lines[name] for name in ('recommended', 'gate', 'writer', 'told')}
-        best = {theirs: ours for ours, theirs in NAMES.items()}.get(lines['recommended']['method'])
+        best = lines['recommended']['method']
+        best = {theirs: ours for ours, theirs in NAMES.items()}.get(best, best)
         if lines['gate'] is not None:
-            told = {'recommended': lines['recommended']['method'], 'line': lines['gate']['line']}
-            found['for whom'] = for_whom(cell, rows, fixed, told, options)
-        found['against recommended'] = beside(rows, best or lines['recommended']['method'], fixed)
+            found['for whom'] = for_whom(cell, rows, fixed, best, lines['gate']['line'], options)
+        found['against recommended'] = beside(rows, best, fixed)
     if cell.settings_of is None and cell.data != 'amazon-book':
         found['best rivals'] = best_rivals(cell, options)
     return found

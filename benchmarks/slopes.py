@@ -4,8 +4,8 @@
 
 FAIR is the work folder of benchmarks/fair.py. On top of EASE, ItemKNN and each training of the base: the text that
 validation likes best, with one weight, and with a weight that follows how many items a user has, how sharp the text is,
-and what texts know of the items (`choose_slopes`). Half of the validation users chooses all of it, the other half is
-measured, and the other way round. Test is not read.
+and what texts know of the items (`choose_slopes`). Text and scale are the same for both; half of the validation users
+chooses the weights, the other half is measured, and the other way round. Test is not read.
 """
 
 import argparse

@@ -169,9 +169,8 @@ def test_groups_of_users_make_up_the_whole(monkeypatch):
         runs = 1 if name == 'EASE' else 3
         values = [rng.random((60, 2)) + gain * (users[:, None] > 60) for _ in range(runs)]
         rows[name] = [pd.DataFrame(one, index=users, columns=list(table.METRICS)) for one in values]
-    options = SimpleNamespace(root=None, work=None)
-    told = {'recommended': 'LightGCN + ProMax', 'line': 'EASE'}
-    found = pd.DataFrame(table.for_whom(SimpleNamespace(data='', split='', dim=8), rows, {'EASE'}, told, options))
+    cell, options = SimpleNamespace(data='', split='', dim=8), SimpleNamespace(root=None, work=None)
+    found = pd.DataFrame(table.for_whom(cell, rows, {'EASE'}, 'ProMax', 'EASE', options))
     assert set(zip(found['first'], found['method'], strict=True)) == {('base', 'ProMax'), ('EASE', 'ProMax')}
     counted = found[found['by'] == 'training items']
     for (first, metric), part in counted.groupby(['first', 'metric']):
