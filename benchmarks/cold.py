@@ -4,7 +4,7 @@
     python benchmarks/cold.py --data DATA_FOLDER --out runs/cold --choose FILE
 
 Of each data set 10 % of the users are kept out of the training altogether, and another 10 % on which everything is
-chosen; of the items likewise. What a guest is known by are the k earliest liked items (k = 1, 3, 5) and a profile
+chosen; of the items likewise. What a guest is known by are the k earliest liked items (k = 1, 3, 5, 10) and a profile
 written from exactly these by the template; for k = 0 a text of another source: a sentence from the planted tastes
 (bookshop), the persona that came with the data (imdb-exp3rt). Every finished step is kept and not run again.
 `--step prepare | train | measure` runs one step alone.
@@ -26,6 +26,7 @@ from promax_nb.data.frames import from_frame
 from promax_nb.data.interactions import assemble
 from promax_nb.data.loaders import from_atomic
 from promax_nb.lettingo.claims import true_tastes
+from promax_nb.methods import cheap_methods, recommended, with_trainings
 from promax_nb.models.bases import LightGCN
 from promax_nb.models.inference import two_level
 from promax_nb.models.objectives import ProMax
@@ -36,17 +37,17 @@ from promax_nb.profiles.clauses import wishes
 from promax_nb.profiles.prompts import item_prompts, user_prompts
 from promax_nb.profiles.template import and_list, template
 from promax_nb.profiles.write import write
+from promax_nb.recommend.build import recommender
 from promax_nb.recommend.guests import GUEST, Guest
 from promax_nb.recommend.newcomers import NEWCOMERS, item_vectors
 from promax_nb.recommend.sentences import UNWANTED
-from promax_nb.recommend.trained import TrainedRecommender
 from promax_nb.retrieval.augment import augment
 from promax_nb.retrieval.embed import encode, whitening
 from promax_nb.retrieval.vectors import unit_rows
 
 NAMES = ('bookshop', 'imdb-exp3rt', 'amazon-industrial', 'ml-100k', 'steam-sub')
 SEEDS = (0, 1, 2)
-KNOWN = (1, 3, 5)
+KNOWN = (1, 3, 5, 10)
 WIDTH = 64
 TOP = 20
 STEAM_USERS = 6000  # of 23,268: a quarter, so that three trainings take minutes
@@ -213,12 +214,24 @@ def trained(world, made, seed, out):
 # what is measured
 
 
-def served_by(world, made, result):
+def chosen_runs(world, made, results, out):
+    """What validation recommends of all that `promax run` would try, one for each training, and what it is called."""
+    store, cache = out / f'{world.name}.db', out / f'{world.name}-vectors.db'
+    items = write(template(), item_prompts(world.train), store=store)
+    users = write(template(), user_prompts(world.train, items), store=store)
+    warm = (world.things == 'warm')[:, None]  # items that were kept out are not told of
+    raw = [encode(list(table['profile']), cache=cache, empty='zero') for table in (users, items)]
+    spaces = [(su, np.where(warm, si, 0)) for su, si in (raw, (made['su'], made['si']))]
+    found = with_trainings(cheap_methods(world.train, *spaces), world.train, {'LightGCN + ProMax': results})
+    best = recommended(found.methods)['method']
+    runs = next(method.runs for method in found.methods if method.name == best)
+    return best, runs if len(runs) == len(results) else runs * len(results)
+
+
+def served_by(world, made, result, best=None):
     """What was trained, with the ids of the whole data."""
-    data = world.train
     tables = array_scorer(result.users, result.items)
-    parts = {'vectors': (made['su'], made['si']), 'name': world.name}
-    return TrainedRecommender(data.users, data.items, tables, data.train, data.train, **parts)
+    return recommender(world.train, tables, recommended=best, vectors=(made['su'], made['si']))
 
 
 def of_lists(scores, known, target):
@@ -234,11 +247,11 @@ def of_lists(scores, known, target):
     return found
 
 
-def guests_of(served, people, placed, way):
+def guests_of(served, people, placed, way, side='ours', said=None):
     """The scores of every visitor, one after the other."""
     nothing = [None] * len(people.ids)
     for known, vector in zip(people.known, nothing if placed is None else placed, strict=True):
-        yield Guest(served, known, NOBODY, way, vector).scores()
+        yield Guest(served, known, NOBODY, way, vector, said).scores(side)
 
 
 def history_vectors(served, people):
@@ -259,6 +272,7 @@ WAYS = {  # name -> (way of the guest, what it is told: profile, items, both, hi
     'guest, items': ('auto', 'history and items'),
     'guest, both': ('auto', 'both'),
 }
+RECOMMENDED = {'recommended, items': 'history and items', 'recommended, both': 'both'}  # name -> what it is told
 
 
 def measure_users(world, made, served, who):
@@ -274,6 +288,10 @@ def measure_users(world, made, served, who):
         for method, (way, tells) in WAYS.items():
             asked = without if tells in ('profile', 'history') else people
             scores = guests_of(served, asked, told[tells], way)
+            found[f'user|{k}|{method}'] = of_lists(scores, people.known, people.target)
+        for method, tells in RECOMMENDED.items() if served.recommended is not None else ():
+            said = ('a profile', '') if tells == 'both' else None
+            scores = guests_of(served, people, told[tells], 'auto', 'recommended', said)
             found[f'user|{k}|{method}'] = of_lists(scores, people.known, people.target)
     return found
 
@@ -371,11 +389,11 @@ def measure_variants(world, made, served, who, variants):
     return found
 
 
-def measured(world, made, seed, out, who):
+def measured(world, made, seed, out, who, best=None):
     """All per-user values of one training; read where they are there."""
     path = out / f'{world.name}-{seed}-{who}.npz'
     if not path.exists():
-        served = served_by(world, made, trained(world, made, seed, out))
+        served = served_by(world, made, trained(world, made, seed, out), best)
         found = measure_users(world, made, served, who) | measure_sentences(world, made, served, who)
         found |= measure_items(world, made, served, who)
         np.savez(path, **found | measure_variants(world, made, served, who, LEFT_OUT))
@@ -427,11 +445,13 @@ def collect(worlds, out, file, seeds, who='test'):
             values = [run[key] for run in runs]
             row = {'mean': np.mean(values, (0, 1)).round(5).tolist(), 'users': len(values[0])}
             ours = {'user': 'guest, both', 'item': 'add_items'}.get(part)
-            for against in {'user': ('guest, both', 'guest, items', 'guest, profile'), 'item': (ours,)}.get(part, ()):
-                if against != method:
+            guests = 'guest, both', 'guest, items', 'guest, profile', *RECOMMENDED
+            for against in {'user': guests, 'item': (ours,)}.get(part, ()):
+                if against != method and f'{part}|{k}|{against}' in runs[0]:
                     row[f'{against} beside it'] = beside([run[f'{part}|{k}|{against}'] for run in runs], values)
             rows.setdefault(part, {}).setdefault(k, {})[method] = row
-        result['data'][name] = {'world': repr(world.train)} | rows
+        best = json.loads((out / f'{name}-recommended.json').read_text(encoding='utf-8'))
+        result['data'][name] = {'world': repr(world.train), 'recommended': best} | rows
     Path(file).write_text(json.dumps(result, indent=1, default=float))
 
 
@@ -452,11 +472,16 @@ def main():
     for name in a.only:
         world = cold_world(name, a.data)
         worlds[name] = world, prepare(world, a.out)
+        results = []
         for seed in a.seeds if a.step != 'prepare' else ():
-            result = trained(*worlds[name], seed, a.out)
-            print(name, seed, world.train, result.best_epoch, result.best_score, flush=True)
-            if a.step != 'train' and not a.choose:
-                measured(*worlds[name], seed, a.out, a.who)
+            results.append(trained(*worlds[name], seed, a.out))
+            print(name, seed, world.train, results[-1].best_epoch, results[-1].best_score, flush=True)
+        wanted = [seed for seed in a.seeds if not (a.out / f'{name}-{seed}-{a.who}.npz').exists()]
+        if wanted and a.step not in ('prepare', 'train') and not a.choose:
+            best, runs = chosen_runs(*worlds[name], results, a.out)
+            (a.out / f'{name}-recommended.json').write_text(json.dumps(best), encoding='utf-8')
+            for seed, run in zip(a.seeds, runs, strict=True):
+                measured(*worlds[name], seed, a.out, a.who, run)
     if a.choose:
         choose(worlds, a.out, a.choose)
     if a.collect:

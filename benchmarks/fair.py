@@ -107,6 +107,7 @@ PARTS = {
     'E': [
         Cell('amazon-book', 'given', dim=64, methods=('base',), seeds=1),
         Cell('amazon-book', 'given', 'SGL', methods=('base',), seeds=1),
+        Cell('amazon-book', 'given', 'SimGCL', methods=('base',), seeds=1),
         Cell('amazon-book', 'given', dim=32, methods=('base', 'retrieved edges', 'random edges'), seeds=1),
     ],
 }

@@ -141,7 +141,8 @@ def recommend_command(
     else:
         guest = served.guest(args.profile, args.item, args.disliked)
         table = guest.recommend(args.n, **limits)
-        _show(args, {'how': guest.how}, table, f'A guest: {harmless(guest.how, 600)}')
+        how = guest.in_words(args.side)
+        _show(args, {'how': how}, table, f'A guest: {harmless(how, 600)}')
     return 0
 
 # %% ../nbs/90_counter.ipynb #25bae6ed

@@ -17,6 +17,7 @@ from ..models.distributions import standardised
 from ..models.scorers import top_items
 from . import sentences  # noqa: F401  (it gives a trained recommender its methods)
 from .explain import Explanation, explain_for
+from .guided import guide_arrays, guided_newcomer
 from .lists import check_length
 from .reasons import Somebody
 from .represent import mean_of, mix_weights, reshaped, ridge_map, usual_length
@@ -53,6 +54,7 @@ class Guest(Patched):
     text: str = ''  # the sentence as it was typed
     vectors: dict = field(default_factory=dict)  # side -> (d,) once it is made
     item_shares: dict = field(default_factory=dict)  # side -> how much of each known item's vector is in it
+    sums: dict = field(default_factory=dict)  # side -> (scores, gifts) where closed forms or texts are added to it
 
     @property
     def vector(self):
@@ -165,11 +167,11 @@ def profile_part(
 @patch
 def vector_of(
     self: Guest,
-    side: str = 'ours',  # or 'base'
+    side: str = 'ours',  # or 'base', 'recommended'
 ) -> np.ndarray | None:  # (d,) float32; None where that side has no vectors, or where the way needs none
     """The guest in the space of one side, as long as its users usually are; made once."""
     if side not in self.vectors:
-        tables = self.served.side(side).vectors
+        tables = self.served.own_tables(side)
         self.vectors[side] = None if tables is None else self._made(tuple(map(np.asarray, tables)), side)
     return self.vectors[side]
 
@@ -198,6 +200,46 @@ def _made(self: Guest, tables, side):
     scale = usual_length(tables[0]) / max(np.linalg.norm(vector), 1e-12)
     self.item_shares[side] = scale * self.item_shares.get(side, 0.0)
     return (scale * vector).astype(np.float32)
+
+# %% ../../nbs/recommend/13_guests.ipynb #5163145b
+@patch(as_prop=True)
+def amounts(self: Guest) -> np.ndarray:  # (n + m,) of known and of disliked items, for sums over them
+    """How much each item that the guest named counts where scores are sums over a history."""
+    taken_off = self.settings['disliked'] * max(len(self.known), 1) / max(len(self.disliked), 1)
+    return np.concatenate([np.ones(len(self.known)), np.full(len(self.disliked), -taken_off)])
+
+
+@patch
+def guided(
+    self: Guest,
+    side: str = 'recommended',  # or 'ours', 'base'
+) -> tuple | None:  # (N,) scores, (n, N) what each known item gives them; None where this side is no such sum
+    """A closed form, or a side to which texts are added, for the guest; made once."""
+    if side not in self.sums:
+        self.sums[side] = self._summed(side)
+    return self.sums[side]
+
+
+@patch
+def _summed(self: Guest, side):
+    """What `guided` keeps."""
+    layers, rows = self.served.layers.get(side, {}), np.concatenate([self.known, self.disliked])
+    alone, n = not guide_arrays(layers), len(self.known)
+    if self.given is not None or (alone and not len(rows)):
+        return None  # a vector of the model's space; or a closed form that would know nothing
+    tables, vector, trained = self.served.own_tables(side), self.vector_of(side), None
+    if tables is not None:
+        items = np.asarray(tables[1], np.float64)
+        gifts = np.zeros((len(rows), len(items)))
+        gifts[:n] = self.item_shares.get(side, 0.0) * (items[self.known] @ items.T)
+        trained = items @ vector if vector is not None else gifts.sum(0), gifts
+    said = self.text_scores().astype(np.float64) if self.wishes else None
+    found = guided_newcomer(self.served, rows, self.amounts, trained, said, side)
+    if found is None or self.way != 'auto':
+        return found and (found[0], found[1][:n])
+    scores, _, spread = standardised(found[0])
+    added = self.added_scores() if alone else {'popularity': self.popularity_share * self.served.popularity()}
+    return scores + sum(added.values()), found[1][:n] / (spread or np.inf)
 
 # %% ../../nbs/recommend/13_guests.ipynb #0e1e7843
 @patch
@@ -251,15 +293,16 @@ def borrowed_scores(
 @patch
 def scores(
     self: Guest,
-    side: str = 'ours',  # or 'base': without reshaping
+    side: str = 'ours',  # 'base': without reshaping, 'recommended': by what validation recommends
 ) -> np.ndarray:  # (N,) float64
     """How much the guest would like each item: trained scores, text scores, or both on one scale."""
-    if side == 'recommended':
-        raise ValueError("side='recommended' ranks for those who were there at the training: for a guest use 'ours'.")
     if self.way == 'retrieval':
         return self.text_scores().astype(np.float64)
+    guided = self.guided(side)
+    if guided is not None:
+        return guided[0]
     vector = self.vector_of(side)
-    trained = self.borrowed_scores(side) if vector is None else self.served.side(side).vectors[1] @ vector
+    trained = self.borrowed_scores(side) if vector is None else self.served.own_tables(side)[1] @ vector
     if self.way != 'auto' or (self.given is not None and side == 'ours'):
         return np.asarray(trained, np.float64)
     scaled, *_ = standardised(np.asarray(trained, np.float64))
@@ -271,13 +314,16 @@ def scores(
 @patch
 def gifts(
     self: Guest,
-    side: str = 'ours',  # or 'base'
+    side: str = 'ours',  # or 'base', 'recommended'
 ) -> np.ndarray | None:  # (n, N) what each known item adds to each score; None where the scores are no such sum
     """The parts of the scores that known items carry."""
+    guided = self.guided(side)
+    if guided is not None:
+        return guided[1] if len(self.known) else None
     vector = self.vector_of(side)
     if vector is None or not self.item_shares.get(side):
         return None
-    items = np.asarray(self.served.side(side).vectors[1], np.float64)
+    items = np.asarray(self.served.own_tables(side)[1], np.float64)
     gifts = self.item_shares[side] * (items[self.known] @ items.T)
     return gifts / max((items @ vector).std(), 1e-12) if self.way == 'auto' else gifts
 
@@ -290,7 +336,7 @@ def recommend(
     allow=None,  # ids of the only items that may be shown
     block=None,  # ids of items that must not be shown
     where: dict | None = None,  # attribute -> value, values, or a function of the cell
-    side: str | None = None,  # 'ours', or 'base': the list without reshaping; None: ours
+    side: str | None = None,  # 'base': without reshaping, 'recommended': what validation recommends; None: ours
 ) -> pd.DataFrame:  # user ('guest'), rank (from 1), item, title, score
     """What to show the guest."""
     allowed = self.served.shown(allow, block, where)
@@ -309,7 +355,7 @@ def similar_users(
     side: str = 'ours',  # or 'base'
 ) -> pd.DataFrame:  # of ('guest'), rank, user, score (cosine, -1 to 1)
     """Who is like the guest: in the space of the model, or that of profiles where there is no vector."""
-    vector, tables = self.vector_of(side), self.served.side(side).vectors
+    vector, tables = self.vector_of(side), self.served.own_tables(side)
     if vector is None:
         vector, tables = self.profile_vector, self.served.vectors
     if vector is None:
@@ -348,22 +394,39 @@ def how(self: Guest) -> str:
         parts.append(f'away from {self.wishes[1][:80]!r}')
     return f'{"; ".join(parts)}.'
 
+
+@patch
+def in_words(
+    self: Guest,
+    side: str | None = None,  # 'base', 'recommended'; None: ours
+) -> str:
+    """How the guest is ranked, in a sentence."""
+    if side != 'recommended' or self.guided(side) is None:
+        return self.how
+    known = len(self.known)
+    told = [f'{known} known item{"s" * (known != 1)}'] if known else []
+    told += ['the sentence'] if self.wishes else []
+    name = self.served.settings.get('recommended', 'what validation recommends')
+    less = f', a share of {self.popularity_share:.2g} for how many chose an item' if self.way == 'auto' else ''
+    return f'{name}, made of {" and ".join(told) or "what is not liked"}{less}.'
+
 # %% ../../nbs/recommend/13_guests.ipynb #57ea6d62
 @patch
 def somebody(
     self: Guest,
+    side: str = 'ours',  # the list that is asked about: 'recommended' stands beside the two others where it is that
 ) -> Somebody:
     """The guest as the rooms of reasons see one."""
     scores, vectors, parts = {}, {}, {}
-    for side in ('ours', 'base'):
-        if getattr(self.served, side) is None:
+    for one in dict.fromkeys(('ours', 'base', side)):
+        if getattr(self.served, one) is None:
             continue
-        scores[side] = self.scores(side)
-        vector, gifts = self.vector_of(side), self.gifts(side)
-        if vector is not None:
-            vectors[side] = vector
+        scores[one] = self.scores(one)
+        vector, gifts = self.vector_of(one), self.gifts(one)
+        if vector is not None and self.served.side(one).vectors is not None:
+            vectors[one] = vector
         if gifts is not None:
-            parts[side] = gifts
+            parts[one] = gifts
     hidden = np.concatenate([self.known, self.disliked])
     wanted = self.wishes[0] if self.wishes else ''
     return Somebody('guest', scores, self.known, vectors, parts, hidden, None, wanted, self.profile_vector)
@@ -374,9 +437,10 @@ def explain(
     self: Guest,
     item,  # id
     without: int = 3,  # for so many of the known items: the rank without it
+    side: str | None = None,  # 'recommended': the list by what validation recommends; None: ours
 ) -> Explanation:
     """Why the guest is shown this item; raises ValueError for an unknown id, with those that are close."""
     rows = self.served.item_ids.rows(item)[1]
     if len(rows) != 1:
         raise ValueError('explain one item at a time: a reason is about a pair.')
-    return explain_for(self.served, self.somebody(), int(rows[0]), None, without)
+    return explain_for(self.served, self.somebody(side or 'ours'), int(rows[0]), None, without)

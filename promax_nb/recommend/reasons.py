@@ -250,10 +250,10 @@ def scores_without(
 ) -> np.ndarray | None:  # (N,) scores; None where the score is no sum over the history
     """All scores of somebody who never had one of the items."""
     layers = served.layers.get(side, {})
-    if served.with_texts(side) is not None:
-        return None if who.row is None else guided_without(served, who.row, gone, side)
+    if who.row is not None and served.with_texts(side) is not None:
+        return guided_without(served, who.row, gone, side)
     weights = weights_of(layers)
-    if weights is not None:
+    if weights is not None and side not in who.parts:
         row = weights[[gone]]
         return who.scores[side] - (row.toarray() if sp.issparse(row) else row)[0]
     if side in who.parts:

@@ -101,7 +101,7 @@ def guest_list(
     with READING:
         guest = served.guest(asked.profile, asked.items, asked.disliked)
     limits = {'allow': asked.allow, 'block': asked.block or None, 'where': asked.where, 'side': asked.side}
-    return {'how': guest.how, 'rows': guest.recommend(asked.n, **limits).to_dict('records')}
+    return {'how': guest.in_words(asked.side), 'rows': guest.recommend(asked.n, **limits).to_dict('records')}
 
 
 def alike(
