@@ -337,7 +337,11 @@ def test_a_recommended_side_is_kept_and_taken_apart(shop, truth, tmp_path, kind,
     why = guest.explain(best, side='recommended')
     assert why.exact and why.standings['recommended'].rank == 1
     assert set(why.parts['history'].id) == set(shop.items.item[[3, 9]])
-    assert np.isfinite(served.guest(vector=np.ones(8)).scores('recommended')).all()
+    alone = recommender(shop, _Fit(model)).guest(items=best)
+    with pytest.raises(ValueError, match="no side 'recommended'"):
+        alone.explain(shop.items.item[7], side='recommended')
+    with pytest.raises(ValueError, match='needs items or a profile'):
+        served.guest(vector=np.ones(8)).recommend(side='recommended')
 
 
 class _Fit:

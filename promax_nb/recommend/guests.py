@@ -225,15 +225,19 @@ def _summed(self: Guest, side):
     """What `guided` keeps."""
     layers, rows = self.served.layers.get(side, {}), np.concatenate([self.known, self.disliked])
     alone, n = not guide_arrays(layers), len(self.known)
-    if self.given is not None or (alone and not len(rows)):
+    if (self.given is not None and side != 'recommended') or (alone and not len(rows)):
         return None  # a vector of the model's space; or a closed form that would know nothing
+    if self.given is not None and not len(rows) and self.profile_vector is None:
+        raise ValueError("side='recommended' needs items or a profile: a vector alone ranks with side='ours'.")
     tables, vector, trained = self.served.own_tables(side), self.vector_of(side), None
     if tables is not None:
         items = np.asarray(tables[1], np.float64)
         gifts = np.zeros((len(rows), len(items)))
         gifts[:n] = self.item_shares.get(side, 0.0) * (items[self.known] @ items.T)
         trained = items @ vector if vector is not None else gifts.sum(0), gifts
-    said = self.text_scores().astype(np.float64) if self.wishes else None
+    said = None
+    if self.wishes and self.profile_vector is not None:
+        said = self.text_scores().astype(np.float64)
     found = guided_newcomer(self.served, rows, self.amounts, trained, said, side)
     if found is None or self.way != 'auto':
         return found and (found[0], found[1][:n])
@@ -419,7 +423,7 @@ def somebody(
     """The guest as the rooms of reasons see one."""
     scores, vectors, parts = {}, {}, {}
     for one in dict.fromkeys(('ours', 'base', side)):
-        if getattr(self.served, one) is None:
+        if one != side and getattr(self.served, one) is None:
             continue
         scores[one] = self.scores(one)
         vector, gifts = self.vector_of(one), self.gifts(one)
