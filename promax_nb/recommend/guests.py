@@ -203,10 +203,19 @@ def _made(self: Guest, tables, side):
 
 # %% ../../nbs/recommend/13_guests.ipynb #5163145b
 @patch(as_prop=True)
-def amounts(self: Guest) -> np.ndarray:  # (n + m,) of known and of disliked items, for sums over them
+def named(self: Guest) -> np.ndarray:  # (n + m,) int
+    """Rows of all items that the guest named: those that are liked, then the others."""
+    return np.concatenate([self.known, self.disliked])
+
+
+@patch(as_prop=True)
+def amounts(self: Guest) -> np.ndarray:  # (n + m,) of the items in `named`, for sums over them
     """How much each item that the guest named counts where scores are sums over a history."""
-    taken_off = self.settings['disliked'] * max(len(self.known), 1) / max(len(self.disliked), 1)
-    return np.concatenate([np.ones(len(self.known)), np.full(len(self.disliked), -taken_off)])
+    liked, others = len(self.known), len(self.disliked)
+    taken_off = self.settings['disliked'] * max(liked, 1)
+    counted = np.ones(liked + others)
+    counted[liked:] = -taken_off / max(others, 1)
+    return counted
 
 
 @patch
@@ -216,34 +225,62 @@ def guided(
 ) -> tuple | None:  # (N,) scores, (n, N) what each known item gives them; None where this side is no such sum
     """A closed form, or a side to which texts are added, for the guest; made once."""
     if side not in self.sums:
-        self.sums[side] = self._summed(side)
+        alone = not guide_arrays(self.served.layers.get(side, {}))
+        found = self._summed(side, alone)
+        if found is not None and self.way == 'auto':
+            found = self._with_shares(*found, alone)
+        self.sums[side] = found
     return self.sums[side]
 
 
 @patch
-def _summed(self: Guest, side):
-    """What `guided` keeps."""
-    layers, rows = self.served.layers.get(side, {}), np.concatenate([self.known, self.disliked])
-    alone, n = not guide_arrays(layers), len(self.known)
-    if (self.given is not None and side != 'recommended') or (alone and not len(rows)):
-        return None  # a vector of the model's space; or a closed form that would know nothing
-    if self.given is not None and not len(rows) and self.profile_vector is None:
-        raise ValueError("side='recommended' needs items or a profile: a vector alone ranks with side='ours'.")
-    tables, vector, trained = self.served.own_tables(side), self.vector_of(side), None
-    if tables is not None:
-        items = np.asarray(tables[1], np.float64)
-        gifts = np.zeros((len(rows), len(items)))
-        gifts[:n] = self.item_shares.get(side, 0.0) * (items[self.known] @ items.T)
-        trained = items @ vector if vector is not None else gifts.sum(0), gifts
+def _summed(self: Guest, side, alone):
+    """Scores, and what each known item gives them; None where this side is no such sum."""
+    silent = not len(self.named)
+    if alone and silent:
+        return None  # a closed form would know nothing
+    if self.given is not None:
+        if side != 'recommended':
+            return None  # the vector is in the space of the model
+        if silent and self.profile_vector is None:
+            raise ValueError("side='recommended' needs items or a profile: a vector alone ranks with side='ours'.")
     said = None
     if self.wishes and self.profile_vector is not None:
         said = self.text_scores().astype(np.float64)
-    found = guided_newcomer(self.served, rows, self.amounts, trained, said, side)
-    if found is None or self.way != 'auto':
-        return found and (found[0], found[1][:n])
-    scores, _, spread = standardised(found[0])
-    added = self.added_scores() if alone else {'popularity': self.popularity_share * self.served.popularity()}
-    return scores + sum(added.values()), found[1][:n] / (spread or np.inf)
+    trained = self._trained_part(side)
+    found = guided_newcomer(self.served, self.named, self.amounts, trained, said, side)
+    if found is None:
+        return None
+    scores, gifts = found
+    return scores, gifts[: len(self.known)]
+
+
+@patch
+def _trained_part(self: Guest, side):
+    """Scores of the guest's vector, and what each named item gives them; None where nothing was trained."""
+    tables, vector = self.served.own_tables(side), self.vector_of(side)
+    if tables is None:
+        return None
+    items = np.asarray(tables[1], np.float64)
+    gifts = np.zeros((len(self.named), len(items)))
+    if vector is None:
+        return gifts.sum(0), gifts
+    share = self.item_shares.get(side, 0.0)
+    known = items[self.known]
+    gifts[: len(known)] = share * (known @ items.T)
+    return items @ vector, gifts
+
+
+@patch
+def _with_shares(self: Guest, scores, gifts, alone):
+    """The same on one scale, with a share of popularity, and one of texts where these are not in it yet."""
+    scaled, _, spread = standardised(scores)
+    added = self.added_scores()
+    if not alone:
+        added.pop('texts', None)
+    for part in added.values():
+        scaled = scaled + part
+    return scaled, gifts / (spread or np.inf)
 
 # %% ../../nbs/recommend/13_guests.ipynb #0e1e7843
 @patch
@@ -407,12 +444,16 @@ def in_words(
     """How the guest is ranked, in a sentence."""
     if side != 'recommended' or self.guided(side) is None:
         return self.how
-    known = len(self.known)
-    told = [f'{known} known item{"s" * (known != 1)}'] if known else []
-    told += ['the sentence'] if self.wishes else []
+    told, known = [], len(self.known)
+    if known:
+        told.append(f'{known} known item{"s" * (known != 1)}')
+    if self.wishes:
+        told.append('the sentence')
+    made_of = ' and '.join(told) or 'what is not liked'
     name = self.served.settings.get('recommended', 'what validation recommends')
-    less = f', a share of {self.popularity_share:.2g} for how many chose an item' if self.way == 'auto' else ''
-    return f'{name}, made of {" and ".join(told) or "what is not liked"}{less}.'
+    if self.way != 'auto':
+        return f'{name}, made of {made_of}.'
+    return f'{name}, made of {made_of}; a share of {self.popularity_share:.2g} for how many chose an item.'
 
 # %% ../../nbs/recommend/13_guests.ipynb #57ea6d62
 @patch

@@ -211,18 +211,31 @@ def _given(weights, rows) -> np.ndarray:
 def _from_texts(guide, rows, amounts, said, free) -> tuple:
     """(N,) values on one scale, (n, N) what each of some items gives them: by their texts, a sentence, or both."""
     items = np.asarray(guide['items'], np.float64)
-    told, found, gifts = has_vector(items), [], np.zeros((len(rows), len(items)))
-    mean = amounts @ items[rows]
+    told = has_vector(items)
+    mine = items[rows]
+    mean = amounts @ mine
+    values, gifts = np.zeros(len(items)), np.zeros((len(rows), len(items)))
     if mean.any():
-        gifts = amounts[:, None] * (items[rows] @ items.T) / np.linalg.norm(mean)
-        values, _, spread = standardised(gifts.sum(0), free & told)
-        found.append(values * told)
-        gifts = gifts * told / spread if spread else gifts * 0
-    if said is not None:
-        known = said != 0
-        found.append(standardised(said, free & known)[0] * known)
-    parts = max(len(found), 1)
-    return sum(found, np.zeros(len(items))) / parts, gifts / parts
+        given = amounts[:, None] * (mine @ items.T)
+        length = np.linalg.norm(mean)
+        values, gifts = _scaled(given.sum(0) / length, given / length, free & told)
+        values, gifts = values * told, gifts * told
+    if said is None:
+        return values, gifts
+    known = said != 0
+    heard, *_ = standardised(said, free & known)
+    heard = heard * known
+    if not mean.any():
+        return heard, gifts
+    return (values + heard) / 2, gifts / 2
+
+
+def _scaled(scores, gifts, free) -> tuple:
+    """Scores on one scale, and what each item gives them there."""
+    values, _, spread = standardised(scores, free)
+    if not spread:
+        return values, gifts * 0
+    return values, gifts / spread
 
 
 def guided_newcomer(
@@ -246,20 +259,20 @@ def guided_newcomer(
         return trained
     free = np.ones(served.shape[1], bool)
     free[rows] = False
-
-    def scaled(scores, gifts):
-        values, _, spread = standardised(scores, free)
-        return values, gifts / spread if spread else gifts * 0
-
-    raw = str(layers['form']) == 'raw'
-    total, gifts = tuple(part / layers['spread'] for part in trained) if raw else scaled(*trained)
+    scores, gifts = trained
+    if str(layers['form']) == 'raw':
+        spread = float(layers['spread'])
+        total, gifts = scores / spread, gifts / spread
+    else:
+        total, gifts = _scaled(scores, gifts, free)
     for guide in guides:
         alpha = float(np.mean(guide['alpha']))
         if 'users' not in guide:
             given = amounts[:, None] * _given(weights_of(guide), rows)
-            values, given = scaled(given.sum(0), given)
+            values, given = _scaled(given.sum(0), given, free)
         elif guide['items'].shape[1] == 1:  # popularity, the same for everybody
-            values, given = scaled(np.float64(guide['users'][0, 0]) * guide['items'][:, 0], gifts * 0)
+            counts = guide['items'][:, 0].astype(np.float64)
+            values, given = _scaled(counts, gifts * 0, free)
         else:
             values, given = _from_texts(guide, rows, amounts, said, free)
         total, gifts = total + alpha * values, gifts + alpha * given
