@@ -18,6 +18,7 @@ from ..models.scorers import top_items
 from . import sentences  # noqa: F401  (it gives a trained recommender its methods)
 from .explain import Explanation, explain_for
 from .guided import guide_arrays, guided_newcomer
+from .layers import weights_of
 from .lists import check_length
 from .reasons import Somebody
 from .represent import mean_of, mix_weights, reshaped, ridge_map, usual_length
@@ -225,8 +226,10 @@ def guided(
 ) -> tuple | None:  # (N,) scores, (n, N) what each known item gives them; None where this side is no such sum
     """A closed form, or a side to which texts are added, for the guest; made once."""
     if side not in self.sums:
-        alone = not guide_arrays(self.served.layers.get(side, {}))
-        found = self._summed(side, alone)
+        layers, found = self.served.layers.get(side, {}), None
+        alone = not guide_arrays(layers)
+        if not alone or weights_of(layers) is not None:
+            found = self._summed(side, alone)
         if found is not None and self.way == 'auto':
             found = self._with_shares(*found, alone)
         self.sums[side] = found
