@@ -13,6 +13,7 @@ written from exactly these by the template; for k = 0 a text of another source: 
 import argparse
 import json
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,25 +169,32 @@ def sentences(world, ids):
     return {'whole': said, 'styled': styled, 'wanted': wanted, 'unwanted': unwanted, 'enjoys': enjoys}
 
 
+def reader(world, out):
+    """What makes vectors of texts, and keeps them."""
+    return partial(encode, cache=out / f'{world.name}-vectors.db', empty='zero')
+
+
+def profiles_of(world, out):
+    """Profiles of users and of items by the template, as tables."""
+    store = out / f'{world.name}.db'
+    items = write(template(), item_prompts(world.train), store=store)
+    return write(template(), user_prompts(world.train, items), store=store), items
+
+
 def prepare(world, out):
     """Vectors of everybody who is trained on, of all items and of all visitors, as one file."""
     path = out / f'{world.name}.npz'
     if path.exists():
         return np.load(path)
-    store, cache = out / f'{world.name}.db', out / f'{world.name}-vectors.db'
-    items = write(template(), item_prompts(world.train), store=store)
-    users = write(template(), user_prompts(world.train, items), store=store)
-
-    def read(texts):
-        return encode(list(texts), cache=cache, empty='zero')
-
-    raw_users, raw_items = read(users['profile']), read(items['profile'])
+    store, read = out / f'{world.name}.db', reader(world, out)
+    users, items = profiles_of(world, out)
+    raw_users, raw_items = (read(list(table['profile'])) for table in (users, items))
     place = whitening(np.concatenate([raw_users, raw_items[world.things == 'warm']]), WIDTH)
     found = {'su': place(raw_users), 'si': place(raw_items)}
     for who in ('valid', 'test'):
         for k in KNOWN:
             table = write(template(), user_prompts(visitors(world, who, k).data, items), store=store)
-            found[f'{who}-{k}'] = place(read(table['profile']))
+            found[f'{who}-{k}'] = place(read(list(table['profile'])))
         for style, texts in sentences(world, visitors(world, who, 0).ids).items():
             found[f'{who}-0-{style}'] = place(read(texts))
     np.savez(path, **found)
@@ -216,11 +224,8 @@ def trained(world, made, seed, out):
 
 def chosen_runs(world, made, results, out):
     """What validation recommends of all that `promax run` would try, one for each training, and what it is called."""
-    store, cache = out / f'{world.name}.db', out / f'{world.name}-vectors.db'
-    items = write(template(), item_prompts(world.train), store=store)
-    users = write(template(), user_prompts(world.train, items), store=store)
     warm = (world.things == 'warm')[:, None]  # items that were kept out are not told of
-    raw = [encode(list(table['profile']), cache=cache, empty='zero') for table in (users, items)]
+    raw = [reader(world, out)(list(table['profile'])) for table in profiles_of(world, out)]
     spaces = [(su, np.where(warm, si, 0)) for su, si in (raw, (made['su'], made['si']))]
     found = with_trainings(cheap_methods(world.train, *spaces), world.train, {'LightGCN + ProMax': results})
     best = recommended(found.methods)['method']
